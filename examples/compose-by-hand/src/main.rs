@@ -1,0 +1,3 @@
+//! Composes the engine by hand.
+
+fn main() {}

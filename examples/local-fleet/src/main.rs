@@ -1,0 +1,3 @@
+//! The `local-fleet` program.
+
+fn main() {}

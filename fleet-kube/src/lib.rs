@@ -1,0 +1,1 @@
+//! Kubernetes parts of Fleet: custom resources, clusters, catalog and applier.

@@ -1,0 +1,1 @@
+//! NATS and JetStream event sources for Fleet.

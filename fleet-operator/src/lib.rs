@@ -1,0 +1,1 @@
+//! The reference operator of Fleet and its command line.

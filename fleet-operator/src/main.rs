@@ -1,0 +1,3 @@
+//! The `fleet-operator` program.
+
+fn main() {}
