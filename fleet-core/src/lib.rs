@@ -1,1 +1,21 @@
-//! Event-driven automation for fleets of Kubernetes clusters: the traits, the engine that composes them, and in-memory parts.
+//! Event-driven automation for fleets of Kubernetes clusters.
+//!
+//! An [event](event) arrives from an [`EventSource`](source::EventSource); triggers of the
+//! [`Catalog`](catalog::Catalog) say what it means; the intent is stored as [`Work`](work::Work) in a
+//! [`WorkStore`](store::WorkStore); templates are rendered by a [`Renderer`](render::Renderer) for every cluster that a
+//! [`ClusterSelector`](cluster::ClusterSelector) knows and the trigger selects; an [`Applier`](apply::Applier) puts the
+//! result into those clusters and takes it away again. The engine composes these parts and knows neither NATS nor a
+//! Kubernetes client.
+
+pub mod apply;
+pub mod catalog;
+pub mod cluster;
+pub mod event;
+pub mod filter;
+pub mod manifest;
+pub mod position;
+pub mod render;
+pub mod selector;
+pub mod source;
+pub mod store;
+pub mod work;

@@ -1,0 +1,137 @@
+//! The Catalog: EventSources, triggers, and the templates they refer to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::apply::Identity;
+use crate::cluster::ClusterId;
+use crate::filter::Filter;
+use crate::render::TemplateSource;
+use crate::selector::LabelSelector;
+
+/// Where definitions come from: a folder, or the Kubernetes API.
+///
+/// # Contract
+/// * The first snapshot MUST come only after everything was read once. Every later one is complete in itself.
+/// * Absence is not an order: a file that cannot be read, a list that failed or an empty folder MUST NOT show up as
+///   definitions that are gone. Either the last good version stays in the snapshot, or `complete` is false, and then
+///   nothing that is missing is withdrawn.
+/// * A definition that cannot be used MUST NOT hide the others.
+#[cfg_attr(any(test, feature = "testing"), mockall::automock)]
+#[async_trait]
+pub trait Catalog: Send + Sync + 'static {
+    /// Opens a feed of snapshots: the present one first, then one for each change. A reader that is slow may miss
+    /// snapshots in between, never the last.
+    async fn subscribe(&self) -> Result<BoxStream<'static, Arc<CatalogSnapshot>>, CatalogError>;
+
+    /// Takes the engine's word on how a definition is doing, to show it as the object's condition. Must not block;
+    /// reports come only when something changed.
+    fn report(&self, subject: &Subject, condition: Condition);
+}
+
+/// All definitions at one instant.
+#[derive(Clone, Debug, Default)]
+pub struct CatalogSnapshot {
+    /// EventSources by name.
+    pub sources: BTreeMap<Arc<str>, Arc<SourceDef>>,
+    /// Triggers by name.
+    pub triggers: BTreeMap<Arc<str>, Arc<TriggerDef>>,
+    /// Whether something that is not in here is known to be gone.
+    pub complete: bool,
+}
+
+/// What the engine must know of an EventSource. How to connect is the business of whoever builds the source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceDef {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Which of its events count.
+    pub filter: Filter,
+    /// How the cluster that an event came from is found; `None`: events have no origin.
+    pub origin: Option<OriginRule>,
+    /// Larger events are refused.
+    pub max_event_bytes: usize,
+}
+
+/// How the cluster that an event came from is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OriginRule {
+    /// Always this one.
+    Fixed(ClusterId),
+    /// Named by two tokens of the message's subject, counted from 0.
+    SubjectTokens {
+        /// Which token is the cluster's namespace.
+        namespace: usize,
+        /// Which token is the cluster's name.
+        name: usize,
+    },
+    /// Named by an extension attribute of this name, in the form `namespace/name`.
+    Extension(String),
+}
+
+/// A trigger: which events, from which clusters, do what, where, from which templates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TriggerDef {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The EventSource it listens to.
+    pub source: Arc<str>,
+    /// Which events of the source, beside the source's own filter.
+    pub filter: Filter,
+    /// From which clusters events count; with events that have no origin, to which clusters they go.
+    pub source_clusters: LabelSelector,
+    /// Where resources go instead.
+    pub destination_clusters: Option<LabelSelector>,
+    /// A template that gives `Create` or `Delete`; always Create if none.
+    pub action: Option<String>,
+    /// A template that gives the key; by default origin, source and subject.
+    pub key: Option<String>,
+    /// What to render.
+    pub payload: Vec<Payload>,
+    /// Whom to act as in the target cluster.
+    pub identity: Option<Identity>,
+}
+
+/// One piece of what a trigger renders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// A template.
+    Template(TemplateSource),
+    /// Something referred to that is not there. Works of the trigger are stalled until it is.
+    Missing {
+        /// What is missing, where it was expected, and what to do.
+        reason: String,
+    },
+}
+
+/// What a [`Condition`] is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Subject {
+    /// An EventSource.
+    Source(Arc<str>),
+    /// A trigger.
+    Trigger(Arc<str>),
+}
+
+/// How a definition is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Whether it does what it should.
+    pub ready: bool,
+    /// One CamelCase word.
+    pub reason: String,
+    /// One sentence: what is the matter, and what to do. No secrets.
+    pub message: String,
+}
+
+/// Why definitions could not be read at all.
+#[derive(Debug, thiserror::Error)]
+#[error("definitions cannot be read: {reason}")]
+pub struct CatalogError {
+    /// What was tried, why it failed, and what to do.
+    pub reason: String,
+}

@@ -1,0 +1,161 @@
+//! Clusters: what an event can come from and what resources go to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::names;
+
+/// Labels or annotations of an object.
+pub type Labels = BTreeMap<String, String>;
+
+/// The name of a managed cluster: a namespace and a name, printed as `namespace/name`.
+///
+/// The namespace is a DNS label and the name a DNS subdomain (RFC 1123), checked when the value is made, so that both
+/// are safe in paths and names.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClusterId {
+    namespace: Arc<str>,
+    name: Arc<str>,
+}
+
+impl ClusterId {
+    /// Makes an id from a namespace and a name.
+    ///
+    /// # Errors
+    /// When either is not allowed; the message says which and why.
+    pub fn new(namespace: &str, name: &str) -> Result<Self, InvalidClusterId> {
+        names::dns_label(namespace)
+            .map_err(|why| InvalidClusterId(format!("cluster namespace {namespace:?} {why}")))?;
+        names::dns_subdomain(name).map_err(|why| InvalidClusterId(format!("cluster name {name:?} {why}")))?;
+        Ok(Self { namespace: namespace.into(), name: name.into() })
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The name within the namespace.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Why a text is no [`ClusterId`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidClusterId(String);
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl fmt::Debug for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ClusterId {
+    type Err = InvalidClusterId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('/') {
+            Some((namespace, name)) => Self::new(namespace, name),
+            None => Err(InvalidClusterId(format!("{text:?} is not of the form namespace/name"))),
+        }
+    }
+}
+
+impl Serialize for ClusterId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ClusterId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// One managed cluster as selectors and templates see it. How to reach it is the Applier's business.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its name.
+    pub id: ClusterId,
+    /// What selectors match.
+    pub labels: Labels,
+    /// What templates may read besides.
+    pub annotations: Labels,
+    /// Whether it can be reached now. An unready cluster keeps its Works; they are applied once it is ready.
+    pub ready: bool,
+}
+
+impl Cluster {
+    /// A ready cluster with these labels.
+    pub fn new<K: Into<String>, V: Into<String>>(
+        id: ClusterId,
+        labels: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let labels = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        Self { id, labels, annotations: Labels::new(), ready: true }
+    }
+}
+
+/// One change in the set of clusters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClusterChange {
+    /// A cluster that was not there.
+    Joined(Arc<Cluster>),
+    /// Labels or annotations changed; the cluster as it is now.
+    Relabelled(Arc<Cluster>),
+    /// The cluster can be reached (again).
+    Ready(ClusterId),
+    /// The cluster cannot be reached. Nothing is withdrawn for that.
+    Unready(ClusterId),
+    /// The cluster is not managed any more. Only sent when that is certain: never because a list failed.
+    Left(ClusterId),
+}
+
+/// The clusters at one instant, and every change after it.
+pub struct ClusterFeed {
+    /// All clusters when the feed was opened.
+    pub snapshot: Vec<Arc<Cluster>>,
+    /// What changed since. The stream ends only when the selector is gone for good.
+    pub changes: BoxStream<'static, ClusterChange>,
+}
+
+/// Where clusters come from.
+///
+/// # Contract
+/// * [`subscribe`](Self::subscribe) MUST return only after the whole set has been read, and the feed MUST tell every
+///   change after the snapshot exactly once, in order.
+/// * A source of clusters that failed or came back partial MUST NOT show up as clusters that left.
+/// * Matching labels is not its business: the engine matches and indexes, so that no implementation can get the
+///   semantics wrong.
+/// * Cancel safe: dropping the future or the feed leaves nothing behind.
+#[cfg_attr(any(test, feature = "testing"), mockall::automock)]
+#[async_trait]
+pub trait ClusterSelector: Send + Sync + 'static {
+    /// Opens a feed: a snapshot and the changes after it. May be called more than once.
+    async fn subscribe(&self) -> Result<ClusterFeed, ClusterError>;
+}
+
+/// Why clusters could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("clusters cannot be read: {reason}")]
+pub struct ClusterError {
+    /// What was tried, why it failed, and what to do.
+    pub reason: String,
+}

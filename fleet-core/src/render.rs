@@ -1,0 +1,115 @@
+//! Rendering: templates and a context become manifests.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::cluster::Cluster;
+use crate::event::Event;
+use crate::manifest::Manifest;
+use crate::source::Message;
+
+/// Turns templates and a context into manifests.
+///
+/// # Contract
+/// * Pure: the same source and context MUST give the same result. No environment, clock, randomness or network.
+/// * Data never becomes structure: whatever a value of the context holds, the shape of what is rendered depends on
+///   the template alone (and on its own `if` and `for`).
+/// * Errors name template and line, and never show a value of the context.
+/// * Runs on the caller's thread; it MUST bound its own work.
+#[cfg_attr(any(test, feature = "testing"), mockall::automock)]
+pub trait Renderer: Send + Sync + 'static {
+    /// Compiles a template, so that syntax errors are known before an event needs it.
+    fn compile(&self, source: &TemplateSource) -> Result<Arc<dyn Template>, TemplateError>;
+}
+
+/// A compiled template.
+// The mock needs the lifetimes by name.
+#[allow(clippy::needless_lifetimes)]
+#[cfg_attr(any(test, feature = "testing"), mockall::automock)]
+pub trait Template: Send + Sync + 'static {
+    /// The parts of the context it reads, as far as its text tells: `event.subject`, `cluster.labels.env`, `cluster`.
+    fn reads(&self) -> &BTreeSet<String>;
+
+    /// Renders the documents of a manifest template. Empty documents are left out.
+    fn manifests<'a>(&self, context: &Context<'a>) -> Result<Vec<Manifest>, TemplateError>;
+
+    /// Renders a one-line template, such as a key or an action, to its text.
+    fn text<'a>(&self, context: &Context<'a>) -> Result<String, TemplateError>;
+}
+
+/// The text of a template and where it stands.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TemplateSource {
+    /// Where it stands, as an error names it: `ConfigMap default/namespace, key namespace.yaml`.
+    pub name: String,
+    /// The text.
+    pub text: Arc<str>,
+    /// Whether it is a template at all, or applied as it stands.
+    pub kind: TemplateKind,
+}
+
+/// How the text of a [`TemplateSource`] is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TemplateKind {
+    /// A template of YAML documents.
+    Manifests,
+    /// YAML documents, to be applied as they stand.
+    Literal,
+    /// A template of a single text: a key, an action.
+    Text,
+}
+
+/// The text may come from a Secret.
+impl fmt::Debug for TemplateSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TemplateSource").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// What templates see. A part that does not exist (a key template knows no target) is undefined in templates.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// `event`: attributes, extensions, `data`.
+    pub event: Option<&'a Event>,
+    /// `message`: subject, tokens, headers.
+    pub message: Option<&'a Message>,
+    /// `cluster`: the target.
+    pub cluster: Option<&'a Cluster>,
+    /// `origin`: the cluster the event came from.
+    pub origin: Option<&'a Cluster>,
+    /// `trigger.name`.
+    pub trigger: &'a str,
+}
+
+/// Why a template could not be compiled or rendered. Never holds a value of the context.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{template}{}: {reason}", line.map(|line| format!(", line {line}")).unwrap_or_default())]
+pub struct TemplateError {
+    /// The name of the template.
+    pub template: String,
+    /// The line in it, counted from 1.
+    pub line: Option<u32>,
+    /// What kind of fault it is.
+    pub fault: TemplateFault,
+    /// What is wrong, and what to do.
+    pub reason: String,
+}
+
+/// The kinds of [`TemplateError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TemplateFault {
+    /// The text is no template.
+    Syntax,
+    /// A variable or attribute that does not exist.
+    Undefined,
+    /// A value stands where only structure may, or printed text was used as a value.
+    Structure,
+    /// The result is not YAML, or not Kubernetes objects.
+    Output,
+    /// The template is too costly.
+    Limit,
+    /// Anything else that failed while it ran: a filter with a wrong argument.
+    Evaluation,
+}

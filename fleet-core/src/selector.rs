@@ -1,0 +1,263 @@
+//! Label selectors, with Kubernetes' semantics to the letter ([labels and selectors]).
+//!
+//! [labels and selectors]: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::Labels;
+
+/// A label selector as Kubernetes writes it. All of `matchLabels` and `matchExpressions` must hold; an empty selector
+/// selects everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, try_from = "Unchecked")]
+pub struct LabelSelector {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    match_labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    match_expressions: Vec<Requirement>,
+}
+
+/// One of a selector's `matchExpressions`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Requirement {
+    /// The label.
+    pub key: String,
+    /// How the label's value relates to `values`.
+    pub operator: Operator,
+    /// The values: at least one for `In` and `NotIn`, none for `Exists` and `DoesNotExist`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// How a label's value relates to the values of a [`Requirement`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Operator {
+    /// The label is there, with one of the values.
+    In,
+    /// The label is not there, or has none of the values.
+    NotIn,
+    /// The label is there.
+    Exists,
+    /// The label is not there.
+    DoesNotExist,
+}
+
+/// Why a selector is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidSelector(String);
+
+impl LabelSelector {
+    /// Selects everything.
+    pub fn everything() -> Self {
+        Self::default()
+    }
+
+    /// Selects what has all of these labels.
+    ///
+    /// # Errors
+    /// When a key or a value is not allowed in a label.
+    pub fn labels<K: Into<String>, V: Into<String>>(
+        labels: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, InvalidSelector> {
+        let labels = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        Self::new(labels, Vec::new())
+    }
+
+    /// A selector of both kinds of conditions.
+    ///
+    /// # Errors
+    /// When a key or value is not allowed in a label, or the number of values does not suit the operator.
+    pub fn new(
+        match_labels: BTreeMap<String, String>,
+        match_expressions: Vec<Requirement>,
+    ) -> Result<Self, InvalidSelector> {
+        for (key, value) in &match_labels {
+            check_key(key)?;
+            check_value(key, value)?;
+        }
+        for Requirement { key, operator, values } in &match_expressions {
+            check_key(key)?;
+            match operator {
+                Operator::In | Operator::NotIn if values.is_empty() => {
+                    return Err(InvalidSelector(format!("{operator:?} on label {key:?} needs at least one value")));
+                }
+                Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
+                    return Err(InvalidSelector(format!("{operator:?} on label {key:?} takes no values")));
+                }
+                _ => values.iter().try_for_each(|value| check_value(key, value))?,
+            }
+        }
+        Ok(Self { match_labels, match_expressions })
+    }
+
+    /// Whether an object with these labels is selected.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|requirement| requirement.matches(labels))
+    }
+
+    /// Whether there is no condition at all.
+    pub fn is_everything(&self) -> bool {
+        self.match_labels.is_empty() && self.match_expressions.is_empty()
+    }
+
+    /// The labels and values that whatever is selected must have one of; `None` if no condition names values. For
+    /// each selected object at least one of the pairs is among its labels.
+    pub(crate) fn narrowest(&self) -> Option<(&str, Vec<&str>)> {
+        let fixed = self.match_labels.iter().next().map(|(key, value)| (key.as_str(), vec![value.as_str()]));
+        fixed.or_else(|| {
+            let named = self.match_expressions.iter().filter(|one| one.operator == Operator::In);
+            named
+                .min_by_key(|one| one.values.len())
+                .map(|one| (one.key.as_str(), one.values.iter().map(String::as_str).collect()))
+        })
+    }
+}
+
+impl Requirement {
+    fn matches(&self, labels: &Labels) -> bool {
+        let value = labels.get(&self.key);
+        match self.operator {
+            Operator::In => value.is_some_and(|value| self.values.contains(value)),
+            Operator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+/// As `kubectl` prints selectors: `env=production,tier in (a,b),!legacy`.
+impl fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        for (key, value) in &self.match_labels {
+            write!(f, "{comma}{key}={value}")?;
+            comma = ",";
+        }
+        for Requirement { key, operator, values } in &self.match_expressions {
+            f.write_str(comma)?;
+            comma = ",";
+            match operator {
+                Operator::In => write!(f, "{key} in ({})", values.join(","))?,
+                Operator::NotIn => write!(f, "{key} notin ({})", values.join(","))?,
+                Operator::Exists => f.write_str(key)?,
+                Operator::DoesNotExist => write!(f, "!{key}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is read before it is checked.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Unchecked {
+    #[serde(default)]
+    match_labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    match_expressions: Option<Vec<Requirement>>,
+}
+
+impl TryFrom<Unchecked> for LabelSelector {
+    type Error = InvalidSelector;
+
+    fn try_from(read: Unchecked) -> Result<Self, Self::Error> {
+        Self::new(read.match_labels.unwrap_or_default(), read.match_expressions.unwrap_or_default())
+    }
+}
+
+/// A label's key: a name of at most 63 characters, after an optional DNS subdomain and a slash.
+fn check_key(key: &str) -> Result<(), InvalidSelector> {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    let prefix_ok = prefix.is_none_or(|prefix| crate::manifest::names::dns_subdomain(prefix).is_ok());
+    if prefix_ok && !name.is_empty() && is_label_text(name) {
+        Ok(())
+    } else {
+        Err(InvalidSelector(format!("{key:?} is no label key: expected a name of at most 63 letters, digits, '-', '_', '.', after an optional DNS prefix and '/'")))
+    }
+}
+
+fn check_value(key: &str, value: &str) -> Result<(), InvalidSelector> {
+    if is_label_text(value) {
+        Ok(())
+    } else {
+        Err(InvalidSelector(format!("{value:?} is no value of a label ({key}): expected at most 63 letters, digits, '-', '_', '.', beginning and ending with a letter or digit")))
+    }
+}
+
+fn is_label_text(text: &str) -> bool {
+    let edge = |byte: Option<u8>| byte.is_none_or(|byte| byte.is_ascii_alphanumeric());
+    text.len() <= 63
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && edge(text.bytes().next())
+        && edge(text.bytes().next_back())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selector(json: &str) -> LabelSelector {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn kubernetes_semantics() {
+        let production = labels(&[("env", "production"), ("tier", "a")]);
+        let bare = labels(&[]);
+        for (json, on_production, on_bare) in [
+            ("{}", true, true),
+            (r#"{"matchLabels":{"env":"production"}}"#, true, false),
+            (r#"{"matchLabels":{"env":"staging"}}"#, false, false),
+            (r#"{"matchLabels":{"env":"production","tier":"b"}}"#, false, false),
+            (r#"{"matchExpressions":[{"key":"env","operator":"In","values":["x","production"]}]}"#, true, false),
+            (r#"{"matchExpressions":[{"key":"env","operator":"NotIn","values":["production"]}]}"#, false, true),
+            (r#"{"matchExpressions":[{"key":"env","operator":"NotIn","values":["x"]}]}"#, true, true),
+            (r#"{"matchExpressions":[{"key":"env","operator":"Exists"}]}"#, true, false),
+            (r#"{"matchExpressions":[{"key":"env","operator":"DoesNotExist"}]}"#, false, true),
+            (
+                r#"{"matchLabels":{"env":"production"},"matchExpressions":[{"key":"tier","operator":"In","values":["b"]}]}"#,
+                false,
+                false,
+            ),
+        ] {
+            assert_eq!(selector(json).matches(&production), on_production, "{json}");
+            assert_eq!(selector(json).matches(&bare), on_bare, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_kubernetes_refuses_is_refused() {
+        for json in [
+            r#"{"matchExpressions":[{"key":"env","operator":"In"}]}"#,
+            r#"{"matchExpressions":[{"key":"env","operator":"Exists","values":["x"]}]}"#,
+            r#"{"matchExpressions":[{"key":"env","operator":"in","values":["x"]}]}"#,
+            r#"{"matchLabels":{"a b":"c"}}"#,
+            r#"{"matchLabels":{"a":"-c"}}"#,
+            r#"{"matchLabels":{"x_/a":"c"}}"#,
+            r#"{"matchLabel":{}}"#,
+        ] {
+            assert!(serde_json::from_str::<LabelSelector>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn reads_like_kubectl() {
+        let all = selector(
+            r#"{"matchLabels":{"env":"production"},"matchExpressions":[{"key":"tier","operator":"In","values":["a","b"]},{"key":"legacy","operator":"DoesNotExist"}]}"#,
+        );
+        assert_eq!(all.to_string(), "env=production,tier in (a,b),!legacy");
+    }
+}

@@ -1,0 +1,224 @@
+//! Event sources: where deliveries come from, and how each is settled.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::ClusterId;
+use crate::event::{DecodeError, Event};
+use crate::position::Position;
+
+/// Where deliveries come from: NATS, JetStream, HTTP, Kubernetes objects, memory, yours.
+///
+/// # Contract
+/// * [`open`](Self::open) yields a stream that goes on for as long as the source exists. Troubles on the way
+///   (a server that is down, a missing stream) are [`SourceItem::Status`]; the source heals by itself. The stream ends
+///   only when nothing will ever come again.
+/// * A source that can redeliver MUST deliver again whatever was dropped unsettled or given back, and MUST give each
+///   delivery the position it has in its feed. A source that cannot leaves the position out: the engine orders such
+///   deliveries by their acceptance.
+/// * A [`SourceItem::Floor`] MUST be true for ever: nothing at or below it comes again, also after a restart.
+/// * A [`SourceItem::Snapshot`] MUST come from a complete list; a failed or partial one says nothing.
+/// * Reading is pulled by the consumer of the stream. A source MUST NOT buffer without bound while it is not polled.
+/// * Cancel safe: dropping the stream closes the source; deliveries handed out before stay valid.
+#[cfg_attr(any(test, feature = "testing"), mockall::automock)]
+#[async_trait]
+pub trait EventSource: Send + Sync + 'static {
+    /// The name of the EventSource, to which triggers refer.
+    fn name(&self) -> &str;
+
+    /// Opens the source. `floors` are the positions below which everything is processed for good, by domain; a source
+    /// that can seek may start above them, and uses their epochs to tell whether its feed was begun anew.
+    ///
+    /// # Errors
+    /// Only what will not heal by itself: a configuration that cannot work.
+    async fn open(&self, floors: Vec<Position>) -> Result<BoxStream<'static, SourceItem>, SourceError>;
+}
+
+/// What a source tells.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SourceItem {
+    /// An event arrived.
+    Delivery(Delivery),
+    /// Nothing at or below this position will come again.
+    Floor(Position),
+    /// The complete set of what is live in a scope: keys of that scope which are not in it are to be deleted.
+    Snapshot(Snapshot),
+    /// How the source is doing, for its condition.
+    Status(SourceStatus),
+}
+
+/// The complete set of keys that are live in a scope.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The scope: all keys with this CloudEvents source.
+    pub source: String,
+    /// From which cluster, if the keys of the scope have an origin.
+    pub origin: Option<ClusterId>,
+    /// The subjects that are live.
+    pub subjects: BTreeSet<String>,
+}
+
+/// How a source is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// Whether events can arrive now.
+    pub ready: bool,
+    /// A reason in one CamelCase word, as conditions have it: `Connected`, `StreamNotFound`.
+    pub reason: String,
+    /// One sentence: what is the matter, and what to do. No secrets.
+    pub message: String,
+    /// How many events the source knows were lost since it was opened (a slow consumer of core NATS).
+    pub lost: u64,
+}
+
+/// An event as it arrived.
+pub struct Delivery {
+    /// The event, or why the message is none.
+    pub event: Result<Event, DecodeError>,
+    /// The cluster it came from, where the source itself knows (a NATS inside a cluster). Else the engine finds it by
+    /// the EventSource's `origin` rule.
+    pub origin: Option<ClusterId>,
+    /// Facts of the transport.
+    pub message: Arc<Message>,
+    /// The message body as it was received, kept for dead letters.
+    pub raw: Bytes,
+    /// The place in the source's feed; `None` if the source has no order of its own.
+    pub position: Option<Position>,
+    /// When the transport took it, where the transport knows (JetStream does).
+    pub published: Option<Timestamp>,
+    /// Settles the delivery. Dropped unsettled, it comes again where the source can redeliver.
+    pub settle: Settle,
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("event", &self.event)
+            .field("origin", &self.origin)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Facts of the transport, for templates (`message`) and dead letters.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    /// The subject or path it was sent to; empty if the transport has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subject: String,
+    /// Headers in their order, names as sent. Never credentials: an HTTP source leaves `Authorization` and `Cookie` out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+}
+
+impl Message {
+    /// The dot-separated tokens of the subject.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.subject.split('.').filter(|token| !token.is_empty())
+    }
+}
+
+/// Headers may hold what event data holds.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
+/// The handle that settles a delivery: used up by [`ack`](Self::ack), [`give_back`](Self::give_back) or
+/// [`terminate`](Self::terminate). Dropped, it gives the delivery back where the source can redeliver.
+pub struct Settle(Box<dyn Settler>);
+
+/// What a source implements to have its deliveries settled. Dropping a settler unsettled MUST give the delivery back
+/// where the source can redeliver, at the latest after the source's own deadline.
+#[async_trait]
+pub trait Settler: Send + Sync + 'static {
+    /// The event is durable: never deliver it again.
+    async fn ack(self: Box<Self>) -> Result<(), SettleError>;
+    /// The event could not be taken: deliver it again, not before `delay`.
+    async fn give_back(self: Box<Self>, delay: Duration) -> Result<(), SettleError>;
+    /// The event will never be taken, `reason` says why: do not deliver it again.
+    async fn terminate(self: Box<Self>, reason: &str) -> Result<(), SettleError>;
+    /// Somebody is working on it: do not deliver it elsewhere meanwhile.
+    async fn progress(&self) -> Result<(), SettleError>;
+}
+
+/// A settlement did not reach the source. Harmless for the state: at worst the event is delivered again, and seen to be
+/// a duplicate by its position.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the delivery could not be settled: {0}")]
+pub struct SettleError(pub String);
+
+impl Settle {
+    /// Wraps what the source implements.
+    pub fn new(settler: impl Settler) -> Self {
+        Self(Box::new(settler))
+    }
+
+    /// For a source that cannot redeliver and does not care.
+    pub fn nothing() -> Self {
+        Self::new(Nothing)
+    }
+
+    /// The event is durable. See [`Settler::ack`].
+    pub async fn ack(self) -> Result<(), SettleError> {
+        self.0.ack().await
+    }
+
+    /// Deliver it again later. See [`Settler::give_back`].
+    pub async fn give_back(self, delay: Duration) -> Result<(), SettleError> {
+        self.0.give_back(delay).await
+    }
+
+    /// Never deliver it again. See [`Settler::terminate`].
+    pub async fn terminate(self, reason: &str) -> Result<(), SettleError> {
+        self.0.terminate(reason).await
+    }
+
+    /// Still at work. See [`Settler::progress`].
+    pub async fn progress(&self) -> Result<(), SettleError> {
+        self.0.progress().await
+    }
+}
+
+impl fmt::Debug for Settle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Settle")
+    }
+}
+
+struct Nothing;
+
+#[async_trait]
+impl Settler for Nothing {
+    async fn ack(self: Box<Self>) -> Result<(), SettleError> {
+        Ok(())
+    }
+    async fn give_back(self: Box<Self>, _delay: Duration) -> Result<(), SettleError> {
+        Ok(())
+    }
+    async fn terminate(self: Box<Self>, _reason: &str) -> Result<(), SettleError> {
+        Ok(())
+    }
+    async fn progress(&self) -> Result<(), SettleError> {
+        Ok(())
+    }
+}
+
+/// A source cannot work as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the source cannot be opened: {reason}")]
+pub struct SourceError {
+    /// What is wrong with the configuration, and what to do.
+    pub reason: String,
+}

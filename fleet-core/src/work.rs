@@ -1,0 +1,231 @@
+//! Work: the intent of one trigger and key, and what was done for it in each cluster.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::apply::InventoryItem;
+use crate::cluster::ClusterId;
+use crate::event::Event;
+use crate::position::Positions;
+use crate::source::Message;
+
+/// How many characters of the trigger's name a [`WorkId`] shows.
+const SHOWN: usize = 40;
+/// How many hex digits of the hash a [`WorkId`] ends with.
+const HASH: usize = 20;
+
+/// The name of a Work: the trigger's, cut to 40 characters, and 20 hex digits of a hash over trigger and key.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WorkId(Arc<str>);
+
+impl WorkId {
+    /// The id of the Work of a trigger and a key.
+    pub fn new(trigger: &str, key: &EventKey) -> Self {
+        match key {
+            EventKey::About { origin, source, subject } => {
+                let origin = origin.as_ref().map(ToString::to_string);
+                Self::of_parts(
+                    trigger,
+                    &[
+                        "about",
+                        origin.as_deref().unwrap_or_default(),
+                        source,
+                        if subject.is_some() { "subject" } else { "" },
+                        subject.as_deref().unwrap_or_default(),
+                    ],
+                )
+            }
+            EventKey::Text(text) => Self::of_parts(trigger, &["text", text]),
+        }
+    }
+
+    /// Hashes length-prefixed parts, so that no two lists of parts run together.
+    pub(crate) fn of_parts(trigger: &str, parts: &[&str]) -> Self {
+        use fmt::Write;
+        let mut hasher = Sha256::new();
+        for part in std::iter::once(&trigger).chain(parts) {
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part.as_bytes());
+        }
+        let mut name = String::with_capacity(SHOWN + 1 + HASH);
+        name.extend(trigger.chars().take(SHOWN));
+        name.truncate(name.trim_end_matches(['-', '.']).len());
+        name.push('-');
+        for byte in hasher.finalize().iter().take(HASH / 2) {
+            // Writing to a String cannot fail.
+            let _ = write!(name, "{byte:02x}");
+        }
+        Self(name.into())
+    }
+
+    /// Reads back what [`as_str`](Self::as_str) gave, for stores.
+    pub fn from_stored(name: &str) -> Option<Self> {
+        let (_, hash) = name.rsplit_once('-')?;
+        (hash.len() == HASH && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| Self(name.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The hash at its end: the value of the mark on applied objects.
+    pub fn hash(&self) -> &str {
+        self.0.rsplit_once('-').map_or("", |(_, hash)| hash)
+    }
+}
+
+impl fmt::Display for WorkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for WorkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What an event is about: one key has one lifecycle.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EventKey {
+    /// The default: where the event came from, its source and its subject.
+    About {
+        /// The cluster it came from, if its EventSource has origins.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<ClusterId>,
+        /// The CloudEvents source.
+        source: String,
+        /// The CloudEvents subject.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subject: Option<String>,
+    },
+    /// The text that the trigger's `key` template gave.
+    Text(String),
+}
+
+/// What an event asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Intent {
+    /// The resources are to be there.
+    Create,
+    /// The resources are to be gone.
+    Delete,
+}
+
+/// The intent of one trigger and key: the record that is durable before a delivery is acknowledged.
+///
+/// A Work whose intent is [`Intent::Delete`] and whose resources are all gone is a tombstone: it remembers positions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Work {
+    /// Its name.
+    pub id: WorkId,
+    /// The trigger that the event matched.
+    pub trigger: Arc<str>,
+    /// The EventSource it came from.
+    pub source: Arc<str>,
+    /// What the event is about.
+    pub key: EventKey,
+    /// The cluster the event came from, if its EventSource has origins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<ClusterId>,
+    /// Counts the events that made a difference, from 1.
+    pub generation: u64,
+    /// What the last event asks for.
+    pub intent: Intent,
+    /// The last event.
+    pub event: Arc<Event>,
+    /// How the last event arrived.
+    pub message: Arc<Message>,
+    /// The highest position seen in each domain.
+    pub positions: Positions,
+    /// When the last event was accepted.
+    pub received: Timestamp,
+}
+
+/// What was done for one Work in one cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedWork {
+    /// The Work.
+    pub work: WorkId,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The generation of the Work that this speaks of.
+    pub generation: u64,
+    /// A digest of what was last applied in full; `None` before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// What the Work has, or may have, in the cluster. Written before the first attempt, so that nothing is forgotten.
+    pub inventory: Vec<InventoryItem>,
+    /// How far it is.
+    pub state: AppliedState,
+    /// When the state was last written.
+    pub updated: Timestamp,
+}
+
+/// How far a Work is in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all_fields = "camelCase")]
+#[non_exhaustive]
+pub enum AppliedState {
+    /// To be applied or removed; nothing to report yet.
+    Pending,
+    /// All is there as rendered.
+    Applied,
+    /// Something has to happen first; tried again soon.
+    Waiting {
+        /// What is waited for.
+        reason: String,
+    },
+    /// It cannot be applied until an input changes or somebody asks. What was applied before stays.
+    Stalled {
+        /// One CamelCase word for conditions: `TemplateError`, `Conflict`, `Rejected`.
+        reason: String,
+        /// What is wrong, where, and what to do. No values of Secrets or events.
+        message: String,
+    },
+    /// It failed for a reason outside, and is retried with growing delays.
+    Retrying {
+        /// The last failure.
+        reason: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(source: &str, subject: Option<&str>) -> EventKey {
+        EventKey::About { origin: None, source: source.into(), subject: subject.map(Into::into) }
+    }
+
+    #[test]
+    fn ids_are_names_and_tell_keys_apart() {
+        let ids = [
+            WorkId::new("manage-namespace", &about("a", Some("bc"))),
+            WorkId::new("manage-namespace", &about("ab", Some("c"))),
+            WorkId::new("manage-namespace", &about("ab", None)),
+            WorkId::new("manage-namespace", &about("ab", Some(""))),
+            WorkId::new("manage-namespace", &EventKey::Text("ab".into())),
+            WorkId::new("other", &about("a", Some("bc"))),
+        ];
+        let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len());
+        for id in &ids {
+            assert!(crate::manifest::names::dns_subdomain(id.as_str()).is_ok(), "{id}");
+            assert_eq!(id.hash().len(), 20);
+            assert_eq!(WorkId::from_stored(id.as_str()).as_ref(), Some(id));
+        }
+        let long = WorkId::new(&format!("{}-x", "t".repeat(39)), &EventKey::Text("k".into()));
+        assert_eq!(long.as_str().len(), 39 + 1 + 20, "a dash at the cut is dropped: {long}");
+    }
+}
