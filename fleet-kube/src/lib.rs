@@ -1,1 +1,3 @@
 //! Kubernetes parts of Fleet: custom resources, clusters, catalog and applier.
+
+pub mod connection;

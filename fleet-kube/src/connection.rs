@@ -1,0 +1,37 @@
+//! How a cluster is reached: what a `Cluster` object says, checked.
+
+use std::path::PathBuf;
+
+use fleet_core::cluster::{ClusterId, Labels};
+use secrecy::SecretString;
+
+/// One `Cluster` object: its name, what selectors and templates see, and how to reach it.
+#[derive(Clone, Debug)]
+pub struct ClusterDefinition {
+    /// Its namespace and name.
+    pub id: ClusterId,
+    /// The object's labels.
+    pub labels: Labels,
+    /// The object's annotations.
+    pub annotations: Labels,
+    /// How to reach it.
+    pub connection: Connection,
+}
+
+/// How a cluster is reached: exactly one way.
+#[derive(Clone, Debug)]
+pub enum Connection {
+    /// A kubeconfig that was read from a Secret. It may be hostile: nothing in it may run a program or read a file.
+    KubeconfigSecret {
+        /// The Secret and its key, as errors name them: `Secret civo/cluster1-kubeconfig, key kubeconfig`.
+        name: String,
+        /// The kubeconfig, or why the Secret could not be used.
+        kubeconfig: Result<SecretString, String>,
+    },
+    /// A kubeconfig file of the operator's own machine.
+    KubeconfigFile(PathBuf),
+    /// A folder that stands in for a cluster; where it lies is the operator's choice.
+    Directory,
+    /// The cluster that the operator runs in.
+    InCluster,
+}
