@@ -71,9 +71,7 @@ impl Etcd {
             }
         })
         .await?;
-        Ok(Etcd {
-            server: Arc::new(server),
-        })
+        Ok(Etcd { server: Arc::new(server) })
     }
 
     /// Its process.

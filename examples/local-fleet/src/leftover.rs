@@ -70,10 +70,7 @@ async fn wait_gone(pidfd: &OwnedFd) -> io::Result<()> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "a killed process does not go away",
-            ));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "a killed process does not go away"));
         }
         sleep(Duration::from_millis(10)).await;
     }

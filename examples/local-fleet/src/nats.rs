@@ -147,10 +147,7 @@ impl Nats {
                     args: vec!["--config".into(), file.into()],
                     env: Vec::new(),
                     address,
-                    health: Endpoint {
-                        address: monitor,
-                        tls: None,
-                    },
+                    health: Endpoint { address: monitor, tls: None },
                     ready_path: "/healthz",
                 })
             });
@@ -160,14 +157,7 @@ impl Nats {
         let proxy = Proxy::start(ports.remembered("proxy")?, server.address())
             .await
             .map_err(LabError::file("open the proxy of", &dir))?;
-        Ok(Nats {
-            dir,
-            proxy,
-            server,
-            access,
-            tls: options.tls,
-            monitor,
-        })
+        Ok(Nats { dir, proxy, server, access, tls: options.tls, monitor })
     }
 
     /// Its process.
@@ -233,10 +223,7 @@ fn tls_files(dir: &Path) -> Result<PathBuf> {
 
 /// A string as NATS' configuration language quotes it.
 fn quoted(text: impl std::fmt::Display) -> String {
-    format!(
-        "\"{}\"",
-        text.to_string().replace('\\', "\\\\").replace('"', "\\\"")
-    )
+    format!("\"{}\"", text.to_string().replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn configuration(
@@ -254,10 +241,7 @@ fn configuration(
         format!("http: {}", quoted(monitor)),
     ];
     if options.jetstream {
-        lines.push(format!(
-            "jetstream {{ store_dir: {} }}",
-            quoted(dir.join("data").display())
-        ));
+        lines.push(format!("jetstream {{ store_dir: {} }}", quoted(dir.join("data").display())));
     }
     lines.extend(access.configuration());
     if options.tls != NatsTls::Off {

@@ -63,10 +63,7 @@ impl Process {
     /// Waits until it has ended and was reaped. `None`: nobody knows how it ended.
     pub(crate) async fn exited(&self) -> Option<ExitStatus> {
         let mut exit = self.exit.clone();
-        exit.wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|status| *status)
+        exit.wait_for(Option::is_some).await.ok().and_then(|status| *status)
     }
 }
 
@@ -113,12 +110,7 @@ fn spawn_here(launch: &Launch) -> io::Result<Process> {
             ended.send_replace(Some(status));
         }
     });
-    Ok(Process {
-        pid,
-        pidfd,
-        pid_file: launch.pid_file.clone(),
-        exit,
-    })
+    Ok(Process { pid, pidfd, pid_file: launch.pid_file.clone(), exit })
 }
 
 /// Makes the kernel kill the child when the thread that starts it ends, however it ends.
@@ -142,9 +134,5 @@ fn die_with_this_thread(command: &mut Command) {
 
 /// Opens a log for appending; servers log what only their owner should read.
 pub(crate) fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }

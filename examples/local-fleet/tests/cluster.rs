@@ -12,9 +12,7 @@ async fn client(cluster: &Cluster, user: User, route: Route) -> Client {
     let _installed_before = rustls::crypto::ring::default_provider().install_default();
     let text = cluster.kubeconfig_for(user, route).unwrap();
     let kubeconfig = Kubeconfig::from_yaml(&text).unwrap();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .unwrap();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     config.read_timeout = Some(Duration::from_secs(10));
     config.default_retry = false;
     Client::try_from(config).unwrap()
@@ -26,18 +24,13 @@ async fn a_cluster_starts() {
     let begun = Instant::now();
     let etcd = Etcd::start(dir.path()).await.unwrap();
     eprintln!("etcd {:?}", begun.elapsed());
-    let cluster = Cluster::start(&etcd, dir.path(), "one", &ClusterOptions::default())
-        .await
-        .unwrap();
+    let cluster = Cluster::start(&etcd, dir.path(), "one", &ClusterOptions::default()).await.unwrap();
     eprintln!("cluster {:?}", begun.elapsed());
     let api = Api::<Namespace>::all(client(&cluster, User::Admin, Route::Direct).await);
     let all = api.list(&Default::default()).await.unwrap();
     eprintln!(
         "{:?} {:?}",
-        all.items
-            .iter()
-            .map(|n| n.metadata.name.clone())
-            .collect::<Vec<_>>(),
+        all.items.iter().map(|n| n.metadata.name.clone()).collect::<Vec<_>>(),
         begun.elapsed()
     );
     eprintln!(
