@@ -145,7 +145,6 @@ impl Nats {
                 Ok(Recipe {
                     program: program.clone(),
                     args: vec!["--config".into(), file.into()],
-                    env: Vec::new(),
                     address,
                     health: Endpoint {
                         address: monitor,
