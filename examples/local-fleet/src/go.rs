@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::process::{Launch, Process};
+use crate::process::{Environment, Launch, Process};
 use crate::program::{Recipe, Source};
 use crate::server::log_tail;
 use crate::{LabError, Program, Progress, Result, private};
@@ -107,7 +107,7 @@ async fn run_go(
     let process = Process::spawn(Launch {
         program: PathBuf::from("go"),
         args: args.iter().map(OsString::from).collect(),
-        env,
+        environment: Environment::UsersAnd(env),
         dir: work.to_path_buf(),
         log: log.clone(),
         pid_file: work.join("pid"),

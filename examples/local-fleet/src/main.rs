@@ -32,7 +32,7 @@ enum Command {
     /// and so on, nats.env (NATS_URL, NATS_USER and NATS_PASSWORD, to be sourced), and bin with the programs.
     /// Started again with the same DIR, it goes on with the same data.
     Up {
-        /// How many managed clusters; one takes about 350 MB of memory
+        /// How many managed clusters; one takes about 210 MB of memory
         #[arg(long, value_name = "N", default_value_t = 3)]
         clusters: usize,
         /// The folder for everything: keys, data, logs

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::http::Endpoint;
-use crate::process::{Launch, Process};
+use crate::process::{Environment, Launch, Process};
 use crate::{LabError, Result, leftover, private};
 
 /// A slow machine that starts thirty clusters at once needs its time.
@@ -143,7 +143,7 @@ impl Server {
         let launch = Launch {
             program: self.recipe.program.clone(),
             args: self.recipe.args.clone(),
-            env: Vec::new(),
+            environment: Environment::Bare,
             dir: self.dir.clone(),
             log,
             pid_file: self.dir.join(leftover::PID_FILE),
