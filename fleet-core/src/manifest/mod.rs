@@ -28,7 +28,11 @@ pub struct Gvk {
 impl Gvk {
     /// `group/version`, or `version` alone in the core group.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     fn parse(api_version: &str, kind: &str) -> Result<Self, String> {
@@ -221,9 +225,15 @@ mod tests {
 
     #[test]
     fn kinds_and_groups_cannot_leave_their_folder() {
-        for (api_version, kind) in
-            [("v1", "../x"), ("../v1", "A"), ("a/b/c", "A"), ("/v1", "A"), ("v1", ""), ("", "A"), ("x/V1", "A")]
-        {
+        for (api_version, kind) in [
+            ("v1", "../x"),
+            ("../v1", "A"),
+            ("a/b/c", "A"),
+            ("/v1", "A"),
+            ("v1", ""),
+            ("", "A"),
+            ("x/V1", "A"),
+        ] {
             let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}});
             assert!(Manifest::new(object).is_err(), "{api_version} {kind}");
         }
@@ -238,8 +248,14 @@ mod tests {
             (json!({"apiVersion": "v1", "kind": 5}), "kind must be a string"),
             (json!({"apiVersion": "v1", "kind": "A"}), "metadata is missing"),
             (json!({"apiVersion": "v1", "kind": "A", "metadata": {}}), "metadata.name is missing"),
-            (json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": 5}}), "metadata.name must be a string"),
-            (json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "a", "uid": "x"}}), "metadata.uid is not"),
+            (
+                json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": 5}}),
+                "metadata.name must be a string",
+            ),
+            (
+                json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "a", "uid": "x"}}),
+                "metadata.uid is not",
+            ),
             (
                 json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "a", "labels": {"n": 5}}}),
                 "metadata.labels[\"n\"] must be a string",
