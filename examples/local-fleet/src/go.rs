@@ -144,8 +144,10 @@ async fn watch(process: &Process, recipe: Recipe, progress: &Progress) -> bool {
     loop {
         tokio::select! {
             status = process.exited() => {
-                progress.say(format!("built {what} in {} s", begun.elapsed().as_secs()));
-                return status.is_some_and(|status| status.success());
+                let done = status.is_some_and(|status| status.success());
+                let end = if done { "built" } else { "failed to build" };
+                progress.say(format!("{end} {what} in {} s", begun.elapsed().as_secs()));
+                return done;
             }
             () = sleep(TELL_EVERY) => {
                 progress.say(format!("building {what}: {} s", begun.elapsed().as_secs()));
