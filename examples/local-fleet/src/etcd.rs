@@ -70,9 +70,7 @@ impl Etcd {
             }
         })
         .await?;
-        Ok(Etcd {
-            server: Arc::new(server),
-        })
+        Ok(Etcd { server: Arc::new(server) })
     }
 
     /// Its process.

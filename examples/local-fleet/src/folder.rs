@@ -36,21 +36,11 @@ pub(crate) fn summary(lab: &Lab) -> String {
     // Writing to a string does not fail.
     for cluster in lab.management().into_iter().chain(lab.clusters()) {
         let file = kubeconfig(lab.dir(), cluster);
-        let _written = writeln!(
-            text,
-            "{:<11} {:<25} {}",
-            cluster.name(),
-            cluster.url(Route::Direct),
-            file.display()
-        );
+        let _written =
+            writeln!(text, "{:<11} {:<25} {}", cluster.name(), cluster.url(Route::Direct), file.display());
     }
     if let Some(nats) = lab.nats() {
-        let _written = writeln!(
-            text,
-            "{:<11} {:<25} {dir}/nats.env",
-            "nats",
-            nats.url(Route::Direct)
-        );
+        let _written = writeln!(text, "{:<11} {:<25} {dir}/nats.env", "nats", nats.url(Route::Direct));
     }
     let _written = write!(
         text,
@@ -72,10 +62,7 @@ fn kubeconfig(dir: &Path, cluster: &Cluster) -> PathBuf {
 fn remove_kubeconfigs(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "kubeconfig")
-        {
+        if path.extension().is_some_and(|extension| extension == "kubeconfig") {
             remove(&path)?;
         }
     }

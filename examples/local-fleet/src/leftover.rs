@@ -83,10 +83,7 @@ async fn wait_gone(pidfd: &OwnedFd) -> io::Result<()> {
     let deadline = Instant::now() + GONE_WITHIN;
     while !is_gone(pidfd, Duration::ZERO)? {
         if Instant::now() > deadline {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "a killed process does not go away",
-            ));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "a killed process does not go away"));
         }
         sleep(Duration::from_millis(10)).await;
     }

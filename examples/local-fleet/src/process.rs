@@ -80,10 +80,7 @@ impl Process {
     /// Waits until it has ended and was reaped. `None`: nobody knows how it ended.
     pub(crate) async fn exited(&self) -> Option<ExitStatus> {
         let mut exit = self.exit.clone();
-        exit.wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|status| *status)
+        exit.wait_for(Option::is_some).await.ok().and_then(|status| *status)
     }
 }
 
@@ -115,9 +112,7 @@ fn spawn_here(launch: &Launch) -> io::Result<Process> {
         .process_group(0);
     match &launch.environment {
         Environment::Bare => {
-            let kept = BARE
-                .into_iter()
-                .filter_map(|name| Some((name, env::var_os(name)?)));
+            let kept = BARE.into_iter().filter_map(|name| Some((name, env::var_os(name)?)));
             command.env_clear().envs(kept);
         }
         Environment::UsersAnd(more) => {
@@ -142,12 +137,7 @@ fn spawn_here(launch: &Launch) -> io::Result<Process> {
             ended.send_replace(Some(status));
         }
     });
-    Ok(Process {
-        pid,
-        pidfd,
-        pid_file: launch.pid_file.clone(),
-        exit,
-    })
+    Ok(Process { pid, pidfd, pid_file: launch.pid_file.clone(), exit })
 }
 
 /// Makes the kernel kill the child when the thread that starts it ends, however it ends.
@@ -171,9 +161,5 @@ fn die_with_this_thread(command: &mut Command) {
 
 /// Opens a log for appending; servers log what only their owner should read.
 pub(crate) fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }

@@ -61,10 +61,7 @@ impl Machine {
     }
 
     fn calls(&self) -> usize {
-        fs::read_to_string(self.dir.path().join("calls"))
-            .unwrap_or_default()
-            .lines()
-            .count()
+        fs::read_to_string(self.dir.path().join("calls")).unwrap_or_default().lines().count()
     }
 }
 
@@ -110,12 +107,7 @@ async fn the_assets_folder_comes_first() {
 
 #[tokio::test]
 async fn on_path_only_a_version_that_will_do_counts() {
-    for (version, will_do) in [
-        ("3.6.0", true),
-        ("3.9.1", true),
-        ("3.5.30", false),
-        ("4.0.0", false),
-    ] {
+    for (version, will_do) in [("3.6.0", true), ("3.9.1", true), ("3.5.30", false), ("4.0.0", false)] {
         let machine = Machine::new();
         script(&machine.path(), "etcd", &format!("echo etcd Version: {version}"));
         let output = run(machine.install("etcd")).await;
@@ -127,10 +119,7 @@ async fn on_path_only_a_version_that_will_do_counts() {
 async fn two_that_want_the_same_program_build_it_once() {
     let machine = Machine::new();
     machine.go(BUILDS);
-    let (one, other) = tokio::join!(
-        run(machine.install("nats-server")),
-        run(machine.install("nats-server"))
-    );
+    let (one, other) = tokio::join!(run(machine.install("nats-server")), run(machine.install("nats-server")));
     assert_eq!(found(&one), found(&other));
     assert!(found(&one).starts_with(machine.cache()));
     assert_eq!(machine.calls(), 1);
@@ -145,10 +134,7 @@ async fn a_failed_build_says_why_and_can_be_tried_again() {
     machine.go("echo disk full >&2; exit 1");
     let output = run(machine.install("nats-server")).await;
     assert!(!output.status.success());
-    assert!(
-        String::from_utf8_lossy(&output.stderr).contains("disk full"),
-        "{output:?}"
-    );
+    assert!(String::from_utf8_lossy(&output.stderr).contains("disk full"), "{output:?}");
     machine.go(BUILDS);
     found(&run(machine.install("nats-server")).await);
 }
@@ -165,10 +151,7 @@ async fn an_interrupted_build_ends_and_leaves_no_half_program() {
     }
     let pid = Pid::from_raw(installing.id().unwrap().try_into().unwrap()).unwrap();
     kill_process(pid, Signal::KILL).unwrap();
-    timeout(SOON, installing.wait_with_output())
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(SOON, installing.wait_with_output()).await.unwrap().unwrap();
     machine.go(BUILDS);
     let path = found(&run(machine.install("nats-server")).await);
     assert_ne!(fs::read_to_string(path).unwrap(), "half\n");

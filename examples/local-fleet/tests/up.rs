@@ -42,11 +42,7 @@ async fn up(dir: &Path, clusters: u32) -> Child {
 }
 
 fn signal(lab: &Child, signal: Signal) {
-    kill_process(
-        Pid::from_raw(lab.id().unwrap().try_into().unwrap()).unwrap(),
-        signal,
-    )
-    .unwrap();
+    kill_process(Pid::from_raw(lab.id().unwrap().try_into().unwrap()).unwrap(), signal).unwrap();
 }
 
 /// The processes, other than the lab itself, that have the folder in their arguments.
@@ -87,31 +83,14 @@ async fn the_folder_has_what_a_user_needs_and_outlives_a_hard_kill() {
     let mut lab = up(&dir, 2).await;
     // etcd, nats-server, and an API server and a controller manager for each of three clusters.
     assert_eq!(servers(&dir).len(), 8);
-    for secret in [
-        "management.kubeconfig",
-        "cluster1.kubeconfig",
-        "cluster2.kubeconfig",
-        "nats.env",
-    ] {
+    for secret in ["management.kubeconfig", "cluster1.kubeconfig", "cluster2.kubeconfig", "nats.env"] {
         let mode = fs::metadata(dir.join(secret)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{secret}");
     }
     shell(&dir, "kubectl create namespace kept").await;
-    shell(
-        &dir,
-        "kubectl --kubeconfig cluster2.kubeconfig create namespace elsewhere",
-    )
-    .await;
-    assert!(
-        !shell(&dir, "kubectl get namespaces -o name")
-            .await
-            .contains("elsewhere")
-    );
-    shell(
-        &dir,
-        "nats stream add EVENTS --subjects=events --defaults && nats pub events hello",
-    )
-    .await;
+    shell(&dir, "kubectl --kubeconfig cluster2.kubeconfig create namespace elsewhere").await;
+    assert!(!shell(&dir, "kubectl get namespaces -o name").await.contains("elsewhere"));
+    shell(&dir, "nats stream add EVENTS --subjects=events --defaults && nats pub events hello").await;
     assert!(shell(&dir, "helm ls -o json").await.starts_with("[]"));
     for program in ["etcd", "kube-apiserver", "kube-controller-manager", "nats-server"] {
         shell(&dir, &format!("{program} --version")).await;
@@ -124,26 +103,16 @@ async fn the_folder_has_what_a_user_needs_and_outlives_a_hard_kill() {
         .output();
     let taken = timeout(SOON, taken).await.unwrap().unwrap();
     assert!(!taken.status.success());
-    assert!(
-        String::from_utf8_lossy(&taken.stderr).contains("in use by another lab"),
-        "{taken:?}"
-    );
+    assert!(String::from_utf8_lossy(&taken.stderr).contains("in use by another lab"), "{taken:?}");
 
     signal(&lab, Signal::KILL);
     lab.wait().await.unwrap();
     until_no_server_runs(&dir).await;
 
     let mut lab = up(&dir, 1).await;
-    assert!(
-        shell(&dir, "kubectl get namespaces -o name")
-            .await
-            .contains("namespace/kept")
-    );
+    assert!(shell(&dir, "kubectl get namespaces -o name").await.contains("namespace/kept"));
     assert!(shell(&dir, "nats stream get EVENTS 1").await.contains("hello"));
-    assert!(
-        !dir.join("cluster2.kubeconfig").exists(),
-        "there is no second cluster any more"
-    );
+    assert!(!dir.join("cluster2.kubeconfig").exists(), "there is no second cluster any more");
     signal(&lab, Signal::TERM);
     let status = timeout(SOON, lab.wait()).await.unwrap().unwrap();
     assert!(status.success(), "{status}");
@@ -162,10 +131,7 @@ async fn stopping_while_it_starts_leaves_nothing() {
         .unwrap();
     let deadline = Instant::now() + READY_WITHIN;
     while servers(&dir).len() < 3 {
-        assert!(
-            lab.try_wait().unwrap().is_none() && Instant::now() < deadline,
-            "it does not start"
-        );
+        assert!(lab.try_wait().unwrap().is_none() && Instant::now() < deadline, "it does not start");
         sleep(Duration::from_millis(20)).await;
     }
     signal(&lab, Signal::INT);
