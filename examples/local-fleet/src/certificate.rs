@@ -84,7 +84,8 @@ fn failed(what: &'static str) -> impl Fn(rcgen::Error) -> LabError {
     move |error| LabError::Credential { what, reason: error.to_string() }
 }
 
-/// Fills a folder once, all or nothing: a lab that is started again keeps its keys, so that what was given away stays valid.
+/// Fills a folder once, all or nothing: a lab that is started again keeps its keys, so that what was given away stays
+/// valid.
 pub(crate) fn folder_once(
     dir: &Path,
     make: impl FnOnce() -> Result<Vec<(&'static str, String)>>,

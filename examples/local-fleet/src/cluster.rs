@@ -180,14 +180,14 @@ impl Cluster {
         self.api_server.stop().await
     }
 
-    /// Bytes of memory that its processes occupy now, without etcd.
+    /// Bytes of memory that its processes have for themselves now, as [`Server::own_memory`]; without etcd.
     ///
     /// # Errors
     /// If one of them does not run.
-    pub async fn resident_bytes(&self) -> Result<u64> {
-        let mut bytes = self.api_server.resident_bytes().await?;
+    pub async fn own_memory(&self) -> Result<u64> {
+        let mut bytes = self.api_server.own_memory().await?;
         if let Some(controller_manager) = &self.controller_manager {
-            bytes = bytes.saturating_add(controller_manager.resident_bytes().await?);
+            bytes = bytes.saturating_add(controller_manager.own_memory().await?);
         }
         Ok(bytes)
     }
@@ -198,11 +198,6 @@ impl Cluster {
             Route::Proxied => self.proxy.address(),
         }
     }
-}
-
-/// What makes Go's garbage collector keep thirty clusters small; a cluster of the lab is never short of processor time.
-fn small() -> Vec<(&'static str, OsString)> {
-    vec![("GOGC", "50".into())]
 }
 
 fn flag(name: &str, value: impl Into<OsString>) -> OsString {
@@ -258,7 +253,11 @@ async fn start_api_server(
             args.push(flag("cert-dir", cert_dir));
             args.extend(further.into_iter().map(OsString::from));
             let health = Endpoint { address, tls: Some(tls) };
+<<<<<<< HEAD
             Ok(Recipe { program, args, env: small(), address, health, ready_path: "/readyz" })
+=======
+            Ok(Recipe { program, args, address, health, ready_path: "/readyz" })
+>>>>>>> lab
         }
     })
     .await
@@ -301,7 +300,11 @@ async fn start_controller_manager(
             let address = local(port?);
             args.push(flag("secure-port", address.port().to_string()));
             let health = Endpoint { address, tls: Some(tls) };
+<<<<<<< HEAD
             Ok(Recipe { program, args, env: small(), address, health, ready_path: "/healthz" })
+=======
+            Ok(Recipe { program, args, address, health, ready_path: "/healthz" })
+>>>>>>> lab
         }
     })
     .await

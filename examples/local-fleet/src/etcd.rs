@@ -63,7 +63,6 @@ impl Etcd {
                 Ok(Recipe {
                     program,
                     args,
-                    env: Vec::new(),
                     address,
                     health: Endpoint { address, tls: None },
                     ready_path: "/readyz",

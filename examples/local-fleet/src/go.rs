@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::process::{Launch, Process};
+use crate::process::{Environment, Launch, Process};
 use crate::program::{Recipe, Source};
 use crate::server::log_tail;
 use crate::{LabError, Program, Progress, Result, private};
@@ -91,7 +91,7 @@ async fn run_go(
     let process = Process::spawn(Launch {
         program: PathBuf::from("go"),
         args: args.iter().map(OsString::from).collect(),
-        env,
+        environment: Environment::UsersAnd(env),
         dir: work.to_path_buf(),
         log: log.clone(),
         pid_file: work.join("pid"),
@@ -123,8 +123,10 @@ async fn watch(process: &Process, recipe: Recipe, progress: &Progress) -> bool {
     loop {
         tokio::select! {
             status = process.exited() => {
-                progress.say(format!("built {what} in {} s", begun.elapsed().as_secs()));
-                return status.is_some_and(|status| status.success());
+                let done = status.is_some_and(|status| status.success());
+                let end = if done { "built" } else { "failed to build" };
+                progress.say(format!("{end} {what} in {} s", begun.elapsed().as_secs()));
+                return done;
             }
             () = sleep(TELL_EVERY) => {
                 progress.say(format!("building {what}: {} s", begun.elapsed().as_secs()));

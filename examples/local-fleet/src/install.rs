@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -133,6 +133,7 @@ fn version_in(text: &str) -> Option<(u32, u32)> {
         numbers.next()?.parse::<u32>().ok()?;
         Some((major, minor))
     })
+<<<<<<< HEAD
 }
 
 /// Links each program into a folder under its own name, so that a user can put the folder on `PATH`.
@@ -143,6 +144,8 @@ pub(crate) fn link_into(folder: &Path, program: Program, path: &Path) -> Result<
         fs::remove_file(&link).map_err(LabError::file("remove", &link))?;
     }
     std::os::unix::fs::symlink(path, &link).map_err(LabError::file("create", &link))
+=======
+>>>>>>> lab
 }
 
 #[cfg(test)]

@@ -145,7 +145,6 @@ impl Nats {
                 Ok(Recipe {
                     program: program.clone(),
                     args: vec!["--config".into(), file.into()],
-                    env: Vec::new(),
                     address,
                     health: Endpoint { address: monitor, tls: None },
                     ready_path: "/healthz",
@@ -190,6 +189,20 @@ impl Nats {
     /// What a client must show.
     pub fn access(&self) -> &NatsAccess {
         &self.access
+    }
+
+    /// Writes `NATS_URL`, and `NATS_USER` and `NATS_PASSWORD` if it asks for them, into a file for the shell, which only
+    /// its owner may read. The `nats` program knows these variables.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_env(&self, file: impl AsRef<Path>) -> Result<()> {
+        let file = file.as_ref();
+        let mut text = format!("export NATS_URL='{}'\n", self.url(Route::Direct));
+        if let NatsAccess::UserPassword { user, password } = &self.access {
+            text.push_str(&format!("export NATS_USER='{user}'\nexport NATS_PASSWORD='{password}'\n"));
+        }
+        private::write(file, text.as_bytes()).map_err(LabError::file("write", file))
     }
 
     /// The file with the authority that signed its certificate.

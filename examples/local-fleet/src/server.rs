@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::http::Endpoint;
-use crate::process::{Launch, Process};
+use crate::process::{Environment, Launch, Process};
 use crate::{LabError, Result, leftover, private};
 
 /// A slow machine that starts thirty clusters at once needs its time.
@@ -31,7 +31,6 @@ const PORT_ATTEMPTS: u32 = 5;
 pub(crate) struct Recipe {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
-    pub(crate) env: Vec<(&'static str, OsString)>,
     /// Where it listens for its clients.
     pub(crate) address: SocketAddr,
     /// Answers 200 at `ready_path` once the server is ready.
@@ -104,17 +103,17 @@ impl Server {
         process.as_ref().filter(|process| process.exit_status().is_none()).map(Process::pid)
     }
 
-    /// Bytes of memory that it occupies now.
+    /// Bytes of memory that it has for itself now: without its program's file, which the servers share.
     ///
     /// # Errors
     /// If it does not run.
-    pub async fn resident_bytes(&self) -> Result<u64> {
+    pub async fn own_memory(&self) -> Result<u64> {
         let pid = self.pid().await.ok_or_else(|| self.not_running())?;
         let path = PathBuf::from(format!("/proc/{pid}/status"));
         let status = std::fs::read_to_string(&path).map_err(LabError::file("read", &path))?;
         let kibibytes = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix("RssAnon:"))
             .and_then(|size| size.trim().trim_end_matches(" kB").parse::<u64>().ok());
         Ok(kibibytes.unwrap_or_default().saturating_mul(1024))
     }
@@ -134,7 +133,7 @@ impl Server {
         let launch = Launch {
             program: self.recipe.program.clone(),
             args: self.recipe.args.clone(),
-            env: self.recipe.env.clone(),
+            environment: Environment::Bare,
             dir: self.dir.clone(),
             log,
             pid_file: self.dir.join(leftover::PID_FILE),
