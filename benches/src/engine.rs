@@ -18,7 +18,7 @@ use crate::table::{line, rate};
 const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {{ event.subject }}\n";
 
 pub(crate) async fn measure(events: usize, users: usize) {
-    let nothing = run(events, users, 1, Arc::new(Nothing::new()), "x").await;
+    let nothing = run(events, users, 1, Arc::new(Nothing::default()), "x").await;
     line("engine alone, renderer that does nothing, 1 cluster", format!("{nothing:.0} events/s"));
     for clusters in [1, 2] {
         let template = run(events, users, clusters, Arc::new(MinijinjaRenderer::default()), NAMESPACE).await;

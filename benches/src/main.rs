@@ -24,7 +24,7 @@ enum What {
         #[arg(long, default_value_t = 300_000)]
         events: usize,
         /// Of how many users, in turn.
-        #[arg(long, default_value_t = 100_000)]
+        #[arg(long, default_value_t = 10_000)]
         users: usize,
     },
     /// One selector against many clusters.

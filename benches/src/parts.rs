@@ -16,24 +16,15 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde_json::json;
 
-/// Renders nothing: a fixed object, and Create.
+/// Does as little as a renderer can: an object that is named after the subject, and Create.
+#[derive(Default)]
 pub(crate) struct Nothing {
     reads: BTreeSet<String>,
-    manifest: Manifest,
-}
-
-impl Nothing {
-    pub(crate) fn new() -> Self {
-        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}});
-        // A constant that is valid.
-        #[allow(clippy::unwrap_used)]
-        Self { reads: BTreeSet::new(), manifest: Manifest::new(object).unwrap() }
-    }
 }
 
 impl Renderer for Nothing {
     fn compile(&self, _source: &TemplateSource) -> Result<Arc<dyn Template>, TemplateError> {
-        Ok(Arc::new(Self::new()))
+        Ok(Arc::new(Self::default()))
     }
 }
 
@@ -42,8 +33,10 @@ impl Template for Nothing {
         &self.reads
     }
 
-    fn manifests<'a>(&self, _context: &Context<'a>) -> Result<Vec<Manifest>, TemplateError> {
-        Ok(vec![self.manifest.clone()])
+    fn manifests<'a>(&self, context: &Context<'a>) -> Result<Vec<Manifest>, TemplateError> {
+        let name = context.event.and_then(Event::subject);
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+        Ok(Manifest::new(object).into_iter().collect())
     }
 
     fn text<'a>(&self, _context: &Context<'a>) -> Result<String, TemplateError> {
