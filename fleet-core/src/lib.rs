@@ -13,9 +13,13 @@ pub mod cluster;
 pub mod event;
 pub mod filter;
 pub mod manifest;
+#[cfg(feature = "minijinja")]
+pub mod minijinja;
 pub mod position;
 pub mod render;
 pub mod selector;
 pub mod source;
 pub mod store;
 pub mod work;
+#[cfg(feature = "yaml")]
+pub mod yaml;
