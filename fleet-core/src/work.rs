@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::apply::InventoryItem;
 use crate::cluster::ClusterId;
 use crate::event::Event;
+use crate::manifest::Manifest;
 use crate::position::Positions;
 use crate::source::Message;
 
@@ -52,15 +53,21 @@ impl WorkId {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part.as_bytes());
         }
-        let mut name = String::with_capacity(SHOWN + 1 + HASH);
-        name.extend(trigger.chars().take(SHOWN));
-        name.truncate(name.trim_end_matches(['-', '.']).len());
-        name.push('-');
+        let mut name = Self::prefix(trigger);
         for byte in hasher.finalize().iter().take(HASH / 2) {
             // Writing to a String cannot fail.
             let _ = write!(name, "{byte:02x}");
         }
         Self(name.into())
+    }
+
+    /// What the ids of a trigger's Works begin with; other triggers with a long name may share it.
+    pub(crate) fn prefix(trigger: &str) -> String {
+        let mut name = String::with_capacity(SHOWN + 1 + HASH);
+        name.extend(trigger.chars().take(SHOWN));
+        name.truncate(name.trim_end_matches(['-', '.']).len());
+        name.push('-');
+        name
     }
 
     /// Reads back what [`as_str`](Self::as_str) gave, for stores.
@@ -170,6 +177,36 @@ pub struct AppliedWork {
     pub state: AppliedState,
     /// When the state was last written.
     pub updated: Timestamp,
+}
+
+impl AppliedWork {
+    /// The record of a Work for which nothing was done yet.
+    pub(crate) fn pending(work: &Work, cluster: ClusterId, now: Timestamp) -> Self {
+        Self {
+            work: work.id.clone(),
+            cluster,
+            generation: work.generation,
+            digest: None,
+            inventory: Vec::new(),
+            state: AppliedState::Pending,
+            updated: now,
+        }
+    }
+
+    /// Names every manifest in the inventory, as something that may come to be.
+    pub(crate) fn plan(&mut self, manifests: &[Manifest]) {
+        for manifest in manifests {
+            if !self.inventory.iter().any(|item| item.object.same_object(manifest.id())) {
+                let object = manifest.id().clone();
+                self.inventory.push(InventoryItem {
+                    object,
+                    uid: None,
+                    uncertain_until: None,
+                    applied_at: None,
+                });
+            }
+        }
+    }
 }
 
 /// How far a Work is in a cluster.

@@ -28,17 +28,23 @@ pub struct Gvk {
 impl Gvk {
     /// `group/version`, or `version` alone in the core group.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     fn parse(api_version: &str, kind: &str) -> Result<Self, ManifestError> {
         let fault = |field, reason| ManifestError { field, reason };
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         if api_version.contains('/') {
-            names::dns_subdomain(group)
-                .map_err(|why| fault("/apiVersion", format!("apiVersion {api_version:?}: the group {why}")))?;
+            names::dns_subdomain(group).map_err(|why| {
+                fault("/apiVersion", format!("apiVersion {api_version:?}: the group {why}"))
+            })?;
         }
-        names::version(version).map_err(|why| fault("/apiVersion", format!("apiVersion {api_version:?}: the version {why}")))?;
+        names::version(version)
+            .map_err(|why| fault("/apiVersion", format!("apiVersion {api_version:?}: the version {why}")))?;
         names::kind(kind).map_err(|why| fault("/kind", format!("kind {kind:?}: {why}")))?;
         Ok(Self { group: group.into(), version: version.into(), kind: kind.into() })
     }
@@ -117,7 +123,10 @@ impl Manifest {
                 None | Some(Value::Null) => {}
                 Some(Value::Object(entries)) => {
                     if let Some((key, _)) = entries.iter().find(|(_, value)| !value.is_string()) {
-                        return Err(fault(pointer, format!("metadata.{field}[{key:?}] must be a string; quote it")));
+                        return Err(fault(
+                            pointer,
+                            format!("metadata.{field}[{key:?}] must be a string; quote it"),
+                        ));
                     }
                 }
                 Some(_) => return Err(fault(pointer, format!("metadata.{field} must be a mapping"))),
@@ -125,18 +134,27 @@ impl Manifest {
         }
         let name = match metadata.get("name") {
             Some(Value::String(name)) => name.as_str(),
-            Some(_) => return Err(fault("/metadata/name", "metadata.name must be a string; quote it".to_owned())),
+            Some(_) => {
+                return Err(fault("/metadata/name", "metadata.name must be a string; quote it".to_owned()));
+            }
             None => return Err(fault("/metadata/name", "metadata.name is missing".to_owned())),
         };
-        name_rule(&gvk)(name).map_err(|why| fault("/metadata/name", format!("metadata.name {}: {why}", shown(name))))?;
+        name_rule(&gvk)(name)
+            .map_err(|why| fault("/metadata/name", format!("metadata.name {}: {why}", shown(name))))?;
         let namespace = match metadata.get("namespace") {
             None | Some(Value::Null) => None,
             Some(Value::String(namespace)) => {
-                names::dns_label(namespace)
-                    .map_err(|why| fault("/metadata/namespace", format!("metadata.namespace {}: {why}", shown(namespace))))?;
+                names::dns_label(namespace).map_err(|why| {
+                    fault("/metadata/namespace", format!("metadata.namespace {}: {why}", shown(namespace)))
+                })?;
                 Some(namespace.as_str().into())
             }
-            Some(_) => return Err(fault("/metadata/namespace", "metadata.namespace must be a string; quote it".to_owned())),
+            Some(_) => {
+                return Err(fault(
+                    "/metadata/namespace",
+                    "metadata.namespace must be a string; quote it".to_owned(),
+                ));
+            }
         };
         let id = ObjectRef { gvk, namespace, name: name.into() };
         Ok(Self { id, object })
@@ -233,9 +251,15 @@ mod tests {
 
     #[test]
     fn kinds_and_groups_cannot_leave_their_folder() {
-        for (api_version, kind) in
-            [("v1", "../x"), ("../v1", "A"), ("a/b/c", "A"), ("/v1", "A"), ("v1", ""), ("", "A"), ("x/V1", "A")]
-        {
+        for (api_version, kind) in [
+            ("v1", "../x"),
+            ("../v1", "A"),
+            ("a/b/c", "A"),
+            ("/v1", "A"),
+            ("v1", ""),
+            ("", "A"),
+            ("x/V1", "A"),
+        ] {
             let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}});
             assert!(Manifest::new(object).is_err(), "{api_version} {kind}");
         }
@@ -250,8 +274,14 @@ mod tests {
             (json!({"apiVersion": "v1", "kind": 5}), "kind must be a string"),
             (json!({"apiVersion": "v1", "kind": "A"}), "metadata is missing"),
             (json!({"apiVersion": "v1", "kind": "A", "metadata": {}}), "metadata.name is missing"),
-            (json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": 5}}), "metadata.name must be a string"),
-            (json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "a", "uid": "x"}}), "metadata.uid is not"),
+            (
+                json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": 5}}),
+                "metadata.name must be a string",
+            ),
+            (
+                json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "a", "uid": "x"}}),
+                "metadata.uid is not",
+            ),
             (
                 json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "a", "labels": {"n": 5}}}),
                 "metadata.labels[\"n\"] must be a string",

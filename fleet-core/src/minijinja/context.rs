@@ -19,16 +19,8 @@ use crate::render::Context;
 use crate::source::Message;
 
 /// The attributes that the specification names, in its order.
-const ATTRIBUTES: [&str; 8] = [
-    "specversion",
-    "id",
-    "source",
-    "type",
-    "subject",
-    "time",
-    "datacontenttype",
-    "dataschema",
-];
+const ATTRIBUTES: [&str; 8] =
+    ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"];
 
 /// What templates look names up in.
 pub(super) struct Root {
@@ -54,10 +46,7 @@ impl Root {
             }
         }
         if reads.parts("trigger").is_some() {
-            parts.push((
-                "trigger",
-                Value::from_pairs([("name", values.text(context.trigger))]),
-            ));
+            parts.push(("trigger", Value::from_pairs([("name", values.text(context.trigger))])));
         }
         Self { parts, sink: None }
     }
@@ -81,9 +70,7 @@ impl Object for Root {
         if key == SINK {
             return self.sink.clone();
         }
-        self.parts
-            .iter()
-            .find_map(|(name, value)| (*name == key).then(|| value.clone()))
+        self.parts.iter().find_map(|(name, value)| (*name == key).then(|| value.clone()))
     }
 }
 
@@ -110,10 +97,7 @@ impl Values<'_> {
             let value = match name {
                 "data" => event.data().map(|data| self.data(data)),
                 _ if ATTRIBUTES.contains(&name) => event.attribute(name).map(|text| self.text(&text)),
-                _ => event
-                    .extensions()
-                    .get(name)
-                    .map(|extension| self.extension(extension)),
+                _ => event.extensions().get(name).map(|extension| self.extension(extension)),
             };
             if let Some(value) = value {
                 parts.insert(name.to_owned(), value);
@@ -191,9 +175,7 @@ impl Values<'_> {
                     }
                 }
             }
-            let headers = headers
-                .iter()
-                .map(|(name, value)| (self.text(name), self.text(value)));
+            let headers = headers.iter().map(|(name, value)| (self.text(name), self.text(value)));
             parts.push(("headers", Value::from_pairs(headers.collect::<Vec<_>>())));
         }
         Value::from_pairs(parts)
@@ -219,10 +201,7 @@ impl Values<'_> {
 
     fn labels(&mut self, labels: &Labels) -> Value {
         Value::from_pairs(
-            labels
-                .iter()
-                .map(|(key, value)| (self.text(key), self.text(value)))
-                .collect::<Vec<_>>(),
+            labels.iter().map(|(key, value)| (self.text(key), self.text(value))).collect::<Vec<_>>(),
         )
     }
 }

@@ -16,10 +16,7 @@ struct Refusal {
 
 /// An error that reaches the user with this fault and reason. The reason must not show values.
 pub(super) fn refuse(fault: TemplateFault, reason: impl Into<String>) -> Error {
-    Error::from(ErrorKind::InvalidOperation).with_source(Refusal {
-        fault,
-        reason: reason.into(),
-    })
+    Error::from(ErrorKind::InvalidOperation).with_source(Refusal { fault, reason: reason.into() })
 }
 
 /// An error about a value that is not what was needed. minijinja finds the name of one that is undefined.
@@ -34,10 +31,9 @@ pub(super) fn refuse_value(value: &Value, (fault, reason): (TemplateFault, Strin
 pub(super) fn explain(error: &Error, template: &str, text: &str) -> TemplateError {
     let expression = expression(error, text);
     let (fault, reason) = match refusal(error) {
-        Some(Refusal {
-            fault: TemplateFault::Undefined,
-            ..
-        }) => (TemplateFault::Undefined, undefined(expression)),
+        Some(Refusal { fault: TemplateFault::Undefined, .. }) => {
+            (TemplateFault::Undefined, undefined(expression))
+        }
         Some(Refusal { fault, reason }) => (*fault, of(expression, reason)),
         None => match error.kind() {
             ErrorKind::SyntaxError | ErrorKind::BadEscape | ErrorKind::InvalidDelimiter => (
@@ -48,10 +44,9 @@ pub(super) fn explain(error: &Error, template: &str, text: &str) -> TemplateErro
                 TemplateFault::Limit,
                 "the template does too much work; make its loops shorter or split it".to_owned(),
             ),
-            ErrorKind::UndefinedError => (
-                TemplateFault::Undefined,
-                undefined(undefined_in(error, text).or(expression)),
-            ),
+            ErrorKind::UndefinedError => {
+                (TemplateFault::Undefined, undefined(undefined_in(error, text).or(expression)))
+            }
             ErrorKind::TemplateNotFound | ErrorKind::BadInclude => (
                 TemplateFault::Evaluation,
                 "other templates cannot be loaded; write macros in this one instead".to_owned(),
@@ -68,21 +63,13 @@ pub(super) fn explain(error: &Error, template: &str, text: &str) -> TemplateErro
             },
         },
     };
-    let fault = if error
-        .detail()
-        .is_some_and(|detail| detail.contains("recursion limit"))
-    {
+    let fault = if error.detail().is_some_and(|detail| detail.contains("recursion limit")) {
         TemplateFault::Limit
     } else {
         fault
     };
     let line = error.line().and_then(|line| u32::try_from(line).ok());
-    TemplateError {
-        template: template.to_owned(),
-        line,
-        fault,
-        reason,
-    }
+    TemplateError { template: template.to_owned(), line, fault, reason }
 }
 
 fn refusal(error: &Error) -> Option<&Refusal> {

@@ -9,16 +9,8 @@ use crate::render::TemplateFault;
 use crate::yaml::{FaultKind, Fill, Misfit};
 
 /// The keys under which a mapping's own keys are data: a template may print them.
-const MAPPINGS_OF_DATA: [&str; 8] = [
-    "labels",
-    "annotations",
-    "matchLabels",
-    "nodeSelector",
-    "selector",
-    "data",
-    "stringData",
-    "binaryData",
-];
+const MAPPINGS_OF_DATA: [&str; 8] =
+    ["labels", "annotations", "matchLabels", "nodeSelector", "selector", "data", "stringData", "binaryData"];
 
 /// What one rendering printed.
 pub(super) struct Printed {
@@ -96,10 +88,7 @@ impl Fill for Printed {
                  toyaml or tojson",
                 MAPPINGS_OF_DATA.join(", ")
             );
-            return Err(Misfit {
-                kind: FaultKind::Place,
-                reason,
-            });
+            return Err(Misfit { kind: FaultKind::Place, reason });
         }
         match only {
             Some(Slot::Leaf(Json::String(text)) | Slot::Quoted(text, _)) => Ok(text.clone()),
@@ -153,15 +142,9 @@ fn no_text(what: &str) -> (TemplateFault, String) {
         "null" => "give a value instead with default(\"…\", true), or print it with tojson",
         _ => "print what is in it, or all of it with tojson or toyaml",
     };
-    (
-        TemplateFault::Structure,
-        format!("{what} is printed where a text, number or boolean is needed; {how}"),
-    )
+    (TemplateFault::Structure, format!("{what} is printed where a text, number or boolean is needed; {how}"))
 }
 
 fn misfit((_, reason): (TemplateFault, String)) -> Misfit {
-    Misfit {
-        kind: FaultKind::Place,
-        reason,
-    }
+    Misfit { kind: FaultKind::Place, reason }
 }

@@ -18,41 +18,34 @@ pub(super) fn install(environment: &mut Environment<'static>) {
         environment.remove_filter(name);
     }
     for (name, filter) in on_values() {
-        environment.add_filter(
-            name,
-            move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
-                let args = args.into_values();
-                let undefined = args.first().filter(|value| value.is_undefined());
-                if let Some(value) = undefined.filter(|_| !matches!(name, "default" | "d")) {
-                    return Err(refuse_undefined(value));
+        environment.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
+            let args = args.into_values();
+            let undefined = args.first().filter(|value| value.is_undefined());
+            if let Some(value) = undefined.filter(|_| !matches!(name, "default" | "d")) {
+                return Err(refuse_undefined(value));
+            }
+            let mut size = 0;
+            for arg in &args {
+                size += arg.len().unwrap_or(0);
+                let printed = arg.is_safe()
+                    || arg.is_kwargs()
+                        && arg.try_iter()?.any(|key| arg.get_item(&key).is_ok_and(|value| value.is_safe()));
+                if printed {
+                    return Err(printed_text(name));
                 }
-                let mut size = 0;
-                for arg in &args {
-                    size += arg.len().unwrap_or(0);
-                    let printed = arg.is_safe()
-                        || arg.is_kwargs()
-                            && arg
-                                .try_iter()?
-                                .any(|key| arg.get_item(&key).is_ok_and(|value| value.is_safe()));
-                    if printed {
-                        return Err(printed_text(name));
-                    }
-                }
-                // minijinja charges the filters it installs for what they visit; the functions it exports it does not.
-                state.consume_fuel(size as u64 / 8)?;
-                filter.call(state, &args)
-            },
-        );
+            }
+            // minijinja charges the filters it installs for what they visit; the functions it exports it does not.
+            state.consume_fuel(size as u64 / 8)?;
+            filter.call(state, &args)
+        });
     }
     environment.add_filter("trim", |text: &Value, chars: Option<String>| trim(text, chars));
     environment.add_filter("indent", indent);
     environment.add_filter("nindent", nindent);
-    environment.add_filter("quote", |state: &mut State<'_, '_>, value: &Value| {
-        quote(state, value, Quotes::Double)
-    });
-    environment.add_filter("squote", |state: &mut State<'_, '_>, value: &Value| {
-        quote(state, value, Quotes::Single)
-    });
+    environment
+        .add_filter("quote", |state: &mut State<'_, '_>, value: &Value| quote(state, value, Quotes::Double));
+    environment
+        .add_filter("squote", |state: &mut State<'_, '_>, value: &Value| quote(state, value, Quotes::Single));
     environment.add_filter("tojson", structure::tojson);
     environment.add_filter("toyaml", structure::toyaml);
 }
@@ -122,11 +115,7 @@ fn trim(text: &Value, chars: Option<String>) -> Result<Value, Error> {
         Some(chars) => whole.trim_matches(|char| chars.contains(char)),
         None => whole.trim(),
     };
-    Ok(if text.is_safe() {
-        Value::from_safe_string(trimmed.to_owned())
-    } else {
-        trimmed.into()
-    })
+    Ok(if text.is_safe() { Value::from_safe_string(trimmed.to_owned()) } else { trimmed.into() })
 }
 
 /// Indents the lines of printed text, the first one only if asked, blank ones only if asked.
@@ -173,10 +162,7 @@ fn indented(
         return Err(refuse(TemplateFault::Structure, reason));
     }
     if width > WIDEST {
-        return Err(refuse(
-            TemplateFault::Limit,
-            format!("{filter} indents by at most {WIDEST}"),
-        ));
+        return Err(refuse(TemplateFault::Limit, format!("{filter} indents by at most {WIDEST}")));
     }
     let lines = lines.strip_suffix('\n').unwrap_or(lines);
     let count = lines.bytes().filter(|byte| *byte == b'\n').count() + 1;
@@ -202,9 +188,7 @@ fn quote(state: &mut State<'_, '_>, value: &Value, quotes: Quotes) -> Result<Val
     let sink = Sink::of(state)?;
     let text = fill::text_of(value).map_err(|why| refuse_value(value, why))?;
     sink.whole(&text)?;
-    Ok(Value::from_safe_string(
-        sink.put(Slot::Quoted(text, quotes))?.to_string(),
-    ))
+    Ok(Value::from_safe_string(sink.put(Slot::Quoted(text, quotes))?.to_string()))
 }
 
 fn refuse_undefined(value: &Value) -> Error {
@@ -215,9 +199,6 @@ fn words<'v>(text: &'v Value, filter: &str) -> Result<&'v str, Error> {
     match text.as_str() {
         Some(words) if text.kind() == ValueKind::String => Ok(words),
         _ if text.is_undefined() => Err(refuse_undefined(text)),
-        _ => Err(refuse(
-            TemplateFault::Evaluation,
-            format!("{filter} needs a text, not a {}", text.kind()),
-        )),
+        _ => Err(refuse(TemplateFault::Evaluation, format!("{filter} needs a text, not a {}", text.kind()))),
     }
 }

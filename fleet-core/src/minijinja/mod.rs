@@ -112,11 +112,7 @@ impl Constant {
     fn new(source: &TemplateSource) -> Result<Self, TemplateError> {
         let manifests = manifests(&source.text, &yaml::Nothing)
             .map_err(|fault| output_error(&source.name, Some(fault.at.line), fault))?;
-        Ok(Self {
-            name: source.name.clone(),
-            manifests,
-            reads: BTreeSet::new(),
-        })
+        Ok(Self { name: source.name.clone(), manifests, reads: BTreeSet::new() })
     }
 }
 
@@ -155,28 +151,16 @@ impl Compiled {
         let name = source.name.clone();
         let mut environment = environment::environment();
         let explain = |error| error::explain(&error, &name, &source.text);
-        environment
-            .add_template_owned(NAME, source.text.to_string())
-            .map_err(explain)?;
+        environment.add_template_owned(NAME, source.text.to_string()).map_err(explain)?;
         let reads = Reads::of(&source.text);
         let mut planes = Planes::default();
         planes.see(&source.text);
-        Ok(Self {
-            name,
-            kind: source.kind,
-            environment,
-            reads,
-            planes,
-        })
+        Ok(Self { name, kind: source.kind, environment, reads, planes })
     }
 
     fn render(&self, context: &Context<'_>) -> Result<Rendered, TemplateError> {
-        let error = |fault, reason: String| TemplateError {
-            template: self.name.clone(),
-            line: None,
-            fault,
-            reason,
-        };
+        let error =
+            |fault, reason: String| TemplateError { template: self.name.clone(), line: None, fault, reason };
         let mut planes = self.planes;
         let root = Root::new(context, &self.reads, &mut planes);
         let Some(plane) = planes.unused() else {
@@ -186,10 +170,7 @@ impl Compiled {
             return Err(error(TemplateFault::Limit, reason));
         };
         let sink = Arc::new(Sink::new(plane));
-        let template = self
-            .environment
-            .get_template(NAME)
-            .map_err(|error| self.explain(&error, ""))?;
+        let template = self.environment.get_template(NAME).map_err(|error| self.explain(&error, ""))?;
         let (text, spans) = template
             .render_with_spans(root.with_sink(&sink))
             .map_err(|error| self.explain(&error, template.source()))?;
@@ -197,11 +178,7 @@ impl Compiled {
             let reason = format!("the rendered text is longer than {LONGEST} bytes; split the template");
             return Err(error(TemplateFault::Limit, reason));
         }
-        Ok(Rendered {
-            text,
-            lines: Lines::new(spans),
-            printed: Printed::new(sink.plane(), sink.take()),
-        })
+        Ok(Rendered { text, lines: Lines::new(spans), printed: Printed::new(sink.plane(), sink.take()) })
     }
 
     fn explain(&self, error: &minijinja::Error, text: &str) -> TemplateError {
@@ -260,20 +237,11 @@ fn manifests<F: Fill>(text: &str, fill: &F) -> Result<Vec<Manifest>, Fault> {
 /// Where a field of a document stands. Reads the text again: only documents at fault pay for positions.
 fn field<F: Fill>(text: &str, fill: &F, document: usize, pointer: &str) -> Option<yaml::Mark> {
     let mut reader = Reader::new(text, fill).with_positions();
-    std::iter::from_fn(|| reader.next_document())
-        .nth(document)?
-        .ok()?
-        .positions
-        .nearest(pointer)
+    std::iter::from_fn(|| reader.next_document()).nth(document)?.ok()?.positions.nearest(pointer)
 }
 
 fn output_error(template: &str, line: Option<u32>, fault: Fault) -> TemplateError {
-    TemplateError {
-        template: template.to_owned(),
-        line,
-        fault: fault_of(fault.kind),
-        reason: fault.reason,
-    }
+    TemplateError { template: template.to_owned(), line, fault: fault_of(fault.kind), reason: fault.reason }
 }
 
 fn fault_of(kind: FaultKind) -> TemplateFault {
@@ -286,10 +254,5 @@ fn fault_of(kind: FaultKind) -> TemplateFault {
 
 fn wrong_kind(name: &str, is: &str) -> TemplateError {
     let reason = format!("the template is one of {is}");
-    TemplateError {
-        template: name.to_owned(),
-        line: None,
-        fault: TemplateFault::Evaluation,
-        reason,
-    }
+    TemplateError { template: name.to_owned(), line: None, fault: TemplateFault::Evaluation, reason }
 }

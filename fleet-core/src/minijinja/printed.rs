@@ -27,14 +27,8 @@ pub(super) struct Plane {
 impl Plane {
     /// How many characters there are.
     pub(super) const SIZE: usize = 0xFFFE;
-    pub(super) const A: Self = Self {
-        first: 0xF_0000,
-        lead: 0xF3,
-    };
-    pub(super) const B: Self = Self {
-        first: 0x10_0000,
-        lead: 0xF4,
-    };
+    pub(super) const A: Self = Self { first: 0xF_0000, lead: 0xF3 };
+    pub(super) const B: Self = Self { first: 0x10_0000, lead: 0xF4 };
 
     fn char(self, index: usize) -> Option<char> {
         if index >= Self::SIZE {
@@ -109,10 +103,7 @@ pub(super) struct Sink {
 
 impl Sink {
     pub(super) fn new(plane: Plane) -> Self {
-        Self {
-            plane,
-            slots: Mutex::default(),
-        }
+        Self { plane, slots: Mutex::default() }
     }
 
     /// The sink of a rendering that is under way.
@@ -133,10 +124,8 @@ impl Sink {
     pub(super) fn put(&self, slot: Slot) -> Result<char, Error> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(char) = self.plane.char(slots.len()) else {
-            let reason = format!(
-                "more than {} values are printed; print fewer, or split the template",
-                Plane::SIZE
-            );
+            let reason =
+                format!("more than {} values are printed; print fewer, or split the template", Plane::SIZE);
             return Err(refuse(TemplateFault::Limit, reason));
         };
         slots.push(slot);

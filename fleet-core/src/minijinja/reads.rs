@@ -43,9 +43,7 @@ impl Reads {
             if read().any(|path| path == root) {
                 parts.push((root, Parts::All));
             } else if read().next().is_some() {
-                let names = read()
-                    .filter_map(|path| path.split('.').nth(1))
-                    .map(str::to_owned);
+                let names = read().filter_map(|path| path.split('.').nth(1)).map(str::to_owned);
                 parts.push((root, Parts::Some(names.collect())));
             }
         }
@@ -58,9 +56,7 @@ impl Reads {
 
     /// What is read of a root, if anything.
     pub(super) fn parts(&self, root: &str) -> Option<&Parts> {
-        self.parts
-            .iter()
-            .find_map(|(name, parts)| (*name == root).then_some(parts))
+        self.parts.iter().find_map(|(name, parts)| (*name == root).then_some(parts))
     }
 }
 
@@ -116,10 +112,7 @@ mod tests {
     fn nothing_that_is_read_is_overlooked() {
         for (text, expected) in [
             ("event", &[][..]),
-            (
-                "{{ event.subject }} {{ cluster.labels['a'] }}",
-                &["cluster.labels", "event.subject"],
-            ),
+            ("{{ event.subject }} {{ cluster.labels['a'] }}", &["cluster.labels", "event.subject"]),
             (
                 "{{ range(3) }}{% for x in event.data.list %}{{ x.event }}{{ loop.index }}{% endfor %}",
                 &["event.data.list"],
@@ -131,30 +124,18 @@ mod tests {
                 "{% set cluster = cluster.labels %}{{ cluster.a }}",
                 &["cluster", "cluster.a", "cluster.labels"],
             ),
-            (
-                "{% filter indent(cluster.labels.w | int) %}a{% endfilter %}",
-                &["cluster.labels.w"],
-            ),
-            (
-                "{% set x | indent(cluster.labels.w | int) %}a{% endset %}",
-                &["cluster.labels.w"],
-            ),
+            ("{% filter indent(cluster.labels.w | int) %}a{% endfilter %}", &["cluster.labels.w"]),
+            ("{% set x | indent(cluster.labels.w | int) %}a{% endset %}", &["cluster.labels.w"]),
             (
                 "{% macro m(a=event.subject) %}{{ a }}{{ trigger.name }}{% endmacro %}",
                 &["event.subject", "trigger.name"],
             ),
-            (
-                "{% set x = '%}' %}{%- set y = cluster.name -%}",
-                &["cluster.name"],
-            ),
+            ("{% set x = '%}' %}{%- set y = cluster.name -%}", &["cluster.name"]),
             ("{% set x = '%}' ~ cluster.name %}", &["cluster.name"]),
             ("{{ {'a': {'b': 1}} | f(origin.name) }}", &["origin.name"]),
             ("{{ \"it's\" ~ '}}' ~ message.subject }}", &["message.subject"]),
             ("{# {{ ' #}{{ event.id }}", &["event.id"]),
-            (
-                "{a: {{ event.id }}, b: {{{ event.time }}: 1}}",
-                &["event.id", "event.time"],
-            ),
+            ("{a: {{ event.id }}, b: {{{ event.time }}: 1}}", &["event.id", "event.time"]),
         ] {
             assert_eq!(reads(text), expected, "{text}");
         }

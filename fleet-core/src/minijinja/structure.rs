@@ -36,12 +36,7 @@ struct Writer<'s, 't, 'e> {
 impl<'s, 't, 'e> Writer<'s, 't, 'e> {
     fn new(state: &'s mut State<'t, 'e>, filter: &'static str) -> Result<Self, Error> {
         let sink = Sink::of(state)?;
-        Ok(Self {
-            state,
-            sink,
-            filter,
-            text: String::new(),
-        })
+        Ok(Self { state, sink, filter, text: String::new() })
     }
 
     fn finish(self) -> Result<Value, Error> {
@@ -86,11 +81,7 @@ impl<'s, 't, 'e> Writer<'s, 't, 'e> {
             }
             _ if value.len() == Some(0) => {
                 self.space_unless(here);
-                self.text.push_str(if value.kind() == ValueKind::Map {
-                    "{}"
-                } else {
-                    "[]"
-                });
+                self.text.push_str(if value.kind() == ValueKind::Map { "{}" } else { "[]" });
             }
             Part::List => {
                 for (index, item) in value.try_iter()?.enumerate() {

@@ -55,9 +55,7 @@ impl Document {
     /// The line where what a JSON pointer (RFC 6901) names is written: a field's key, a list's item. For something that
     /// is not written there, the line of the nearest thing around it.
     pub fn line_of(&self, pointer: &str) -> u32 {
-        self.positions
-            .nearest(pointer)
-            .map_or(self.line, |mark| mark.line)
+        self.positions.nearest(pointer).map_or(self.line, |mark| mark.line)
     }
 
     /// Turns the document into a typed value.
@@ -72,11 +70,7 @@ impl Document {
             YamlError {
                 line: mark.map_or(self.line, |mark| mark.line),
                 column: mark.map_or(1, |mark| mark.column),
-                reason: if path == "." {
-                    reason
-                } else {
-                    format!("{path}: {reason}")
-                },
+                reason: if path == "." { reason } else { format!("{path}: {reason}") },
             }
         })
     }
@@ -85,9 +79,7 @@ impl Document {
 /// The content may be a Secret's.
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Document")
-            .field("line", &self.line)
-            .finish_non_exhaustive()
+        f.debug_struct("Document").field("line", &self.line).finish_non_exhaustive()
     }
 }
 
@@ -95,10 +87,8 @@ impl fmt::Debug for Document {
 fn without_value(reason: &str) -> String {
     match (reason.find(": string \""), reason.rfind("\", expected ")) {
         (Some(start), Some(end)) if start < end => {
-            let (before, after) = (
-                reason.get(..start).unwrap_or_default(),
-                reason.get(end + 1..).unwrap_or_default(),
-            );
+            let (before, after) =
+                (reason.get(..start).unwrap_or_default(), reason.get(end + 1..).unwrap_or_default());
             format!("{before}: a string{after}")
         }
         _ => reason.to_owned(),
@@ -119,11 +109,7 @@ pub struct YamlError {
 
 impl From<Fault> for YamlError {
     fn from(fault: Fault) -> Self {
-        Self {
-            line: fault.at.line,
-            column: fault.at.column,
-            reason: fault.reason,
-        }
+        Self { line: fault.at.line, column: fault.at.column, reason: fault.reason }
     }
 }
 

@@ -161,25 +161,14 @@ impl<'t, F: Fill> Reader<'t, F> {
         let (event, span) = self.event()?;
         let start = span.start.into();
         self.note(start);
-        let node = self.node(
-            event,
-            span,
-            Place {
-                depth: 0,
-                under: None,
-            },
-        )?;
+        let node = self.node(event, span, Place { depth: 0, under: None })?;
         // Whatever follows in the document is a fault, which the parser reports.
         self.event()?;
         let positions = match &mut self.positions {
             Some((_, positions)) => std::mem::take(positions),
             None => Positions::default(),
         };
-        Ok(Some(Parsed {
-            start,
-            value: node.value,
-            positions,
-        }))
+        Ok(Some(Parsed { start, value: node.value, positions }))
     }
 
     fn event(&mut self) -> Result<(Event<'t>, Span), Fault> {
@@ -187,11 +176,7 @@ impl<'t, F: Fill> Reader<'t, F> {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => Err(scan_fault(&error)),
             None => Err(Fault {
-                at: Mark {
-                    offset: self.text.len(),
-                    line: 1,
-                    column: 1,
-                },
+                at: Mark { offset: self.text.len(), line: 1, column: 1 },
                 kind: FaultKind::Text,
                 reason: "the text ends in the middle".to_owned(),
             }),
@@ -234,10 +219,7 @@ impl<'t, F: Fill> Reader<'t, F> {
 
     fn alias(&mut self, id: usize, at: Mark, place: Place<'_>) -> Result<Node, Fault> {
         let Some(node) = self.anchors.get(&id) else {
-            return Err(text_fault(
-                at,
-                "the alias stands inside of what it refers to".to_owned(),
-            ));
+            return Err(text_fault(at, "the alias stands inside of what it refers to".to_owned()));
         };
         let (values, bytes) = (node.values, node.bytes);
         if place.depth + node.height > MAX_DEPTH {
@@ -259,14 +241,7 @@ impl<'t, F: Fill> Reader<'t, F> {
             }
             let outside = self.enter(|| items.len().to_string());
             self.note(span.start.into());
-            let item = self.node(
-                event,
-                span,
-                Place {
-                    depth: place.depth + 1,
-                    under: None,
-                },
-            )?;
+            let item = self.node(event, span, Place { depth: place.depth + 1, under: None })?;
             self.leave(outside);
             node.take_in(&item);
             items.push(item.value);
@@ -292,14 +267,7 @@ impl<'t, F: Fill> Reader<'t, F> {
             self.note(at);
             let (event, span) = self.event()?;
             let value_at = Mark::from(span.start);
-            let value = self.node(
-                event,
-                span,
-                Place {
-                    depth: place.depth + 1,
-                    under: Some(&key),
-                },
-            )?;
+            let value = self.node(event, span, Place { depth: place.depth + 1, under: Some(&key) })?;
             self.leave(outside);
             node.take_in(&value);
             if merge {
@@ -322,17 +290,9 @@ impl<'t, F: Fill> Reader<'t, F> {
                 merged.swap_remove(first);
                 entries.insert(key, value.value);
             } else if entries.contains_key(&key) {
-                let key = if filled {
-                    "a printed key".to_owned()
-                } else {
-                    format!("the key {key:?}")
-                };
+                let key = if filled { "a printed key".to_owned() } else { format!("the key {key:?}") };
                 let kind = if filled { FaultKind::Place } else { FaultKind::Text };
-                return Err(Fault {
-                    at,
-                    kind,
-                    reason: format!("{key} comes twice in one mapping"),
-                });
+                return Err(Fault { at, kind, reason: format!("{key} comes twice in one mapping") });
             } else {
                 entries.insert(key, value.value);
             }
@@ -357,19 +317,9 @@ impl<'t, F: Fill> Reader<'t, F> {
             return Ok((key, true));
         }
         let alias = matches!(event, Event::Alias(_));
-        let node = self.node(
-            event,
-            span,
-            Place {
-                depth: place.depth + 1,
-                under: None,
-            },
-        )?;
+        let node = self.node(event, span, Place { depth: place.depth + 1, under: None })?;
         if alias && node.filled {
-            return Err(place_fault(
-                at,
-                "a key must not be an alias of something printed".to_owned(),
-            ));
+            return Err(place_fault(at, "a key must not be an alias of something printed".to_owned()));
         }
         let key = resolve::key(node.value).map_err(|reason| text_fault(at, reason))?;
         Ok((key, false))
@@ -420,9 +370,7 @@ impl<'t, F: Fill> Reader<'t, F> {
 
     /// A `"\U000F0000"` in the text itself must not pass for a place.
     fn no_escaped_places(&self, text: &str, style: ScalarStyle, span: Span) -> Result<(), Fault> {
-        let as_written = span
-            .slice(self.text)
-            .map_or(0, |written| self.fill.places(written));
+        let as_written = span.slice(self.text).map_or(0, |written| self.fill.places(written));
         if style == ScalarStyle::DoubleQuoted && as_written != self.fill.places(text) {
             return Err(text_fault(
                 span.start.into(),
@@ -439,10 +387,9 @@ impl<'t, F: Fill> Reader<'t, F> {
             return Ok(());
         }
         match self.event()? {
-            (Event::Anchor(_, name), span) if self.fill.places(&name) > 0 => Err(place_fault(
-                span.start.into(),
-                "an anchor must not be printed".to_owned(),
-            )),
+            (Event::Anchor(_, name), span) if self.fill.places(&name) > 0 => {
+                Err(place_fault(span.start.into(), "an anchor must not be printed".to_owned()))
+            }
             _ => Ok(()),
         }
     }
@@ -462,11 +409,7 @@ impl<'t, F: Fill> Reader<'t, F> {
         if self.values > MAX_VALUES || self.bytes > MAX_BYTES {
             let reason =
                 format!("the documents are too large: {MAX_VALUES} values and {MAX_BYTES} bytes are allowed");
-            return Err(Fault {
-                at,
-                kind: FaultKind::Limit,
-                reason,
-            });
+            return Err(Fault { at, kind: FaultKind::Limit, reason });
         }
         Ok(())
     }
@@ -496,12 +439,7 @@ impl<'t, F: Fill> Reader<'t, F> {
 
 /// The entries that a merge key brings, the strongest last.
 fn merge_sources(node: Node, place: Place<'_>, at: Mark) -> Result<Vec<(String, Value)>, Fault> {
-    let no_mapping = || {
-        text_fault(
-            at,
-            "a merge key (<<) needs a mapping, or a list of mappings".to_owned(),
-        )
-    };
+    let no_mapping = || text_fault(at, "a merge key (<<) needs a mapping, or a list of mappings".to_owned());
     let mappings = match node.value {
         Value::Object(mapping) => vec![mapping],
         Value::Array(items) => {
@@ -533,22 +471,12 @@ impl Node {
 
 impl Misfit {
     fn at(self, at: Mark) -> Fault {
-        Fault {
-            at,
-            kind: self.kind,
-            reason: self.reason,
-        }
+        Fault { at, kind: self.kind, reason: self.reason }
     }
 }
 
 fn leaf(value: Value, filled: bool) -> Node {
-    Node {
-        value,
-        filled,
-        height: 0,
-        values: 1,
-        bytes: 0,
-    }
+    Node { value, filled, height: 0, values: 1, bytes: 0 }
 }
 
 /// The name of a tag after `tag:yaml.org,2002:`.
@@ -561,26 +489,14 @@ fn scan_fault(error: &ScanError) -> Fault {
 }
 
 fn text_fault(at: Mark, reason: String) -> Fault {
-    Fault {
-        at,
-        kind: FaultKind::Text,
-        reason,
-    }
+    Fault { at, kind: FaultKind::Text, reason }
 }
 
 fn place_fault(at: Mark, reason: String) -> Fault {
-    Fault {
-        at,
-        kind: FaultKind::Place,
-        reason,
-    }
+    Fault { at, kind: FaultKind::Place, reason }
 }
 
 fn too_deep(at: Mark) -> Fault {
     let reason = format!("the document nests deeper than {MAX_DEPTH} levels");
-    Fault {
-        at,
-        kind: FaultKind::Limit,
-        reason,
-    }
+    Fault { at, kind: FaultKind::Limit, reason }
 }

@@ -21,9 +21,7 @@ pub(super) fn plain(text: &str) -> Result<Value, String> {
             "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF" => Err(no_json_number(text)),
             _ => {
                 let digits = text.replace('_', "");
-                Ok(integer(&digits)
-                    .or_else(|| float(&digits))
-                    .unwrap_or_else(|| text.into()))
+                Ok(integer(&digits).or_else(|| float(&digits)).unwrap_or_else(|| text.into()))
             }
         },
         Some(_) => Ok(text.into()),
@@ -58,9 +56,8 @@ pub(super) fn tagged(tag: Option<&str>, text: &str) -> Result<Value, String> {
         },
         Some("binary") => {
             let text: String = text.chars().filter(|char| !char.is_ascii_whitespace()).collect();
-            let bytes = STANDARD
-                .decode(text)
-                .map_err(|_| "the value of !!binary is not base64".to_owned())?;
+            let bytes =
+                STANDARD.decode(text).map_err(|_| "the value of !!binary is not base64".to_owned())?;
             let text = String::from_utf8(bytes)
                 .map_err(|_| "the value of !!binary is not UTF-8 text, which JSON cannot hold".to_owned())?;
             Ok(Value::String(text))
@@ -126,10 +123,7 @@ fn integer(text: &str) -> Option<Value> {
 fn float(text: &str) -> Option<Value> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (
-            mantissa,
-            Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)),
-        ),
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
         None => (unsigned, None),
     };
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

@@ -4,55 +4,30 @@ use serde_json::json;
 fn one(text: &str) -> Value {
     let mut documents = documents(text);
     assert_eq!(documents.len(), 1, "{text}");
-    documents
-        .pop()
-        .unwrap()
-        .unwrap_or_else(|error| panic!("{text}: {error}"))
-        .value
+    documents.pop().unwrap().unwrap_or_else(|error| panic!("{text}: {error}")).value
 }
 
 fn fault(text: &str) -> YamlError {
-    documents(text)
-        .into_iter()
-        .find_map(Result::err)
-        .unwrap_or_else(|| panic!("{text:?} has no fault"))
+    documents(text).into_iter().find_map(Result::err).unwrap_or_else(|| panic!("{text:?} has no fault"))
 }
 
 /// What kubectl's decoder gave, one by one.
 #[test]
 fn documents_are_what_kubectl_sees() {
     for (text, expected) in [
-        (
-            "1: a\ntrue: a\nno: b",
-            json!({"1": "a", "true": "a", "false": "b"}),
-        ),
-        (
-            "1.5: a\n1e3: a\n0x10: a\n!!str 5: a",
-            json!({"1.5": "a", "1000": "a", "16": "a", "5": "a"}),
-        ),
+        ("1: a\ntrue: a\nno: b", json!({"1": "a", "true": "a", "false": "b"})),
+        ("1.5: a\n1e3: a\n0x10: a\n!!str 5: a", json!({"1.5": "a", "1000": "a", "16": "a", "5": "a"})),
         ("? a\n: b", json!({"a": "b"})),
-        (
-            "a: &x {k: 1, z: 2}\nb: {<<: *x, k: 3}",
-            json!({"a": {"k": 1, "z": 2}, "b": {"k": 3, "z": 2}}),
-        ),
-        (
-            "a: &x {k: 1}\nb: {k: 3, <<: *x}",
-            json!({"a": {"k": 1}, "b": {"k": 1}}),
-        ),
+        ("a: &x {k: 1, z: 2}\nb: {<<: *x, k: 3}", json!({"a": {"k": 1, "z": 2}, "b": {"k": 3, "z": 2}})),
+        ("a: &x {k: 1}\nb: {k: 3, <<: *x}", json!({"a": {"k": 1}, "b": {"k": 1}})),
         (
             "a: &x {k: 1}\nc: &y {k: 2, m: 3}\nb: {<<: [*x, *y]}",
             json!({"a": {"k": 1}, "c": {"k": 2, "m": 3}, "b": {"k": 1, "m": 3}}),
         ),
         ("b: {<<: {k: 1}, j: 2}", json!({"b": {"k": 1, "j": 2}})),
         ("b: {\"<<\": {k: 1}}", json!({"b": {"<<": {"k": 1}}})),
-        (
-            "a: &x {k: 1}\nb: {<<: *x, <<: {m: 1}}",
-            json!({"a": {"k": 1}, "b": {"k": 1, "m": 1}}),
-        ),
-        (
-            "a: &x {<<: {k: 1}, l: 2}\nb: {<<: *x}",
-            json!({"a": {"k": 1, "l": 2}, "b": {"k": 1, "l": 2}}),
-        ),
+        ("a: &x {k: 1}\nb: {<<: *x, <<: {m: 1}}", json!({"a": {"k": 1}, "b": {"k": 1, "m": 1}})),
+        ("a: &x {<<: {k: 1}, l: 2}\nb: {<<: *x}", json!({"a": {"k": 1, "l": 2}, "b": {"k": 1, "l": 2}})),
         ("b: {<<: []}", json!({"b": {}})),
         ("a: &x v\nb: *x", json!({"a": "v", "b": "v"})),
         ("a: &x 5\n*x : b", json!({"a": 5, "5": "b"})),
@@ -61,10 +36,7 @@ fn documents_are_what_kubectl_sees() {
         ("a: |\n  x\n", json!({"a": "x\n"})),
         ("a: >\n  x\n  y\n\n  z\n", json!({"a": "x y\nz\n"})),
         ("a: 'x\n  y'", json!({"a": "x y"})),
-        (
-            "a: [1,]\nb: {c}\nd:",
-            json!({"a": [1], "b": {"c": null}, "d": null}),
-        ),
+        ("a: [1,]\nb: {c}\nd:", json!({"a": [1], "b": {"c": null}, "d": null})),
         ("- a\n-", json!(["a", null])),
         ("\u{feff}a: b", json!({"a": "b"})),
         ("{\"a\":1,\"b\":[true,null]}", json!({"a": 1, "b": [true, null]})),
@@ -106,10 +78,8 @@ fn what_is_wrong_is_named_with_its_place() {
 fn a_fault_does_not_hide_the_other_documents() {
     let texts = "a: 1\n---\nb: [1, 2\n---\nc: {d: 1, d: 2}\n---\n# nothing\n---\ne: 5\n";
     let documents = documents(texts);
-    let found: Vec<_> = documents
-        .iter()
-        .map(|result| result.as_ref().map(|document| &document.value))
-        .collect();
+    let found: Vec<_> =
+        documents.iter().map(|result| result.as_ref().map(|document| &document.value)).collect();
     assert!(
         matches!(found[..], [Ok(first), Err(unclosed), Err(twice), Ok(last)]
             if *first == json!({"a": 1}) && (3..=4).contains(&unclosed.line) && twice.line == 5 && *last == json!({"e": 5})),
@@ -123,10 +93,7 @@ fn aliases_do_not_explode() {
     let mut laughs = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
     for level in 1..10 {
         let alias = format!("*a{}", level - 1);
-        laughs.push_str(&format!(
-            "a{level}: &a{level} [{}]\n",
-            [alias.as_str(); 10].join(", ")
-        ));
+        laughs.push_str(&format!("a{level}: &a{level} [{}]\n", [alias.as_str(); 10].join(", ")));
     }
     assert!(fault(&laughs).reason.contains("too large"));
 
@@ -138,11 +105,7 @@ fn aliases_do_not_explode() {
         deep.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));
     }
     assert!(fault(&deep).reason.contains("nests deeper"));
-    assert!(
-        fault(&format!("{}{}", "[".repeat(120), "]".repeat(120)))
-            .reason
-            .contains("nests deeper")
-    );
+    assert!(fault(&format!("{}{}", "[".repeat(120), "]".repeat(120))).reason.contains("nests deeper"));
 }
 
 #[test]
@@ -185,11 +148,7 @@ fn a_document_that_does_not_fit_a_type_says_where() {
             4,
             "inner[1].size: invalid type: a string, expected u8",
         ),
-        (
-            "kind: a\ninner:\n- size: 1\n  foo: 2\n",
-            4,
-            "inner[0].foo: unknown field `foo`",
-        ),
+        ("kind: a\ninner:\n- size: 1\n  foo: 2\n", 4, "inner[0].foo: unknown field `foo`"),
         ("inner: []\nfoo: 1\nkind: a\n", 2, "foo: unknown field `foo`"),
         ("inner: []\n", 1, "missing field `kind`"),
     ] {
@@ -284,9 +243,7 @@ fn what_is_written_is_read_back() {
     values.push(json!("x".repeat(500)));
     values.push(json!(format!("{} {}", "word ".repeat(60), "\n\n  indented\n")));
     values.push(json!({"map": {}, "list": [], "null": null, "int": 5, "big": u64::MAX, "float": 1.5, "flag": true, "nested": [[1, {"a": [{}]}]]}));
-    values.push(Value::Object(
-        nasty.iter().map(|text| ((*text).to_owned(), json!(1))).collect(),
-    ));
+    values.push(Value::Object(nasty.iter().map(|text| ((*text).to_owned(), json!(1))).collect()));
     for value in values {
         for value in [value.clone(), json!({"k": value}), json!([value])] {
             let text = to_string(&value).unwrap();

@@ -7,9 +7,7 @@ use serde_json::Value;
 /// # Errors
 /// When the value cannot be written: not for values that came out of the reader.
 pub fn to_string(value: &Value) -> Result<String, WriteError> {
-    serde_saphyr::to_string(value).map_err(|error| WriteError {
-        reason: error.to_string(),
-    })
+    serde_saphyr::to_string(value).map_err(|error| WriteError { reason: error.to_string() })
 }
 
 /// Why a value could not be written.

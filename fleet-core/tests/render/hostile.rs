@@ -169,14 +169,8 @@ const POSITIONS: &[(&str, &str)] = &[
     ("", "annotations: { {{ VALUE }}: '{{ VALUE }}'}\n"),
     ("", "data:\n  \"{{ VALUE }}.txt\": |\n    {{ VALUE }}\n"),
     ("", "stringData: { ? {{ VALUE }} : a}\n"),
-    (
-        "",
-        "labels:\n{% for x in [VALUE, 'b', VALUE] %}\n  k{{ loop.index }}: {{ x }}\n{% endfor %}\n",
-    ),
-    (
-        "",
-        "x:\n{% for x in [VALUE, 'b', VALUE] %}\n- {{ x }}\n- name: {{ x }}{{ loop.index }}\n{% endfor %}",
-    ),
+    ("", "labels:\n{% for x in [VALUE, 'b', VALUE] %}\n  k{{ loop.index }}: {{ x }}\n{% endfor %}\n"),
+    ("", "x:\n{% for x in [VALUE, 'b', VALUE] %}\n- {{ x }}\n- name: {{ x }}{{ loop.index }}\n{% endfor %}"),
     ("", "{% if VALUE == VALUE %}x: {{ VALUE }}{% endif %}\n"),
     ("", "x: {{ VALUE if true else 'b' }}\n"),
     ("", "x: {{ VALUE | default('b') }}\n"),
@@ -191,57 +185,24 @@ const POSITIONS: &[(&str, &str)] = &[
     ("", "x: {{ [VALUE, {'a': VALUE, 'b': [VALUE]}] | tojson }}\n"),
     ("", "x: {{ {VALUE: 1} | tojson }}\n"),
     ("", "x: {{ {VALUE: {VALUE: VALUE}} | toyaml | nindent(2) }}\n"),
-    (
-        "",
-        "x:\n  {{ [VALUE, [VALUE], {'a': VALUE}, []] | toyaml | indent(2) }}\n",
-    ),
-    (
-        "",
-        "annotations:\n  json: '{\"a\": {{ VALUE | tojson }}, \"b\": {{ {VALUE: [VALUE]} | tojson }}}'\n",
-    ),
-    (
-        "",
-        "annotations:\n  json: |\n    {{ {VALUE: [VALUE]} | tojson }}\n",
-    ),
+    ("", "x:\n  {{ [VALUE, [VALUE], {'a': VALUE}, []] | toyaml | indent(2) }}\n"),
+    ("", "annotations:\n  json: '{\"a\": {{ VALUE | tojson }}, \"b\": {{ {VALUE: [VALUE]} | tojson }}}'\n"),
+    ("", "annotations:\n  json: |\n    {{ {VALUE: [VALUE]} | tojson }}\n"),
     ("", "annotations:\n  json: \"{{ [VALUE] | tojson }}\"\n"),
     ("{% macro m(x) %}{{ x }}{% endmacro %}\n", "x: {{ m(VALUE) }}\n"),
-    (
-        "{% macro m(x) %}a: {{ x }}{% endmacro %}\n",
-        "x:\n  {{ m(VALUE) }}\n",
-    ),
-    (
-        "{% macro m(x) %}{{ x }}{% endmacro %}\n",
-        "x: 'a{{ m(VALUE) ~ VALUE ~ m(VALUE) }}b'\n",
-    ),
-    (
-        "{% macro m() %}- {{ caller() }}{% endmacro %}\n",
-        "x:\n{% call m() %}{{ VALUE }}{% endcall %}\n",
-    ),
-    (
-        "{% set s %}{{ VALUE }}{% endset %}\n",
-        "x: {{ s }}\ny: |\n  {{ s }}\n",
-    ),
-    (
-        "{% set s %}{{ VALUE }}\n- {{ VALUE }}{% endset %}\n",
-        "x:\n  - {{ s | indent(2) }}\n",
-    ),
+    ("{% macro m(x) %}a: {{ x }}{% endmacro %}\n", "x:\n  {{ m(VALUE) }}\n"),
+    ("{% macro m(x) %}{{ x }}{% endmacro %}\n", "x: 'a{{ m(VALUE) ~ VALUE ~ m(VALUE) }}b'\n"),
+    ("{% macro m() %}- {{ caller() }}{% endmacro %}\n", "x:\n{% call m() %}{{ VALUE }}{% endcall %}\n"),
+    ("{% set s %}{{ VALUE }}{% endset %}\n", "x: {{ s }}\ny: |\n  {{ s }}\n"),
+    ("{% set s %}{{ VALUE }}\n- {{ VALUE }}{% endset %}\n", "x:\n  - {{ s | indent(2) }}\n"),
     ("{% set s = VALUE %}\n", "x: {{ s }}\n"),
     ("", "x: {% filter trim %}  {{ VALUE }} {% endfilter %}\n"),
-    (
-        "",
-        "x:{% filter indent(3, true) %}\n{{ VALUE }}\n{% endfilter %}\n",
-    ),
-    (
-        "",
-        "x: &anchor {{ VALUE }}\ny: *anchor\nz: {<<: {a: {{ VALUE }}}}\n",
-    ),
+    ("", "x:{% filter indent(3, true) %}\n{{ VALUE }}\n{% endfilter %}\n"),
+    ("", "x: &anchor {{ VALUE }}\ny: *anchor\nz: {<<: {a: {{ VALUE }}}}\n"),
     ("", "x: !!str {{ VALUE }}\n"),
     ("", "x: !own {{ VALUE }}\n"),
     ("", "roleRef: {kind: {{ VALUE }}, name: {{ VALUE }}}\n"),
-    (
-        "",
-        "x: a\n---\n---\napiVersion: v1\nkind: A\nmetadata: {name: b}\nx: {{ VALUE }}\n",
-    ),
+    ("", "x: a\n---\n---\napiVersion: v1\nkind: A\nmetadata: {name: b}\nx: {{ VALUE }}\n"),
 ];
 
 /// Where the value comes from.
@@ -263,10 +224,7 @@ fn setting(value: &str) -> Setting {
     }
     setting.event = fleet_core::event::Event::from_json(event.to_string().as_bytes()).unwrap();
     setting.message.headers = vec![("h".into(), value.into())];
-    for cluster in [Some(&mut setting.cluster), setting.origin.as_mut()]
-        .into_iter()
-        .flatten()
-    {
+    for cluster in [Some(&mut setting.cluster), setting.origin.as_mut()].into_iter().flatten() {
         cluster.labels = [("l".to_owned(), value.to_owned())].into();
         cluster.annotations = cluster.labels.clone();
     }
@@ -285,31 +243,19 @@ impl Position {
         let text = format!("{definitions}apiVersion: v1\nkind: A\nmetadata: {{name: a}}\n{fields}")
             .replace("VALUE", source);
         let template = compile(TemplateKind::Manifests, &text).unwrap();
-        let harmless = setting(HARMLESS)
-            .render_compiled(&*template)
-            .unwrap_or_else(|error| panic!("{text}: {error}"));
-        Self {
-            text,
-            template,
-            harmless,
-        }
+        let harmless =
+            setting(HARMLESS).render_compiled(&*template).unwrap_or_else(|error| panic!("{text}: {error}"));
+        Self { text, template, harmless }
     }
 
     fn check(&self, value: &str) -> Result<(), String> {
         let found = setting(value).render_compiled(&*self.template);
         let found = found.map_err(|error| format!("{value:?} in {}: {error}", self.text))?;
-        let expected: Vec<_> = self
-            .harmless
-            .iter()
-            .map(|harmless| expected(harmless, value))
-            .collect();
+        let expected: Vec<_> = self.harmless.iter().map(|harmless| expected(harmless, value)).collect();
         if found == expected {
             Ok(())
         } else {
-            Err(format!(
-                "{value:?} in {} gave {found:?}, not {expected:?}",
-                self.text
-            ))
+            Err(format!("{value:?} in {} gave {found:?}, not {expected:?}", self.text))
         }
     }
 }
@@ -330,50 +276,29 @@ fn expected(harmless: &Value, value: &str) -> Value {
 fn instead(text: &str, value: &str) -> String {
     // JSON within the text holds the value as JSON.
     let as_json = |text: &str| json!(text).to_string();
-    text.replace(&as_json(HARMLESS), &as_json(value))
-        .replace(HARMLESS, value)
+    text.replace(&as_json(HARMLESS), &as_json(value)).replace(HARMLESS, value)
 }
 
 #[test]
 fn hostile_values_stay_values_in_every_position() {
-    let long = [
-        "x".repeat(20_000),
-        "a: b\n".repeat(5_000),
-        "👩‍👩‍👧\u{f0000}".repeat(2_000),
-    ];
-    let values: Vec<&str> = HOSTILE
-        .iter()
-        .copied()
-        .chain(long.iter().map(String::as_str))
-        .collect();
+    let long = ["x".repeat(20_000), "a: b\n".repeat(5_000), "👩‍👩‍👧\u{f0000}".repeat(2_000)];
+    let values: Vec<&str> = HOSTILE.iter().copied().chain(long.iter().map(String::as_str)).collect();
     let mut faults = Vec::new();
     for position in POSITIONS {
         let position = Position::new(*position, SOURCES[0]);
         faults.extend(values.iter().filter_map(|value| position.check(value).err()));
     }
-    assert!(
-        faults.is_empty(),
-        "{} faults, the first: {}",
-        faults.len(),
-        faults[0]
-    );
+    assert!(faults.is_empty(), "{} faults, the first: {}", faults.len(), faults[0]);
 }
 
 #[test]
 fn wherever_they_come_from() {
     for source in SOURCES {
-        for position in [
-            POSITIONS[0],
-            (
-                "",
-                "labels: {'k-{{ VALUE }}': '{{ VALUE }}'}\nx: |\n  {{ VALUE }}\n",
-            ),
-        ] {
+        for position in
+            [POSITIONS[0], ("", "labels: {'k-{{ VALUE }}': '{{ VALUE }}'}\nx: |\n  {{ VALUE }}\n")]
+        {
             let position = Position::new(position, source);
-            for value in HOSTILE
-                .iter()
-                .filter(|value| !value.is_empty() || *source != "event.subject")
-            {
+            for value in HOSTILE.iter().filter(|value| !value.is_empty() || *source != "event.subject") {
                 position.check(value).unwrap();
             }
         }
@@ -384,10 +309,7 @@ fn wherever_they_come_from() {
 fn they_stay_text_in_keys_and_actions() {
     for value in HOSTILE {
         let setting = setting(value);
-        assert_eq!(
-            setting.text("a/{{ event.data.v }}/b").unwrap(),
-            format!("a/{value}/b")
-        );
+        assert_eq!(setting.text("a/{{ event.data.v }}/b").unwrap(), format!("a/{value}/b"));
     }
 }
 
@@ -400,9 +322,7 @@ fn printed_raw_the_corpus_finds_faults() {
         let mut environment = minijinja::Environment::new();
         environment.add_filter("toyaml", |value: minijinja::Value| value.to_string());
         let raw = |value: &str| {
-            let text = environment
-                .render_str(&text, minijinja::context! { v => value })
-                .ok()?;
+            let text = environment.render_str(&text, minijinja::context! { v => value }).ok()?;
             let documents = fleet_core::yaml::documents(&text);
             documents
                 .into_iter()
@@ -410,32 +330,17 @@ fn printed_raw_the_corpus_finds_faults() {
                 .collect::<Option<Vec<_>>>()
         };
         let harmless = raw(HARMLESS)?;
-        Some(
-            raw(value)
-                != Some(
-                    harmless
-                        .iter()
-                        .map(|harmless| expected(harmless, value))
-                        .collect(),
-                ),
-        )
+        Some(raw(value) != Some(harmless.iter().map(|harmless| expected(harmless, value)).collect()))
     };
     let (mut harmful_values, mut weak_positions) = (0, 0);
     for value in HOSTILE {
-        harmful_values += usize::from(
-            POSITIONS
-                .iter()
-                .any(|position| harmed(*position, value) == Some(true)),
-        );
+        harmful_values +=
+            usize::from(POSITIONS.iter().any(|position| harmed(*position, value) == Some(true)));
     }
     for position in POSITIONS {
         weak_positions += usize::from(HOSTILE.iter().any(|value| harmed(*position, value) == Some(true)));
     }
-    assert!(
-        harmful_values > HOSTILE.len() * 2 / 3,
-        "{harmful_values} of {} values do harm",
-        HOSTILE.len()
-    );
+    assert!(harmful_values > HOSTILE.len() * 2 / 3, "{harmful_values} of {} values do harm", HOSTILE.len());
     assert!(
         weak_positions > POSITIONS.len() * 2 / 3,
         "{weak_positions} of {} positions are weak",
@@ -451,12 +356,13 @@ fn hostile_text() -> impl Strategy<Value = String> {
         1 => ".{0,4}",
         1 => any::<char>().prop_map(String::from),
     ];
-    prop::collection::vec(piece, 0..6)
-        .prop_map(|pieces| pieces.concat())
-        .prop_filter("one plane is needed", |text| {
+    prop::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat()).prop_filter(
+        "one plane is needed",
+        |text| {
             let has = |first: char, last: char| text.chars().any(|char| (first..=last).contains(&char));
             !has('\u{f0000}', '\u{fffff}') || !has('\u{100000}', '\u{10ffff}')
-        })
+        },
+    )
 }
 
 proptest! {

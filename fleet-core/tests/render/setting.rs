@@ -35,9 +35,7 @@ impl Setting {
         });
         let id = |name| ClusterId::new("civo", name).unwrap();
         let mut cluster = Cluster::new(id("cluster1"), [("env", "production")]);
-        cluster
-            .annotations
-            .insert("example.com/note".into(), "a: b".into());
+        cluster.annotations.insert("example.com/note".into(), "a: b".into());
         Self {
             event: Event::from_json(event.to_string().as_bytes()).unwrap(),
             message: Message {
@@ -69,10 +67,7 @@ impl Setting {
 
     pub(crate) fn render_compiled(&self, template: &dyn Template) -> Result<Vec<Value>, TemplateError> {
         let manifests = template.manifests(&self.context())?;
-        Ok(manifests
-            .iter()
-            .map(|manifest| Value::Object(manifest.object().clone()))
-            .collect())
+        Ok(manifests.iter().map(|manifest| Value::Object(manifest.object().clone())).collect())
     }
 
     pub(crate) fn render(&self, text: &str) -> Result<Vec<Value>, TemplateError> {
@@ -88,20 +83,12 @@ impl Setting {
     }
 
     pub(crate) fn text(&self, text: &str) -> Result<String, TemplateError> {
-        let source = TemplateSource {
-            name: "key".into(),
-            text: text.into(),
-            kind: TemplateKind::Text,
-        };
+        let source = TemplateSource { name: "key".into(), text: text.into(), kind: TemplateKind::Text };
         MinijinjaRenderer.compile(&source)?.text(&self.context())
     }
 }
 
 pub(crate) fn compile(kind: TemplateKind, text: &str) -> Result<Arc<dyn Template>, TemplateError> {
-    let source = TemplateSource {
-        name: "ConfigMap default/t, key a.yaml".into(),
-        text: text.into(),
-        kind,
-    };
+    let source = TemplateSource { name: "ConfigMap default/t, key a.yaml".into(), text: text.into(), kind };
     MinijinjaRenderer.compile(&source)
 }
