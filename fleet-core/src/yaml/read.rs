@@ -3,72 +3,17 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 use serde_json::{Map, Value};
 
+use super::fault::{Fault, FaultKind, place_fault, scan_fault, text_fault, too_deep};
+use super::fill::Fill;
 use super::{MAX_DEPTH, Mark, Positions, position, resolve};
 
 /// How many values a document may have, aliases expanded.
 const MAX_VALUES: usize = 500_000;
 /// How much text the documents of one source may have after filling in and expanding aliases, in bytes.
 const MAX_BYTES: usize = 8 << 20;
-
-/// What stands for something else in the text that is read. A rendered template has such places where it printed
-/// values; other texts have [`Nothing`].
-pub(crate) trait Fill {
-    /// How many places to fill a text has.
-    fn places(&self, text: &str) -> usize;
-    /// The value of a plain scalar that has places; `None` unless it is one place and nothing else.
-    fn whole(&self, text: &str) -> Option<Result<Value, Misfit>>;
-    /// The text of a scalar with its places filled, which must not become longer than `room` bytes.
-    fn text(&self, text: &str, room: usize) -> Result<String, Misfit>;
-    /// The text of a key that has places, in a mapping that stands under the key `parent`.
-    fn key(&self, text: &str, plain: bool, parent: Option<&str>, room: usize) -> Result<String, Misfit>;
-}
-
-/// A text without places to fill.
-pub(crate) struct Nothing;
-
-impl Fill for Nothing {
-    fn places(&self, _text: &str) -> usize {
-        0
-    }
-    fn whole(&self, _text: &str) -> Option<Result<Value, Misfit>> {
-        None
-    }
-    fn text(&self, text: &str, _room: usize) -> Result<String, Misfit> {
-        Ok(text.to_owned())
-    }
-    fn key(&self, text: &str, _: bool, _: Option<&str>, _room: usize) -> Result<String, Misfit> {
-        Ok(text.to_owned())
-    }
-}
-
-/// Why a place cannot be filled.
-#[derive(Debug)]
-pub(crate) struct Misfit {
-    pub(crate) kind: FaultKind,
-    pub(crate) reason: String,
-}
-
-/// Why a document cannot be read, and where. The reason quotes the text that is read, never what fills its places.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    pub(crate) at: Mark,
-    pub(crate) kind: FaultKind,
-    pub(crate) reason: String,
-}
-
-/// The kinds of [`Fault`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FaultKind {
-    /// The text is no YAML, or no JSON value.
-    Text,
-    /// A place to fill stands where none may.
-    Place,
-    /// The text is too large or too deep.
-    Limit,
-}
 
 /// One document.
 pub(crate) struct Parsed {
@@ -469,12 +414,6 @@ impl Node {
     }
 }
 
-impl Misfit {
-    fn at(self, at: Mark) -> Fault {
-        Fault { at, kind: self.kind, reason: self.reason }
-    }
-}
-
 fn leaf(value: Value, filled: bool) -> Node {
     Node { value, filled, height: 0, values: 1, bytes: 0 }
 }
@@ -482,21 +421,4 @@ fn leaf(value: Value, filled: bool) -> Node {
 /// The name of a tag after `tag:yaml.org,2002:`.
 fn core_tag(tag: &Tag) -> Option<Cow<'_, str>> {
     tag.suffix_in_namespace("tag:yaml.org,2002:")
-}
-
-fn scan_fault(error: &ScanError) -> Fault {
-    text_fault((*error.marker()).into(), format!("not YAML: {}", error.info()))
-}
-
-fn text_fault(at: Mark, reason: String) -> Fault {
-    Fault { at, kind: FaultKind::Text, reason }
-}
-
-fn place_fault(at: Mark, reason: String) -> Fault {
-    Fault { at, kind: FaultKind::Place, reason }
-}
-
-fn too_deep(at: Mark) -> Fault {
-    let reason = format!("the document nests deeper than {MAX_DEPTH} levels");
-    Fault { at, kind: FaultKind::Limit, reason }
 }
