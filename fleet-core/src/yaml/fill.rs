@@ -14,6 +14,8 @@ pub(crate) trait Fill {
     fn whole(&self, text: &str) -> Option<Result<Value, Misfit>>;
     /// The text of a scalar with its places filled, which must not become longer than `room` bytes.
     fn text(&self, text: &str, room: usize) -> Result<String, Misfit>;
+    /// Whether keys may be printed in a mapping that stands under this key.
+    fn keys_allowed(&self, parent: Option<&str>) -> bool;
     /// The text of a key that has places, in a mapping that stands under the key `parent`.
     fn key(&self, text: &str, plain: bool, parent: Option<&str>, room: usize) -> Result<String, Misfit>;
 }
@@ -30,6 +32,9 @@ impl Fill for Nothing {
     }
     fn text(&self, text: &str, _room: usize) -> Result<String, Misfit> {
         Ok(text.to_owned())
+    }
+    fn keys_allowed(&self, _parent: Option<&str>) -> bool {
+        true
     }
     fn key(&self, text: &str, _: bool, _: Option<&str>, _room: usize) -> Result<String, Misfit> {
         Ok(text.to_owned())

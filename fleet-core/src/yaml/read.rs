@@ -43,6 +43,8 @@ struct Node {
     value: Value,
     /// Whether something in it was filled in.
     filled: bool,
+    /// Whether it is a mapping, or a list of mappings, with a key that was filled in.
+    filled_keys: bool,
     height: usize,
     values: usize,
     bytes: usize,
@@ -166,6 +168,9 @@ impl<'t, F: Fill> Reader<'t, F> {
         let Some(node) = self.anchors.get(&id) else {
             return Err(text_fault(at, "the alias stands inside of what it refers to".to_owned()));
         };
+        if node.filled_keys && !self.fill.keys_allowed(place.under) {
+            return Err(place_fault(at, "an alias must not bring printed keys here".to_owned()));
+        }
         let (values, bytes) = (node.values, node.bytes);
         if place.depth + node.height > MAX_DEPTH {
             return Err(too_deep(at));
@@ -189,6 +194,7 @@ impl<'t, F: Fill> Reader<'t, F> {
             let item = self.node(event, span, Place { depth: place.depth + 1, under: None })?;
             self.leave(outside);
             node.take_in(&item);
+            node.filled_keys |= item.filled_keys;
             items.push(item.value);
         }
     }
@@ -208,11 +214,14 @@ impl<'t, F: Fill> Reader<'t, F> {
             let merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
             let (key, filled) = self.key(event, span, place)?;
             node.filled |= filled;
+            node.filled_keys |= filled;
             let outside = self.enter(|| key.clone());
             self.note(at);
             let (event, span) = self.event()?;
             let value_at = Mark::from(span.start);
-            let value = self.node(event, span, Place { depth: place.depth + 1, under: Some(&key) })?;
+            // What a printed key names must not decide about the keys below it.
+            let under = Some(key.as_str()).filter(|_| !filled);
+            let value = self.node(event, span, Place { depth: place.depth + 1, under })?;
             self.leave(outside);
             node.take_in(&value);
             if merge {
@@ -396,6 +405,12 @@ fn merge_sources(node: Node, place: Place<'_>, at: Mark) -> Result<Vec<(String, 
         }
         _ => return Err(no_mapping()),
     };
+    if node.filled_keys {
+        return Err(place_fault(
+            at,
+            "printed keys must not be merged: they could replace written ones".to_owned(),
+        ));
+    }
     let names_the_object =
         |mapping: &Map<String, Value>| mapping.contains_key("apiVersion") || mapping.contains_key("kind");
     if place.depth == 0 && node.filled && mappings.iter().any(names_the_object) {
@@ -415,7 +430,7 @@ impl Node {
 }
 
 fn leaf(value: Value, filled: bool) -> Node {
-    Node { value, filled, height: 0, values: 1, bytes: 0 }
+    Node { value, filled, filled_keys: false, height: 0, values: 1, bytes: 0 }
 }
 
 /// The name of a tag after `tag:yaml.org,2002:`.
