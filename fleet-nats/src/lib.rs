@@ -1,1 +1,3 @@
 //! NATS and JetStream event sources for Fleet.
+
+pub mod binding;
