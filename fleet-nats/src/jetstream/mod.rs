@@ -14,6 +14,7 @@ mod api;
 mod consumer;
 mod epoch;
 mod feed;
+mod pull;
 mod settle;
 
 use std::time::Duration;
@@ -46,7 +47,7 @@ pub struct JetStreamConfig {
     pub ack_wait: Duration,
     /// How many deliveries may be unsettled at a time.
     pub max_ack_pending: u32,
-    /// How many messages are asked for at a time, while the source is read. At most one and a half times as many wait.
+    /// How many messages are asked for at a time, while the source is read.
     pub batch: usize,
 }
 

@@ -199,7 +199,7 @@ async fn tail_loss(while_we_look: bool) {
         reader.acked().await;
     }
     reader.floor(3).await;
-    let store = server.dir.path().join("nats/jetstream");
+    let store = server.dir.path().join("nats/data");
     let copy = server.dir.path().join("copy");
     server.nats.server().stop().await.unwrap();
     copy_folder(&store, &copy);

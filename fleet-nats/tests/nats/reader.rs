@@ -91,11 +91,13 @@ impl Reader {
     }
 
     async fn read_one(&mut self, waiting_for: &str) {
-        let item = tokio::time::timeout(PATIENCE, self.items.next()).await;
-        match item
-            .unwrap_or_else(|_| panic!("waited too long for {waiting_for}"))
-            .expect("the source ended")
-        {
+        let Ok(item) = tokio::time::timeout(PATIENCE, self.items.next()).await else {
+            panic!(
+                "waited too long for {waiting_for}; there were {:#?} and {:?}",
+                self.statuses, self.floors
+            );
+        };
+        match item.expect("the source ended") {
             SourceItem::Delivery(delivery) => self.deliveries.push_back(delivery),
             SourceItem::Status(status) => self.statuses.push_back(status),
             SourceItem::Floor(floor) => self.floors.push(floor),
