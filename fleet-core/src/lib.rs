@@ -10,9 +10,12 @@
 pub mod apply;
 pub mod catalog;
 pub mod cluster;
+pub mod engine;
+pub mod environment;
 pub mod event;
 pub mod filter;
 pub mod manifest;
+pub mod memory;
 pub mod position;
 pub mod render;
 pub mod selector;
