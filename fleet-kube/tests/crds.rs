@@ -120,7 +120,7 @@ mod real {
             (with(nats.clone(), "/spec/nats/subjects", json!([])), "subjects must name at least one"),
             (
                 with(nats.clone(), "/spec/filters", json!([{"exact": {"a": "b"}, "prefix": {"a": "b"}}])),
-                "maxProperties",
+                "spec.filters[0]: Too many: 2",
             ),
             (
                 with(nats.clone(), "/spec/origin", json!({})),

@@ -220,6 +220,17 @@ fn each_mistake_gives_one_clear_problem() {
              `prefix`, `suffix`, `all`, `any`, `not`",
         ),
         (
+            "  - exact: {source: auth.example.com}\n",
+            "  - exact: {source: auth.example.com}\n    prefix: {type: auth}\n",
+            "f.yaml:16: EventSource user-operation: spec.filters[0]: must be a mapping with exactly one key; write one \
+             item of the list for each",
+        ),
+        (
+            "    matchLabels: {env: production}\n",
+            "    []\n",
+            "f.yaml:25: EventTrigger manage-namespace: spec.sourceClusterSelector: is a list; a mapping was expected",
+        ),
+        (
             "  directory: {}\n",
             "  directory: {}\n  inCluster: {}\n",
             "f.yaml:7: Cluster civo/production1: spec: exactly one of kubeconfigSecretRef, kubeconfigFile, directory, \

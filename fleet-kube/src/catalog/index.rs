@@ -225,7 +225,8 @@ fn trouble(error: &watcher::Error) -> Option<Trouble> {
     match status {
         // The server forgot the place where the watch stood: it is read anew.
         Some(status) if status.code == 410 => None,
-        Some(status) if status.is_not_found() => Some(Trouble::NotInstalled),
+        // While the group is unknown too, the answer is no Status with a reason.
+        Some(status) if status.code == 404 => Some(Trouble::NotInstalled),
         Some(status) if status.is_forbidden() => Some(Trouble::Forbidden(status.message.clone())),
         Some(status) => Some(Trouble::Unreachable(format!("{} ({})", status.message, status.code))),
         None => Some(Trouble::Unreachable(chain(error))),

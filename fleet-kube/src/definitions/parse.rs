@@ -236,6 +236,10 @@ fn strict<T: DeserializeOwned + Serialize>(place: &Place, root: &str, value: &Va
         if unquoted && reason.ends_with("expected a string") {
             reason.push_str("; quote it");
         }
+        if reason.contains("map with a single key") {
+            "must be a mapping with exactly one key; write one item of the list for each"
+                .clone_into(&mut reason);
+        }
         place.problem(&pointer, Fault::Invalid, reason)
     })?;
     match serde_json::to_value(&read).ok().and_then(|read| list_for_mapping(root.to_owned(), value, &read)) {
