@@ -1,5 +1,8 @@
 //! The Catalog against a real API server: what users do with `kubectl`, and what they see.
 
+// Clippy takes only test functions for tests, not what they call.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;

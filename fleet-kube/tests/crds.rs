@@ -1,5 +1,8 @@
 //! The CustomResourceDefinitions that `fleet-operator crds` prints.
 
+// Clippy takes only test functions for tests, not what they call.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use fleet_kube::api::{crds, crds_yaml};
 
 /// A change of the API shows in this file, so that it is made knowingly.
