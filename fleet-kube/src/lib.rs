@@ -1,3 +1,6 @@
 //! Kubernetes parts of Fleet: custom resources, clusters, catalog and applier.
 
+pub mod api;
+pub mod catalog;
 pub mod connection;
+pub mod definitions;
