@@ -1,5 +1,7 @@
 //! Kubernetes parts of Fleet: custom resources, clusters, catalog and applier.
 
+pub mod applier;
 pub mod client;
+pub mod clusters;
 pub mod connection;
 pub mod kubeconfig;

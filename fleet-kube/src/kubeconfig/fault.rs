@@ -20,7 +20,9 @@ pub enum Fault {
     #[error("the kubeconfig cannot be read: {0}")]
     Unreadable(std::io::Error),
     /// It is not YAML, or not a kubeconfig.
-    #[error("this is no kubeconfig: line {line}, column {column} cannot be understood; expected what `kubectl config view --raw` prints")]
+    #[error(
+        "this is no kubeconfig: line {line}, column {column} cannot be understood; expected what `kubectl config view --raw` prints"
+    )]
     NotKubeconfig {
         /// Where, from 1.
         line: u64,
@@ -53,13 +55,17 @@ pub enum Fault {
         user: String,
     },
     /// It asks to run a program.
-    #[error("{field} would run a program on the operator's machine, which a kubeconfig from a Secret may not; use a token (`fleet-operator register cluster --create-service-account`)")]
+    #[error(
+        "{field} would run a program on the operator's machine, which a kubeconfig from a Secret may not; use a token (`fleet-operator register cluster --create-service-account`)"
+    )]
     RunsProgram {
         /// The field.
         field: String,
     },
     /// It asks to read a file.
-    #[error("{field} would read a file of the operator's machine, which a kubeconfig from a Secret may not; put the content in its place (`kubectl config view --raw --flatten`)")]
+    #[error(
+        "{field} would read a file of the operator's machine, which a kubeconfig from a Secret may not; put the content in its place (`kubectl config view --raw --flatten`)"
+    )]
     ReadsFile {
         /// The field.
         field: String,
