@@ -10,10 +10,15 @@
 pub mod apply;
 pub mod catalog;
 pub mod cluster;
+pub mod engine;
+pub mod environment;
 pub mod event;
 pub mod filter;
 pub mod manifest;
+pub mod memory;
 pub mod position;
+#[cfg(feature = "redb")]
+pub mod redb;
 pub mod render;
 pub mod selector;
 pub mod source;

@@ -43,6 +43,8 @@ pub trait EventSource: Send + Sync + 'static {
 }
 
 /// What a source tells.
+// Nearly every item is a delivery: a box would cost an allocation each and save nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SourceItem {
@@ -131,7 +133,9 @@ impl Message {
 /// Headers may hold what event data holds.
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message").field("subject", &self.subject).finish_non_exhaustive()
+        f.debug_struct("Message")
+            .field("subject", &self.subject)
+            .finish_non_exhaustive()
     }
 }
 

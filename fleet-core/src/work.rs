@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::apply::InventoryItem;
 use crate::cluster::ClusterId;
 use crate::event::Event;
+use crate::manifest::Manifest;
 use crate::position::Positions;
 use crate::source::Message;
 
@@ -27,7 +28,11 @@ impl WorkId {
     /// The id of the Work of a trigger and a key.
     pub fn new(trigger: &str, key: &EventKey) -> Self {
         match key {
-            EventKey::About { origin, source, subject } => {
+            EventKey::About {
+                origin,
+                source,
+                subject,
+            } => {
                 let origin = origin.as_ref().map(ToString::to_string);
                 Self::of_parts(
                     trigger,
@@ -52,15 +57,21 @@ impl WorkId {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part.as_bytes());
         }
-        let mut name = String::with_capacity(SHOWN + 1 + HASH);
-        name.extend(trigger.chars().take(SHOWN));
-        name.truncate(name.trim_end_matches(['-', '.']).len());
-        name.push('-');
+        let mut name = Self::prefix(trigger);
         for byte in hasher.finalize().iter().take(HASH / 2) {
             // Writing to a String cannot fail.
             let _ = write!(name, "{byte:02x}");
         }
         Self(name.into())
+    }
+
+    /// What the ids of a trigger's Works begin with; other triggers with a long name may share it.
+    pub(crate) fn prefix(trigger: &str) -> String {
+        let mut name = String::with_capacity(SHOWN + 1 + HASH);
+        name.extend(trigger.chars().take(SHOWN));
+        name.truncate(name.trim_end_matches(['-', '.']).len());
+        name.push('-');
+        name
     }
 
     /// Reads back what [`as_str`](Self::as_str) gave, for stores.
@@ -172,6 +183,40 @@ pub struct AppliedWork {
     pub updated: Timestamp,
 }
 
+impl AppliedWork {
+    /// The record of a Work for which nothing was done yet.
+    pub(crate) fn pending(work: &Work, cluster: ClusterId, now: Timestamp) -> Self {
+        Self {
+            work: work.id.clone(),
+            cluster,
+            generation: work.generation,
+            digest: None,
+            inventory: Vec::new(),
+            state: AppliedState::Pending,
+            updated: now,
+        }
+    }
+
+    /// Names every manifest in the inventory, as something that may come to be.
+    pub(crate) fn plan(&mut self, manifests: &[Manifest]) {
+        for manifest in manifests {
+            if !self
+                .inventory
+                .iter()
+                .any(|item| item.object.same_object(manifest.id()))
+            {
+                let object = manifest.id().clone();
+                self.inventory.push(InventoryItem {
+                    object,
+                    uid: None,
+                    uncertain_until: None,
+                    applied_at: None,
+                });
+            }
+        }
+    }
+}
+
 /// How far a Work is in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all_fields = "camelCase")]
@@ -205,7 +250,11 @@ mod tests {
     use super::*;
 
     fn about(source: &str, subject: Option<&str>) -> EventKey {
-        EventKey::About { origin: None, source: source.into(), subject: subject.map(Into::into) }
+        EventKey::About {
+            origin: None,
+            source: source.into(),
+            subject: subject.map(Into::into),
+        }
     }
 
     #[test]
@@ -226,6 +275,10 @@ mod tests {
             assert_eq!(WorkId::from_stored(id.as_str()).as_ref(), Some(id));
         }
         let long = WorkId::new(&format!("{}-x", "t".repeat(39)), &EventKey::Text("k".into()));
-        assert_eq!(long.as_str().len(), 39 + 1 + 20, "a dash at the cut is dropped: {long}");
+        assert_eq!(
+            long.as_str().len(),
+            39 + 1 + 20,
+            "a dash at the cut is dropped: {long}"
+        );
     }
 }
