@@ -5,3 +5,4 @@ pub mod client;
 pub mod clusters;
 pub mod connection;
 pub mod kubeconfig;
+pub mod register;
