@@ -1,4 +1,11 @@
 //! What the Applier and the registry say when an API server does not answer, or not well.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected says so and stops; so do its helpers"
+)]
 
 mod lab;
 

@@ -1,4 +1,11 @@
 //! Registering real clusters with a real management cluster. One cluster plays both parts.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected says so and stops; so do its helpers"
+)]
 
 mod lab;
 

@@ -260,7 +260,11 @@ impl Shared {
         if entry.link.is_some() {
             entry.last_link.clone_from(&entry.link);
         }
-        entry.health = Arc::new(Health { version, ..health });
+        let health = Health { version, ..health };
+        if *entry.health != health {
+            entry.health = Arc::new(health);
+            state.tell(id);
+        }
         state.refresh(id);
     }
 }
@@ -336,8 +340,8 @@ impl State {
         };
         if *entry.cluster != cluster {
             entry.cluster = Arc::new(cluster);
+            self.tell(id);
         }
-        self.tell(id);
     }
 
     /// Readers compare with what they were told, so a word too many does no harm.
