@@ -10,6 +10,8 @@
 pub mod apply;
 pub mod catalog;
 pub mod cluster;
+#[cfg(feature = "directory")]
+pub mod directory;
 pub mod event;
 pub mod filter;
 pub mod manifest;

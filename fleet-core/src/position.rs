@@ -94,7 +94,11 @@ mod tests {
     use super::*;
 
     fn at(domain: &str, epoch: u64, sequence: u64) -> Position {
-        Position { domain: Domain::new(domain), epoch, sequence }
+        Position {
+            domain: Domain::new(domain),
+            epoch,
+            sequence,
+        }
     }
 
     #[test]
