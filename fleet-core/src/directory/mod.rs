@@ -11,7 +11,7 @@
 mod file;
 mod layout;
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -70,12 +70,8 @@ impl DirectoryApplier {
     ) -> Vec<Outcome> {
         let until = Instant::now() + deadline;
         let count = items.len();
-        let mut hasher = self.hasher.build_hasher();
-        cluster.hash(&mut hasher);
-        let Some(lock) = usize::try_from(hasher.finish() % LOCKS as u64)
-            .ok()
-            .and_then(|index| self.locks.get(index))
-        else {
+        let index = usize::try_from(self.hasher.hash_one(cluster) % LOCKS as u64).unwrap_or_default();
+        let Some(lock) = self.locks.get(index) else {
             return vec![busy(); count];
         };
         let Ok(guard) = tokio::time::timeout_at(until, Arc::clone(lock).lock_owned()).await else {

@@ -267,14 +267,30 @@ async fn what_a_crash_left_half_written_is_cleared_away() {
 #[tokio::test]
 async fn a_refused_write_is_tried_again_and_had_no_effect() {
     let lab = lab();
-    // Whoever runs the tests, nobody can write into a staging folder that is not there.
-    fs::remove_dir(lab.dir.path().join(".staging")).unwrap();
+    // Whoever runs the tests, nobody can stage a file in what is no folder.
+    let staging = lab.dir.path().join(".staging");
+    fs::remove_dir(&staging).unwrap();
+    fs::write(&staging, "").unwrap();
     let Outcome::Retry { reason, .. } = lab.apply(namespace()).await else {
         panic!()
     };
     assert!(reason.contains("mgianluc.yaml cannot be written: "), "{reason}");
-    fs::create_dir(lab.dir.path().join(".staging")).unwrap();
+    fs::remove_file(&staging).unwrap();
+    fs::create_dir(&staging).unwrap();
     assert!(matches!(lab.apply(namespace()).await, Outcome::Applied { .. }));
+}
+
+#[tokio::test]
+async fn a_disk_that_went_away_does_not_look_like_objects_that_are_gone() {
+    let lab = lab();
+    lab.apply(namespace()).await;
+    let away = lab.dir.path().with_extension("away");
+    fs::rename(lab.dir.path(), &away).unwrap();
+    fs::create_dir(lab.dir.path()).unwrap();
+    assert!(matches!(lab.remove(namespace()).await, Outcome::Retry { .. }));
+    fs::remove_dir(lab.dir.path()).unwrap();
+    fs::rename(&away, lab.dir.path()).unwrap();
+    assert_eq!(lab.remove(namespace()).await, Outcome::Gone);
 }
 
 #[tokio::test]
