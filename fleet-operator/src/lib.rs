@@ -1,1 +1,3 @@
-//! The reference operator of Fleet and its command line.
+//! The reference operator: composes the engine with folders or Kubernetes, HTTP, NATS and the embedded database.
+
+pub mod http;
