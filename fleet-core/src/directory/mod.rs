@@ -214,9 +214,9 @@ impl Applier for DirectoryApplier {
         .await
     }
 
-    /// A file operation that was under way at the deadline is finished by then, or the disk is broken.
+    /// Not at all: a later call for the same cluster waits until an earlier one has let go of the files.
     fn settle_time(&self) -> Duration {
-        Duration::from_secs(5)
+        Duration::ZERO
     }
 
     /// Folders are not watched.
