@@ -12,9 +12,12 @@ pub mod catalog;
 pub mod cluster;
 #[cfg(feature = "directory")]
 pub mod directory;
+pub mod engine;
+pub mod environment;
 pub mod event;
 pub mod filter;
 pub mod manifest;
+pub mod memory;
 pub mod position;
 pub mod render;
 pub mod selector;

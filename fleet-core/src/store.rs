@@ -55,6 +55,13 @@ pub trait WorkStore: Send + Sync + 'static {
     /// What was done for a Work, in every cluster.
     async fn applied(&self, work: &WorkId) -> Result<Vec<Stored<Arc<AppliedWork>>>, StoreError>;
 
+    /// What was done for a Work in one cluster.
+    async fn applied_in(
+        &self,
+        work: &WorkId,
+        cluster: &ClusterId,
+    ) -> Result<Option<Stored<Arc<AppliedWork>>>, StoreError>;
+
     /// Writes what was done for a Work in a cluster.
     async fn put_applied(
         &self,

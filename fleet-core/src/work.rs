@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::apply::InventoryItem;
 use crate::cluster::ClusterId;
 use crate::event::Event;
+use crate::manifest::Manifest;
 use crate::position::Positions;
 use crate::source::Message;
 
@@ -174,6 +175,40 @@ pub struct AppliedWork {
     pub state: AppliedState,
     /// When the state was last written.
     pub updated: Timestamp,
+}
+
+impl AppliedWork {
+    /// The record of a Work for which nothing was done yet.
+    pub(crate) fn pending(work: &Work, cluster: ClusterId, now: Timestamp) -> Self {
+        Self {
+            work: work.id.clone(),
+            cluster,
+            generation: work.generation,
+            digest: None,
+            inventory: Vec::new(),
+            state: AppliedState::Pending,
+            updated: now,
+        }
+    }
+
+    /// Names every manifest in the inventory, as something that may come to be.
+    pub(crate) fn plan(&mut self, manifests: &[Manifest]) {
+        for manifest in manifests {
+            if !self
+                .inventory
+                .iter()
+                .any(|item| item.object.same_object(manifest.id()))
+            {
+                let object = manifest.id().clone();
+                self.inventory.push(InventoryItem {
+                    object,
+                    uid: None,
+                    uncertain_until: None,
+                    applied_at: None,
+                });
+            }
+        }
+    }
 }
 
 /// How far a Work is in a cluster.
