@@ -19,6 +19,8 @@ pub mod filter;
 pub mod manifest;
 pub mod memory;
 pub mod position;
+#[cfg(feature = "redb")]
+pub mod redb;
 pub mod render;
 pub mod selector;
 pub mod source;

@@ -177,8 +177,28 @@ pub struct DeadLetter {
     pub position: Option<Position>,
     /// Subject and headers.
     pub message: Message,
-    /// The original bytes.
+    /// The original bytes; base64 where the letter is written as text.
+    #[serde(with = "base64_text")]
     pub raw: Bytes,
+}
+
+mod base64_text {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD
+            .decode(text)
+            .map(Bytes::from)
+            .map_err(serde::de::Error::custom)
+    }
 }
 
 /// Leaves out headers and bytes.

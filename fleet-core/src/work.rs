@@ -57,15 +57,21 @@ impl WorkId {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part.as_bytes());
         }
-        let mut name = String::with_capacity(SHOWN + 1 + HASH);
-        name.extend(trigger.chars().take(SHOWN));
-        name.truncate(name.trim_end_matches(['-', '.']).len());
-        name.push('-');
+        let mut name = Self::prefix(trigger);
         for byte in hasher.finalize().iter().take(HASH / 2) {
             // Writing to a String cannot fail.
             let _ = write!(name, "{byte:02x}");
         }
         Self(name.into())
+    }
+
+    /// What the ids of a trigger's Works begin with; other triggers with a long name may share it.
+    pub(crate) fn prefix(trigger: &str) -> String {
+        let mut name = String::with_capacity(SHOWN + 1 + HASH);
+        name.extend(trigger.chars().take(SHOWN));
+        name.truncate(name.trim_end_matches(['-', '.']).len());
+        name.push('-');
+        name
     }
 
     /// Reads back what [`as_str`](Self::as_str) gave, for stores.

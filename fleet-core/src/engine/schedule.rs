@@ -241,15 +241,14 @@ impl Lane {
         let mut state = self.state.lock();
         if state.may_run()
             && let Some(work) = state.queue.pop_front()
+            && let Some(entry) = state.entries.get_mut(&work)
         {
-            if let Some(entry) = state.entries.get_mut(&work) {
-                entry.phase = Phase::Running;
-                entry.again = false;
-                return Some(Job {
-                    withdraw: entry.withdraw,
-                    work,
-                });
-            }
+            entry.phase = Phase::Running;
+            entry.again = false;
+            return Some(Job {
+                withdraw: entry.withdraw,
+                work,
+            });
         }
         state.workers -= 1;
         None

@@ -8,10 +8,13 @@ use parking_lot::Mutex;
 use crate::position::{Domain, Position};
 use crate::work::{Work, WorkId};
 
+/// Epoch, sequence, and whose.
+type Place = (u64, u64, WorkId);
+
 /// Which tombstones may go once a domain's floor passes a place.
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
-    waiting: Mutex<BTreeMap<Domain, BTreeSet<(u64, u64, WorkId)>>>,
+    waiting: Mutex<BTreeMap<Domain, BTreeSet<Place>>>,
 }
 
 impl Tombstones {

@@ -17,6 +17,9 @@ pub struct DecodeError {
     pub reason: String,
 }
 
+/// One event of a batch: its own bytes, and what became of it.
+pub type BatchEntry = (Bytes, Result<Event, DecodeError>);
+
 fn fault<T>(reason: impl Into<String>) -> Result<T, DecodeError> {
     Err(DecodeError {
         reason: reason.into(),
@@ -49,7 +52,7 @@ impl Event {
     ///
     /// # Errors
     /// When the batch itself is not a JSON array.
-    pub fn batch_from_json(bytes: &[u8]) -> Result<Vec<(Bytes, Result<Self, DecodeError>)>, DecodeError> {
+    pub fn batch_from_json(bytes: &[u8]) -> Result<Vec<BatchEntry>, DecodeError> {
         let Ok(entries) = serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(bytes) else {
             return fault("a batch must be a JSON array of events");
         };

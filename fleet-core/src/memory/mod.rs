@@ -11,3 +11,5 @@ pub use catalog::MemoryCatalog;
 pub use clusters::MemoryClusters;
 pub use source::{MemorySource, Settled};
 pub use store::MemoryStore;
+
+pub(crate) use store::watch_stream;
