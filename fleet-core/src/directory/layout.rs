@@ -69,6 +69,11 @@ impl Place {
     }
 }
 
+/// The folder of everything in a cluster.
+pub(super) fn cluster_folder(root: &Path, cluster: &ClusterId) -> PathBuf {
+    root.join(segment(cluster.namespace())).join(segment(cluster.name()))
+}
+
 /// A name as one segment of a path that is the same on file systems which tell upper from lower case and those which
 /// do not: what is no lower case letter, digit, `-`, `_` or inner dot is percent-encoded (no name of an object may hold
 /// a `%`), and what is too long is cut and gets a hash of the whole.

@@ -60,6 +60,11 @@ impl DirectoryApplier {
         })
     }
 
+    /// Whether there is anything in the folder of a cluster.
+    pub fn has(&self, cluster: &ClusterId) -> bool {
+        layout::cluster_folder(&self.root, cluster).is_dir()
+    }
+
     /// Runs one step per object on a thread that may block, one call per cluster at a time.
     async fn each<T: Send + 'static>(
         &self,
