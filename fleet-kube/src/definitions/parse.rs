@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use fleet_core::cluster::Labels;
 use fleet_core::manifest::names;
-use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
@@ -144,25 +144,24 @@ pub(super) struct Metadata {
 }
 
 /// All of ObjectMeta, so that a misspelt field is an error and one that a server wrote is not.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[allow(dead_code)]
 struct ObjectMeta {
     name: Option<String>,
     namespace: Option<String>,
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
-    creation_timestamp: Option<IgnoredAny>,
-    deletion_grace_period_seconds: Option<IgnoredAny>,
-    deletion_timestamp: Option<IgnoredAny>,
-    finalizers: Option<IgnoredAny>,
-    generate_name: Option<IgnoredAny>,
-    generation: Option<IgnoredAny>,
-    managed_fields: Option<IgnoredAny>,
-    owner_references: Option<IgnoredAny>,
-    resource_version: Option<IgnoredAny>,
-    self_link: Option<IgnoredAny>,
-    uid: Option<IgnoredAny>,
+    creation_timestamp: Option<Value>,
+    deletion_grace_period_seconds: Option<Value>,
+    deletion_timestamp: Option<Value>,
+    finalizers: Option<Value>,
+    generate_name: Option<Value>,
+    generation: Option<Value>,
+    managed_fields: Option<Value>,
+    owner_references: Option<Value>,
+    resource_version: Option<Value>,
+    self_link: Option<Value>,
+    uid: Option<Value>,
 }
 
 /// Reads the metadata, and from then on the place knows which object it is.
@@ -236,7 +235,7 @@ fn known_fields(place: &Place, object: &Map<String, Value>, known: &[&str]) -> R
     }
 }
 
-fn spec<T: DeserializeOwned>(place: &Place, object: &Map<String, Value>) -> Result<T, Problem> {
+fn spec<T: DeserializeOwned + Serialize>(place: &Place, object: &Map<String, Value>) -> Result<T, Problem> {
     match object.get("spec") {
         None | Some(Value::Null) => Err(place.problem("", Fault::Invalid, "spec is missing")),
         Some(value) => strict(place, "/spec", value),
@@ -244,8 +243,8 @@ fn spec<T: DeserializeOwned>(place: &Place, object: &Map<String, Value>) -> Resu
 }
 
 /// Reads a value into a type, and names the field that is in the way. The message shows what was found: not for Secrets.
-fn strict<T: DeserializeOwned>(place: &Place, root: &str, value: &Value) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+fn strict<T: DeserializeOwned + Serialize>(place: &Place, root: &str, value: &Value) -> Result<T, Problem> {
+    let read: T = serde_path_to_error::deserialize(value).map_err(|error| {
         let pointer = error
             .path()
             .iter()
@@ -263,7 +262,35 @@ fn strict<T: DeserializeOwned>(place: &Place, root: &str, value: &Value) -> Resu
             reason.push_str("; quote it");
         }
         place.problem(&pointer, Fault::Invalid, reason)
-    })
+    })?;
+    match serde_json::to_value(&read)
+        .ok()
+        .and_then(|read| list_for_mapping(root.to_owned(), value, &read))
+    {
+        Some(pointer) => Err(place.problem(&pointer, Fault::Invalid, "is a list; a mapping was expected")),
+        None => Ok(read),
+    }
+}
+
+/// Where a list was read as a mapping: serde takes its elements for the fields in their order, and an empty selector
+/// would select everything.
+fn list_for_mapping(pointer: String, written: &Value, read: &Value) -> Option<String> {
+    match (written, read) {
+        (Value::Array(_), Value::Object(_)) => Some(pointer),
+        (Value::Array(written), Value::Array(read)) => {
+            written
+                .iter()
+                .zip(read)
+                .enumerate()
+                .find_map(|(index, (written, read))| {
+                    list_for_mapping(join(&pointer, &index.to_string()), written, read)
+                })
+        }
+        (Value::Object(written), Value::Object(read)) => written
+            .iter()
+            .find_map(|(key, written)| list_for_mapping(join(&pointer, key), written, read.get(key)?)),
+        _ => None,
+    }
 }
 
 /// Checks that exactly one of some fields of a mapping is set. A field that stands there with nothing after its colon
