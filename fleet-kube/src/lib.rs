@@ -1,5 +1,9 @@
 //! Kubernetes parts of Fleet: custom resources, clusters, catalog and applier.
 
 pub mod api;
+pub mod applier;
+pub mod client;
+pub mod clusters;
 pub mod connection;
 pub mod definitions;
+pub mod kubeconfig;
