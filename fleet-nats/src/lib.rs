@@ -1,1 +1,12 @@
 //! NATS and JetStream event sources for Fleet.
+//!
+//! [`CoreSource`](core::CoreSource) reads subjects of core NATS, which redelivers nothing;
+//! [`JetStreamSource`](jetstream::JetStreamSource) reads a stream through a durable consumer and loses nothing. Both
+//! speak the CloudEvents [binding](binding) for NATS and share [`Connections`](connection::Connections).
+
+mod backoff;
+pub mod binding;
+pub mod connection;
+pub mod core;
+pub mod jetstream;
+mod subject;

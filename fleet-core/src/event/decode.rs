@@ -106,7 +106,7 @@ impl Event {
         Ok(event)
     }
 
-    fn from_fields(mut fields: Map<String, Value>) -> Result<Self, DecodeError> {
+    pub(super) fn from_fields(mut fields: Map<String, Value>) -> Result<Self, DecodeError> {
         match fields.remove("specversion") {
             Some(Value::String(version)) if version == "1.0" => {}
             Some(Value::String(_)) => return fault("specversion is not \"1.0\", the only one supported"),
@@ -194,9 +194,22 @@ impl Event {
     }
 
     fn content(&self) -> Content {
-        let Some(ty) = &self.data_content_type else {
-            return Content::Json;
-        };
+        Content::of(self.data_content_type.as_deref())
+    }
+}
+
+/// How data of a content type is kept.
+#[derive(PartialEq)]
+pub(super) enum Content {
+    Json,
+    Text,
+    Other,
+}
+
+impl Content {
+    /// Absent means JSON.
+    pub(super) fn of(content_type: Option<&str>) -> Self {
+        let Some(ty) = content_type else { return Self::Json };
         let essence = ty
             .split(';')
             .next()
@@ -204,20 +217,13 @@ impl Event {
             .trim()
             .to_ascii_lowercase();
         if essence.ends_with("/json") || essence.ends_with("+json") {
-            Content::Json
+            Self::Json
         } else if essence.starts_with("text/") || essence.ends_with("/xml") || essence.ends_with("+xml") {
-            Content::Text
+            Self::Text
         } else {
-            Content::Other
+            Self::Other
         }
     }
-}
-
-#[derive(PartialEq)]
-enum Content {
-    Json,
-    Text,
-    Other,
 }
 
 impl Extension {

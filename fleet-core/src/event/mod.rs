@@ -1,5 +1,8 @@
 //! Events: CloudEvents 1.0, strict where the specification is, tolerant where it is silent.
 
+mod build;
+#[cfg(feature = "cloudevents")]
+mod convert;
 mod decode;
 
 use std::collections::BTreeMap;
@@ -8,6 +11,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde_json::Value;
 
+pub use build::EventBuilder;
 pub use decode::{BatchEntry, DecodeError};
 
 /// A [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md) event.

@@ -1,0 +1,116 @@
+//! Requests to JetStream, each with a deadline, and what is the matter when one fails.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream::context::{ContextBuilder, RequestErrorKind};
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::{Context, ErrorCode, consumer, stream};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::connection::Trouble;
+
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// A request was not answered, or refused.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    /// The stream does not exist.
+    StreamNotFound,
+    /// The consumer does not exist.
+    ConsumerNotFound,
+    /// The message does not exist.
+    MessageNotFound,
+    /// JetStream is not there (yet).
+    Unavailable,
+    /// No answer came in time.
+    TimedOut,
+    /// The server says no.
+    Refused(String),
+}
+
+impl ApiError {
+    pub(super) fn trouble(self, stream: &str, doing: &str) -> Trouble {
+        let (reason, message) = match self {
+            Self::StreamNotFound => (
+                "StreamNotFound",
+                format!("stream {stream} does not exist; create it, or set create: true to have it created"),
+            ),
+            Self::ConsumerNotFound => ("ConsumerNotFound", format!("{doing}: the consumer does not exist")),
+            Self::MessageNotFound => ("MessageNotFound", format!("{doing}: the message does not exist")),
+            Self::Unavailable => (
+                "JetStreamUnavailable",
+                format!("{doing}: JetStream does not answer; check that the server runs with JetStream and that this account may use it"),
+            ),
+            Self::TimedOut => (
+                "RequestTimedOut",
+                format!(
+                    "{doing}: no answer within {} s; check that this user may publish to $JS.API.> and subscribe to _INBOX.>",
+                    DEADLINE.as_secs()
+                ),
+            ),
+            Self::Refused(reason) => ("JetStreamRefused", format!("{doing}: {reason}")),
+        };
+        Trouble { reason, message }
+    }
+}
+
+pub(super) fn context(client: &Client) -> Context {
+    ContextBuilder::new().timeout(DEADLINE).build(client.clone())
+}
+
+pub(super) async fn stream_info(context: &Context, stream: &str) -> Result<stream::Info, ApiError> {
+    request(context, format!("STREAM.INFO.{stream}"), &json!({})).await
+}
+
+pub(super) async fn create_stream(context: &Context, config: &stream::Config) -> Result<stream::Info, ApiError> {
+    let payload = serde_json::to_value(config).map_err(|error| ApiError::Refused(error.to_string()))?;
+    request(context, format!("STREAM.CREATE.{}", config.name), &payload).await
+}
+
+pub(super) async fn consumer_info(
+    context: &Context,
+    stream: &str,
+    consumer: &str,
+) -> Result<consumer::Info, ApiError> {
+    request(context, format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await
+}
+
+/// When the message of a sequence was published, in nanoseconds since 1970.
+pub(super) async fn published(context: &Context, stream: &str, sequence: u64) -> Result<u64, ApiError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        message: Stored,
+    }
+    #[derive(Deserialize)]
+    struct Stored {
+        time: jiff::Timestamp,
+    }
+    let payload = json!({"seq": sequence});
+    let answer: Answer = request(context, format!("STREAM.MSG.GET.{stream}"), &payload).await?;
+    Ok(u64::try_from(answer.message.time.as_nanosecond()).unwrap_or_default())
+}
+
+async fn request<T: DeserializeOwned>(context: &Context, subject: String, payload: &Value) -> Result<T, ApiError> {
+    match context.request(subject, payload).await {
+        Ok(Response::Ok(answer)) => Ok(answer),
+        Ok(Response::Err { error }) => Err(refused(&error)),
+        Err(error) => Err(match error.kind() {
+            RequestErrorKind::NoResponders => ApiError::Unavailable,
+            RequestErrorKind::TimedOut => ApiError::TimedOut,
+            _ => ApiError::Refused(error.to_string()),
+        }),
+    }
+}
+
+pub(super) fn refused(error: &async_nats::jetstream::Error) -> ApiError {
+    match error.error_code() {
+        ErrorCode::STREAM_NOT_FOUND => ApiError::StreamNotFound,
+        ErrorCode::CONSUMER_NOT_FOUND => ApiError::ConsumerNotFound,
+        ErrorCode::NO_MESSAGE_FOUND => ApiError::MessageNotFound,
+        ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => ApiError::Unavailable,
+        _ => ApiError::Refused(error.to_string()),
+    }
+}

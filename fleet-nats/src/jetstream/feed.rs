@@ -1,0 +1,489 @@
+//! An open JetStream source: attaches to stream and consumer, hands out what arrives, and attaches anew when anything
+//! is not as it was.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream::consumer::{self, DeliverPolicy, pull};
+use async_nats::jetstream::{self, Context, stream};
+use fleet_core::position::Position;
+use fleet_core::source::{Delivery, Message, Settle, SourceItem, SourceStatus};
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::api::{self, ApiError};
+use super::consumer::{bind, filters};
+use super::epoch::{Epochs, Met, Seen};
+use super::settle::{JetStreamSettler, Outstanding, Wire};
+use super::{JetStreamConfig, Start};
+use crate::backoff::Backoff;
+use crate::binding;
+use crate::connection::{Connection, Link, Trouble};
+
+/// How often floors are raised while messages arrive.
+const WHILE_BUSY: Duration = Duration::from_secs(1);
+/// How often they are raised while messages are only outstanding.
+const WHILE_OUTSTANDING: Duration = Duration::from_secs(3);
+/// How often stream and consumer are looked at otherwise.
+const WHILE_IDLE: Duration = Duration::from_secs(30);
+/// A pull request is made anew after this time without messages, and the server says in between that it is there.
+const PULL_EXPIRES: Duration = Duration::from_secs(30);
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+pub(super) struct Feed {
+    source: String,
+    config: JetStreamConfig,
+    connection: Arc<Connection>,
+    link: watch::Receiver<Link>,
+    session: Option<Session>,
+    /// Taken from the session before it was left.
+    waiting: VecDeque<jetstream::Message>,
+    items: VecDeque<SourceItem>,
+    epochs: Epochs,
+    outstanding: Outstanding,
+    notes: Notes,
+    backoff: Backoff,
+    attach_at: Instant,
+    inspect_at: Instant,
+    told: Option<SourceStatus>,
+    witness: Option<Position>,
+}
+
+/// What exists while stream and consumer are there.
+struct Session {
+    wire: Arc<Wire>,
+    context: Context,
+    consumer: String,
+    messages: pull::Stream,
+    advisories: Option<async_nats::Subscriber>,
+}
+
+/// What the condition says beside that all is well.
+#[derive(Default)]
+struct Notes {
+    epoch: Option<String>,
+    consumer: Option<String>,
+    /// How many messages left the stream unread, and up to which sequence that was counted.
+    unread: u64,
+    unread_to: u64,
+    /// How many messages a user's own consumer gave up.
+    exhausted: u64,
+}
+
+enum Woken {
+    Link,
+    Inspect,
+    Advisory(async_nats::Message),
+    Message(Option<Result<jetstream::Message, pull::MessagesError>>),
+}
+
+impl Feed {
+    pub(super) fn new(
+        source: &str,
+        config: JetStreamConfig,
+        connection: Arc<Connection>,
+        floors: &[Position],
+    ) -> Self {
+        let link = connection.link();
+        Self {
+            epochs: Epochs::restore(source, &config.stream, floors),
+            source: source.to_owned(),
+            config,
+            connection,
+            link,
+            session: None,
+            waiting: VecDeque::new(),
+            items: VecDeque::new(),
+            outstanding: Outstanding::default(),
+            notes: Notes::default(),
+            backoff: Backoff::default(),
+            attach_at: Instant::now(),
+            inspect_at: Instant::now(),
+            told: None,
+            witness: None,
+        }
+    }
+
+    pub(super) async fn next(&mut self) -> SourceItem {
+        loop {
+            if let Some(item) = self.items.pop_front() {
+                return item;
+            }
+            if let Some(message) = self.waiting.pop_front() {
+                let client = message.context.client();
+                let wire = Arc::new(Wire { connection: Arc::clone(&self.connection), client });
+                self.hand_out(message, wire);
+                continue;
+            }
+            match &mut self.session {
+                None => self.begin().await,
+                Some(session) => match session.woken(&mut self.link, self.inspect_at).await {
+                    Woken::Link => self.follow_link(),
+                    Woken::Inspect => self.inspect().await,
+                    Woken::Advisory(advisory) => self.hear(&advisory),
+                    Woken::Message(Some(Ok(message))) => {
+                        let wire = Arc::clone(&session.wire);
+                        self.hand_out(message, wire);
+                    }
+                    Woken::Message(Some(Err(error))) => self.stumble(&error),
+                    Woken::Message(None) => self.leave(),
+                },
+            }
+        }
+    }
+
+    /// Waits until there is a connection and it is time, then tries to attach.
+    async fn begin(&mut self) {
+        let link = self.link.borrow_and_update().clone();
+        let client = match link {
+            Link::Up(client) => client,
+            Link::Down(trouble) => {
+                self.tell_trouble(trouble);
+                if self.items.is_empty() {
+                    let _ = self.link.changed().await;
+                }
+                return;
+            }
+        };
+        tokio::select! {
+            Ok(()) = self.link.changed() => return,
+            () = tokio::time::sleep_until(self.attach_at) => {}
+        }
+        match self.attach(&client).await {
+            Ok(session) => {
+                self.session = Some(session);
+                self.inspect_at = Instant::now();
+                self.tell_ready();
+            }
+            Err(trouble) => {
+                self.attach_at = Instant::now() + self.backoff.next();
+                self.tell_trouble(trouble);
+            }
+        }
+    }
+
+    async fn attach(&mut self, client: &Client) -> Result<Session, Trouble> {
+        let context = api::context(client);
+        let stream = self.find_stream(&context).await?;
+        self.meet(&context, &stream).await?;
+        let bound = bind(&context, &self.source, &self.config, self.start()).await?;
+        let info = bound.consumer.cached_info();
+        if bound.created {
+            // A consumer that is made anew begins behind the floor, or with what is left of the stream.
+            if let Some(floor) = self.epochs.floor_sequence() {
+                self.count_unread(&stream, &info.config, floor);
+                self.notes.consumer = Some(format!("its consumer was gone and is created again from sequence {}", floor + 1));
+            }
+        }
+        let limit = |wanted: usize, limit: i64| match usize::try_from(limit) {
+            Ok(limit) if limit > 0 => wanted.min(limit),
+            _ => wanted,
+        };
+        let expires = match info.config.max_expires {
+            Duration::ZERO => PULL_EXPIRES,
+            limit => PULL_EXPIRES.min(limit),
+        };
+        let pull = bound.consumer.stream();
+        let pull = pull.max_messages_per_batch(limit(self.config.batch, info.config.max_batch));
+        let pull = pull.expires(expires).heartbeat(HEARTBEAT.min(expires / 2));
+        let messages = pull.messages().await.map_err(|error| {
+            ApiError::Refused(error.to_string()).trouble(&self.config.stream, "pulling messages")
+        })?;
+        let advisories = match info.config.max_deliver {
+            limit if limit > 0 => {
+                let subject =
+                    format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{}.{}", self.config.stream, info.name);
+                client.subscribe(subject).await.ok()
+            }
+            _ => None,
+        };
+        let wire = Arc::new(Wire { connection: Arc::clone(&self.connection), client: client.clone() });
+        Ok(Session { wire, context, consumer: info.name.clone(), messages, advisories })
+    }
+
+    async fn find_stream(&self, context: &Context) -> Result<stream::Info, Trouble> {
+        let name = &self.config.stream;
+        match api::stream_info(context, name).await {
+            Err(ApiError::StreamNotFound) if self.config.create => {
+                let config = stream::Config {
+                    name: name.clone(),
+                    subjects: self.config.subjects.clone(),
+                    description: Some(format!("created for EventSource {} of Fleet", self.source)),
+                    ..stream::Config::default()
+                };
+                tracing::info!(source = self.source, stream = name, "creating the stream");
+                let created = api::create_stream(context, &config).await;
+                created.map_err(|error| error.trouble(name, &format!("creating stream {name}")))
+            }
+            found => found.map_err(|error| error.trouble(name, &format!("looking for stream {name}"))),
+        }
+    }
+
+    /// Finds out which life of the stream this is.
+    async fn meet(&mut self, context: &Context, stream: &stream::Info) -> Result<(), Trouble> {
+        let name = &self.config.stream;
+        match self.epochs.meet(nanos(stream.created.unix_timestamp_nanos())) {
+            Met::Same => {}
+            Met::Recreated => {
+                self.notes = Notes { epoch: Some("the stream was created anew: a new epoch began".to_owned()), ..Notes::default() };
+            }
+            Met::Older => {
+                let message = format!(
+                    "stream {name} is older than the one this EventSource read before, so its sequences cannot be put in order; restore the stream, or begin anew by raising spec.replay"
+                );
+                return Err(Trouble { reason: "StreamOlder", message });
+            }
+        }
+        let Some(newest) = self.epochs.newest() else { return Ok(()) };
+        let last = stream.state.last_sequence;
+        let published = match api::published(context, name, newest.sequence).await {
+            Ok(published) => Some(published),
+            Err(ApiError::MessageNotFound) => None,
+            Err(error) => return Err(error.trouble(name, "looking at the newest message seen")),
+        };
+        if self.epochs.check_tail(last, published) {
+            self.tail_was_lost();
+        }
+        Ok(())
+    }
+
+    fn tail_was_lost(&mut self) {
+        self.notes.epoch = Some(
+            "the stream lost its newest messages and gives their sequences again: a new epoch began".to_owned(),
+        );
+        tracing::warn!(source = self.source, stream = self.config.stream, "the stream lost its newest messages");
+        self.keep_witness();
+    }
+
+    /// Where a consumer begins that does not exist yet.
+    fn start(&self) -> DeliverPolicy {
+        match self.epochs.floor_sequence() {
+            Some(floor) => DeliverPolicy::ByStartSequence { start_sequence: floor + 1 },
+            None if self.epochs.has_history() => DeliverPolicy::All,
+            None => match self.config.start {
+                Start::All => DeliverPolicy::All,
+                Start::New => DeliverPolicy::New,
+                Start::Sequence(start_sequence) => DeliverPolicy::ByStartSequence { start_sequence },
+            },
+        }
+    }
+
+    fn follow_link(&mut self) {
+        let link = self.link.borrow_and_update().clone();
+        match link {
+            Link::Down(trouble) => self.tell_trouble(trouble),
+            // Whatever the server is now, it is looked at anew.
+            Link::Up(_) => self.leave(),
+        }
+    }
+
+    fn stumble(&mut self, error: &pull::MessagesError) {
+        tracing::debug!(source = self.source, stream = self.config.stream, %error, "pulling messages failed");
+        self.leave();
+        if error.kind() != pull::MessagesErrorKind::ConsumerDeleted {
+            self.attach_at = Instant::now() + self.backoff.next();
+        }
+    }
+
+    /// Leaves the session, with what had arrived in it.
+    fn leave(&mut self) {
+        if let Some(session) = &mut self.session {
+            self.waiting.extend(session.arrived());
+        }
+        self.session = None;
+        self.attach_at = Instant::now();
+    }
+
+    /// Looks at stream and consumer: raises floors, notices what left the stream unread.
+    async fn inspect(&mut self) {
+        self.inspect_at = Instant::now() + WHILE_IDLE;
+        let Some(session) = &self.session else { return };
+        if matches!(*self.link.borrow(), Link::Down(_)) {
+            return;
+        }
+        let context = session.context.clone();
+        // In this order: what the consumer has delivered is newer than what the stream has dropped.
+        let stream = api::stream_info(&context, &self.config.stream).await;
+        let consumer = api::consumer_info(&context, &self.config.stream, &session.consumer).await;
+        let (stream, consumer) = match (stream, consumer) {
+            (Ok(stream), Ok(consumer)) => (stream, consumer),
+            (Err(ApiError::StreamNotFound), _) | (_, Err(ApiError::ConsumerNotFound)) => return self.leave(),
+            _ => {
+                self.inspect_at = Instant::now() + WHILE_OUTSTANDING;
+                return;
+            }
+        };
+        let shorter = self.epochs.newest().is_some_and(|newest| stream.state.last_sequence < newest.sequence);
+        if shorter || !self.epochs.is_present(nanos(stream.created.unix_timestamp_nanos())) {
+            return self.leave();
+        }
+        self.count_unread(&stream, &consumer.config, consumer.delivered.stream_sequence);
+        self.raise_floor(&stream, &consumer);
+        if consumer.num_ack_pending > 0 {
+            self.inspect_at = Instant::now() + WHILE_OUTSTANDING;
+        }
+        self.tell_ready();
+    }
+
+    fn raise_floor(&mut self, stream: &stream::Info, consumer: &consumer::Info) {
+        let Some(ceiling) = self.outstanding.ceiling(self.epochs.first()) else { return };
+        let settled = consumer.ack_floor.stream_sequence.min(ceiling);
+        if let Some(floor) = self.epochs.raise(settled, stream.state.last_sequence) {
+            self.items.push_back(SourceItem::Floor(floor));
+        }
+        self.keep_witness();
+    }
+
+    fn keep_witness(&mut self) {
+        let witness = self.epochs.witness();
+        if self.witness != witness {
+            self.items.extend(witness.clone().map(SourceItem::Floor));
+            self.witness = witness;
+        }
+    }
+
+    /// Notices messages behind `delivered` that the stream does not have any more. Not where the consumer reads only
+    /// some subjects: how many of those it would have read is not known.
+    fn count_unread(&mut self, stream: &stream::Info, consumer: &consumer::Config, delivered: u64) {
+        let subjects = filters("", &stream.config.subjects);
+        let read = filters(&consumer.filter_subject, &consumer.filter_subjects);
+        let reads_all = read.is_empty() || read == subjects;
+        let gone = stream.state.first_sequence.saturating_sub(1);
+        let counted = delivered.max(self.notes.unread_to);
+        if reads_all && gone > counted {
+            self.notes.unread += gone - counted;
+            self.notes.unread_to = gone;
+        }
+    }
+
+    fn hear(&mut self, advisory: &async_nats::Message) {
+        #[derive(Deserialize)]
+        struct Exhausted {
+            stream_seq: u64,
+        }
+        if let Ok(Exhausted { stream_seq }) = serde_json::from_slice(&advisory.payload) {
+            self.notes.exhausted += 1;
+            tracing::warn!(source = self.source, stream_seq, "the consumer gave up a message after max_deliver attempts");
+            self.tell_ready();
+        }
+    }
+
+    fn hand_out(&mut self, message: jetstream::Message, wire: Arc<Wire>) {
+        let Ok(info) = message.info() else {
+            tracing::warn!(source = self.source, "a message without the facts that JetStream adds was skipped");
+            return;
+        };
+        let published = info.published.unix_timestamp_nanos();
+        let sequence = info.stream_sequence;
+        let (epoch, lost) = self.epochs.see(Seen { sequence, published: nanos(published) });
+        if lost {
+            self.tail_was_lost();
+            self.tell_ready();
+        }
+        self.backoff.reset();
+        self.inspect_at = self.inspect_at.min(Instant::now() + WHILE_BUSY);
+        let entry = self.outstanding.add(epoch, sequence);
+        let message = message.message;
+        let headers = binding::pairs(message.headers.as_ref());
+        self.items.push_back(SourceItem::Delivery(Delivery {
+            event: binding::decode_pairs(&headers, message.payload.clone()),
+            origin: None,
+            message: Arc::new(Message { subject: message.subject.to_string(), headers }),
+            raw: message.payload,
+            position: Some(self.epochs.position(epoch, sequence)),
+            published: Timestamp::from_nanosecond(published).ok(),
+            settle: Settle::new(JetStreamSettler::new(wire, message.reply, entry)),
+        }));
+    }
+
+    fn tell_ready(&mut self) {
+        let Some(session) = &self.session else { return };
+        let mut message = format!("reading stream {} through consumer {}", self.config.stream, session.consumer);
+        for note in [&self.notes.epoch, &self.notes.consumer].into_iter().flatten() {
+            message += "; ";
+            message += note;
+        }
+        if self.notes.unread > 0 {
+            message += &format!(
+                "; {} messages (up to sequence {}) left the stream before they were read: its limits or its maximum age are too small",
+                self.notes.unread, self.notes.unread_to
+            );
+        }
+        if self.notes.exhausted > 0 {
+            message += &format!(
+                "; {} messages were given up by the consumer: set its max_deliver to -1",
+                self.notes.exhausted
+            );
+        } else if session.advisories.is_some() {
+            message += "; the consumer gives messages up after max_deliver attempts: set that to -1";
+        }
+        self.tell(true, "Connected", message);
+    }
+
+    fn tell_trouble(&mut self, trouble: Trouble) {
+        self.tell(false, trouble.reason, trouble.message);
+    }
+
+    fn tell(&mut self, ready: bool, reason: &str, message: String) {
+        let lost = self.notes.unread + self.notes.exhausted;
+        let status = SourceStatus { ready, reason: reason.to_owned(), message, lost };
+        if self.told.as_ref() != Some(&status) {
+            self.told = Some(status.clone());
+            self.items.push_back(SourceItem::Status(status));
+        }
+    }
+}
+
+impl Session {
+    /// Cancel safe: nothing is taken out before it is returned.
+    async fn woken(&mut self, link: &mut watch::Receiver<Link>, inspect_at: Instant) -> Woken {
+        let advisory = async {
+            match &mut self.advisories {
+                Some(advisories) => advisories.next().await,
+                None => None,
+            }
+        };
+        tokio::select! {
+            biased;
+            Ok(()) = link.changed() => Woken::Link,
+            () = tokio::time::sleep_until(inspect_at) => Woken::Inspect,
+            Some(advisory) = advisory => Woken::Advisory(advisory),
+            message = self.messages.next() => Woken::Message(message),
+        }
+    }
+
+    /// What has arrived and was not taken yet.
+    fn arrived(&mut self) -> Vec<jetstream::Message> {
+        let mut arrived = Vec::new();
+        while let Some(Some(Ok(message))) = self.messages.next().now_or_never() {
+            arrived.push(message);
+        }
+        arrived
+    }
+}
+
+/// Gives back what waits: it should not have to wait for its acknowledgement to be overdue.
+impl Drop for Feed {
+    fn drop(&mut self) {
+        // Outside of a runtime the messages cannot be looked at.
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let arrived = self.session.as_mut().map(Session::arrived).unwrap_or_default();
+        for message in self.waiting.drain(..).chain(arrived) {
+            if let Some(reply) = message.message.reply {
+                self.connection.give_back(message.context.client(), reply, Duration::ZERO);
+            }
+        }
+    }
+}
+
+/// Times before 1970 and after 2554 do not occur.
+fn nanos(since_1970: i128) -> u64 {
+    u64::try_from(since_1970).unwrap_or_default()
+}

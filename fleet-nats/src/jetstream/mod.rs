@@ -1,0 +1,166 @@
+//! JetStream: a stream, read through a durable pull consumer, as an event source that loses nothing.
+//!
+//! * What is not acknowledged comes again. `max_deliver` is -1: the server never gives up.
+//! * A user's stream is never changed, and neither is a user's consumer: only one that this source created (its
+//!   metadata say so) is updated when the configuration changes.
+//! * Positions are (domain, epoch, sequence): the domain is the stream as this source reads it, the epoch one life of
+//!   the stream, the sequence the stream's. See `epoch.rs` for how epochs survive restarts.
+//! * A floor is raised to a sequence when two things hold: nothing that was handed out at or below it is unsettled, and
+//!   the server, too, has nothing at or below it to deliver. The server's word alone is not taken: it forgets what is
+//!   outstanding when its consumer is made anew. Ours alone would not do either: what another reader of the same
+//!   consumer holds is not known here.
+
+mod api;
+mod consumer;
+mod epoch;
+mod feed;
+mod settle;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fleet_core::position::Position;
+use fleet_core::source::{EventSource, SourceError, SourceItem};
+use futures::stream::{self, BoxStream, StreamExt};
+
+use crate::connection::{ConfigError, Connections, NatsConfig, wrong};
+use crate::subject;
+
+/// More would not fit among the deliveries that are given back when the source is closed.
+const LARGEST_BATCH: usize = 1024;
+
+/// What a [`JetStreamSource`] reads, and how.
+#[derive(Clone, Debug)]
+pub struct JetStreamConfig {
+    /// The stream.
+    pub stream: String,
+    /// The subjects to read of it; none: all.
+    pub subjects: Vec<String>,
+    /// The durable consumer. It is created if it does not exist. Default: `fleet-` and the name of the source.
+    pub durable: Option<String>,
+    /// Where to begin, when this source was never read before.
+    pub start: Start,
+    /// Create the stream, with `subjects`, if it does not exist.
+    pub create: bool,
+    /// How long a delivery may be worked on before it is delivered again; progress prolongs it.
+    pub ack_wait: Duration,
+    /// How many deliveries may be unsettled at a time.
+    pub max_ack_pending: u32,
+    /// How many messages are asked for at a time, while the source is read. At most one and a half times as many wait.
+    pub batch: usize,
+}
+
+/// Where a source begins to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest message in the stream.
+    #[default]
+    All,
+    /// With what is published from now on.
+    New,
+    /// With this sequence.
+    Sequence(u64),
+}
+
+impl JetStreamConfig {
+    /// Reads all of a stream from its beginning.
+    pub fn new(stream: impl Into<String>) -> Self {
+        Self {
+            stream: stream.into(),
+            subjects: Vec::new(),
+            durable: None,
+            start: Start::All,
+            create: false,
+            ack_wait: Duration::from_secs(60),
+            max_ack_pending: 1024,
+            batch: 256,
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let allowed = "no dots, slashes, spaces, `*` or `>`, and not empty";
+        if !subject::is_name(&self.stream) {
+            return wrong(format!("{:?} is no name of a stream: {allowed}", self.stream));
+        }
+        if let Some(durable) = self.durable.as_ref().filter(|durable| !subject::is_name(durable)) {
+            return wrong(format!("{durable:?} is no name of a durable consumer: {allowed}"));
+        }
+        subject::check_filters(&self.subjects)?;
+        if self.create && self.subjects.is_empty() {
+            return wrong(format!("stream {} is to be created, but no subjects are given for it", self.stream));
+        }
+        if self.start == Start::Sequence(0) {
+            return wrong("sequences of a stream begin with 1, not 0");
+        }
+        if self.ack_wait < Duration::from_secs(1) || self.max_ack_pending == 0 {
+            return wrong("ackWait must be at least one second, and maxAckPending at least 1");
+        }
+        if self.batch == 0 || self.batch > LARGEST_BATCH {
+            return wrong(format!("batch must be between 1 and {LARGEST_BATCH}"));
+        }
+        Ok(())
+    }
+}
+
+/// A stream of JetStream as an [`EventSource`].
+#[derive(Clone, Debug)]
+pub struct JetStreamSource {
+    name: String,
+    connections: Connections,
+    nats: NatsConfig,
+    config: JetStreamConfig,
+}
+
+impl JetStreamSource {
+    /// A source of this name, which takes its connection from `connections`.
+    pub fn new(
+        name: impl Into<String>,
+        connections: &Connections,
+        nats: NatsConfig,
+        config: JetStreamConfig,
+    ) -> Self {
+        Self { name: name.into(), connections: connections.clone(), nats, config }
+    }
+}
+
+#[async_trait]
+impl EventSource for JetStreamSource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Closing the stream gives back what waits in it; deliveries handed out are settled on their own.
+    async fn open(&self, floors: Vec<Position>) -> Result<BoxStream<'static, SourceItem>, SourceError> {
+        self.config.check()?;
+        let connection = self.connections.get(&self.nats)?;
+        let feed = feed::Feed::new(&self.name, self.config.clone(), connection, &floors);
+        let next = async |mut feed: feed::Feed| {
+            let item = feed.next().await;
+            Some((item, feed))
+        };
+        Ok(stream::unfold(feed, next).boxed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_cannot_work_is_refused_with_the_reason() {
+        let good = JetStreamConfig::new("EVENTS");
+        assert!(good.check().is_ok());
+        for (config, expected) in [
+            (JetStreamConfig::new("a.b"), "\"a.b\" is no name of a stream"),
+            (JetStreamConfig { durable: Some("a b".to_owned()), ..good.clone() }, "\"a b\" is no name of a durable"),
+            (JetStreamConfig { subjects: vec!["a..b".to_owned()], ..good.clone() }, "subject \"a..b\" cannot be read"),
+            (JetStreamConfig { create: true, ..good.clone() }, "stream EVENTS is to be created"),
+            (JetStreamConfig { start: Start::Sequence(0), ..good.clone() }, "sequences of a stream begin with 1"),
+            (JetStreamConfig { batch: 0, ..good.clone() }, "batch must be between"),
+            (JetStreamConfig { max_ack_pending: 0, ..good }, "ackWait must be"),
+        ] {
+            let reason = config.check().unwrap_err().reason;
+            assert!(reason.starts_with(expected), "{reason}");
+        }
+    }
+}
