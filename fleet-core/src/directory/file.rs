@@ -213,20 +213,21 @@ pub(super) fn write(root: &Path, place: &Place, text: &str, how: Write) -> io::R
     folders.last().map_or(Ok(()), |folder| sync_folder(folder))
 }
 
-/// Takes a file away, and the folders that are empty then.
+/// Takes a file away, and the folders in the cluster's own that are empty then.
 pub(super) fn remove(root: &Path, place: &Place) -> io::Result<()> {
     match fs::remove_file(place.path(root)) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     }
-    for folder in place.folder_paths(root).iter().rev() {
-        if fs::remove_dir(folder).is_err() {
-            // Not empty: the file's disappearance is to last.
-            return sync_folder(folder);
-        }
-    }
-    sync_folder(root)
+    // The cluster's own folder stays: other clusters are written beside it at the same time.
+    let [.., cluster, namespace, kind] = &place.folder_paths(root)[..] else {
+        return Ok(());
+    };
+    let left = [kind, namespace]
+        .into_iter()
+        .find(|folder| fs::remove_dir(folder).is_err());
+    sync_folder(left.unwrap_or(cluster))
 }
 
 /// Makes the place for files that are being written, and clears it of what a crash left there.

@@ -71,7 +71,8 @@ impl Place {
 
 /// The folder of everything in a cluster.
 pub(super) fn cluster_folder(root: &Path, cluster: &ClusterId) -> PathBuf {
-    root.join(segment(cluster.namespace())).join(segment(cluster.name()))
+    root.join(segment(cluster.namespace()))
+        .join(segment(cluster.name()))
 }
 
 /// A name as one segment of a path that is the same on file systems which tell upper from lower case and those which

@@ -138,7 +138,11 @@ async fn an_object_comes_changes_and_goes() {
     assert_eq!(before, after, "what is as it should be is not written again");
 
     assert_eq!(lab.remove(changed.clone()).await, Outcome::Gone);
-    assert_eq!(lab.files(), [".staging"], "empty folders go too");
+    assert_eq!(
+        lab.files(),
+        [".staging", "civo", "civo/cluster1"],
+        "empty folders in the cluster's go too"
+    );
     assert_eq!(lab.remove(changed.clone()).await, Outcome::Gone);
     let Outcome::Applied { uid: second } = lab.apply(changed).await else {
         panic!()
@@ -323,6 +327,58 @@ async fn preview_writes_nothing() {
         })
         .await;
     assert!(matches!(&refused[..], [Outcome::Rejected { reason }] if reason.contains("service account a/b")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clusters_come_and_go_beside_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let applier = DirectoryApplier::new(dir.path()).unwrap();
+    let manifests: Arc<[Manifest]> = Arc::from([Manifest::new(namespace()).unwrap()]);
+    let clusters = (0..8).map(|n| {
+        let id = ClusterId::new("civo", &format!("cluster{n}")).unwrap();
+        let (applier, manifests, cluster) = (
+            applier.clone(),
+            manifests.clone(),
+            Arc::new(Cluster::new(id, [("a", "b")])),
+        );
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                let deadline = Duration::from_secs(10);
+                let apply = ApplyRequest {
+                    cluster: cluster.clone(),
+                    work: work("k"),
+                    manifests: manifests.clone(),
+                    inventory: Vec::new(),
+                    identity: None,
+                    mode: Mode::Write,
+                    deadline,
+                };
+                assert!(matches!(
+                    applier.apply(apply).await[..],
+                    [Outcome::Applied { .. }]
+                ));
+                let object = manifests[0].id().clone();
+                let item = InventoryItem {
+                    object,
+                    uid: None,
+                    uncertain_until: None,
+                    applied_at: None,
+                };
+                let (cluster, work) = (cluster.clone(), work("k"));
+                let remove = RemoveRequest {
+                    cluster,
+                    work,
+                    items: vec![item],
+                    identity: None,
+                    deadline,
+                };
+                assert_eq!(applier.remove(remove).await, [Outcome::Gone]);
+            }
+        })
+    });
+    for cluster in clusters.collect::<Vec<_>>() {
+        cluster.await.unwrap();
+    }
 }
 
 #[cfg(unix)]
