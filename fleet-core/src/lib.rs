@@ -18,6 +18,8 @@ pub mod event;
 pub mod filter;
 pub mod manifest;
 pub mod memory;
+#[cfg(feature = "minijinja")]
+pub mod minijinja;
 pub mod position;
 #[cfg(feature = "redb")]
 pub mod redb;
@@ -26,3 +28,5 @@ pub mod selector;
 pub mod source;
 pub mod store;
 pub mod work;
+#[cfg(feature = "yaml")]
+pub mod yaml;

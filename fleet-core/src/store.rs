@@ -194,10 +194,7 @@ mod base64_text {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
         let text = String::deserialize(deserializer)?;
-        STANDARD
-            .decode(text)
-            .map(Bytes::from)
-            .map_err(serde::de::Error::custom)
+        STANDARD.decode(text).map(Bytes::from).map_err(serde::de::Error::custom)
     }
 }
 

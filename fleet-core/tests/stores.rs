@@ -14,11 +14,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 
 fn work(trigger: &str, subject: &str, generation: u64) -> Arc<Work> {
-    let key = EventKey::About {
-        origin: None,
-        source: "s".into(),
-        subject: Some(subject.into()),
-    };
+    let key = EventKey::About { origin: None, source: "s".into(), subject: Some(subject.into()) };
     let event =
         serde_json::json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "subject": subject});
     Arc::new(Work {
@@ -53,43 +49,21 @@ fn applied(work: &Work, name: &str) -> AppliedWork {
 }
 
 fn at(epoch: u64, sequence: u64) -> Position {
-    Position {
-        domain: Domain::new("d"),
-        epoch,
-        sequence,
-    }
+    Position { domain: Domain::new("d"), epoch, sequence }
 }
 
 async fn works_are_compared_and_swapped(store: &dyn WorkStore) {
     let first = work("t", "a", 1);
     assert!(store.work(&first.id).await.unwrap().is_none());
     let one = store.put_work(Arc::clone(&first), None, vec![]).await.unwrap();
-    let twice = store
-        .put_work(Arc::clone(&first), None, vec![])
-        .await
-        .unwrap_err();
+    let twice = store.put_work(Arc::clone(&first), None, vec![]).await.unwrap_err();
     assert!(twice.is_conflict(), "{twice}");
     let second = work("t", "a", 2);
-    let two = store
-        .put_work(Arc::clone(&second), Some(one.clone()), vec![])
-        .await
-        .unwrap();
-    assert!(
-        store
-            .put_work(first, Some(one.clone()), vec![])
-            .await
-            .unwrap_err()
-            .is_conflict()
-    );
+    let two = store.put_work(Arc::clone(&second), Some(one.clone()), vec![]).await.unwrap();
+    assert!(store.put_work(first, Some(one.clone()), vec![]).await.unwrap_err().is_conflict());
     let stored = store.work(&second.id).await.unwrap().unwrap();
     assert_eq!((&stored.value, &stored.revision), (&second, &two));
-    assert!(
-        store
-            .delete_work(&second.id, one)
-            .await
-            .unwrap_err()
-            .is_conflict()
-    );
+    assert!(store.delete_work(&second.id, one).await.unwrap_err().is_conflict());
     store.delete_work(&second.id, two).await.unwrap();
     assert!(store.work(&second.id).await.unwrap().is_none());
 }
@@ -106,18 +80,10 @@ async fn plans_are_stored_with_their_work_but_replace_nothing(store: &dyn WorkSt
     let stored: Vec<_> = stored.iter().map(|stored| (*stored.value).clone()).collect();
     assert_eq!(stored, [done, applied(&work, "c2")]);
     assert!(
-        store
-            .put_work(Arc::clone(&work), None, vec![applied(&work, "c3")])
-            .await
-            .unwrap_err()
-            .is_conflict()
+        store.put_work(Arc::clone(&work), None, vec![applied(&work, "c3")]).await.unwrap_err().is_conflict()
     );
     assert!(
-        store
-            .applied_in(&work.id, &cluster("c3"))
-            .await
-            .unwrap()
-            .is_none(),
+        store.applied_in(&work.id, &cluster("c3")).await.unwrap().is_none(),
         "a refused write leaves no plan"
     );
 }
@@ -126,37 +92,13 @@ async fn applied_works_are_compared_and_swapped(store: &dyn WorkStore) {
     let work = work("t", "applied", 1);
     let record = Arc::new(applied(&work, "c1"));
     let one = store.put_applied(Arc::clone(&record), None).await.unwrap();
-    assert!(
-        store
-            .put_applied(Arc::clone(&record), None)
-            .await
-            .unwrap_err()
-            .is_conflict()
-    );
-    let two = store
-        .put_applied(Arc::clone(&record), Some(one.clone()))
-        .await
-        .unwrap();
+    assert!(store.put_applied(Arc::clone(&record), None).await.unwrap_err().is_conflict());
+    let two = store.put_applied(Arc::clone(&record), Some(one.clone())).await.unwrap();
     assert_ne!(one, two);
-    assert!(
-        store
-            .delete_applied(&work.id, &cluster("c1"), one)
-            .await
-            .unwrap_err()
-            .is_conflict()
-    );
-    store
-        .delete_applied(&work.id, &cluster("c1"), two.clone())
-        .await
-        .unwrap();
+    assert!(store.delete_applied(&work.id, &cluster("c1"), one).await.unwrap_err().is_conflict());
+    store.delete_applied(&work.id, &cluster("c1"), two.clone()).await.unwrap();
     assert!(store.applied(&work.id).await.unwrap().is_empty());
-    assert!(
-        store
-            .delete_applied(&work.id, &cluster("c1"), two)
-            .await
-            .unwrap_err()
-            .is_conflict()
-    );
+    assert!(store.delete_applied(&work.id, &cluster("c1"), two).await.unwrap_err().is_conflict());
 }
 
 async fn works_are_listed_in_pages_and_by_trigger(store: &dyn WorkStore) {
@@ -165,10 +107,7 @@ async fn works_are_listed_in_pages_and_by_trigger(store: &dyn WorkStore) {
     let other = format!("{long}y");
     for trigger in ["list", "list-b", "lis", &long, &other] {
         for subject in 0..7 {
-            store
-                .put_work(work(trigger, &subject.to_string(), 1), None, vec![])
-                .await
-                .unwrap();
+            store.put_work(work(trigger, &subject.to_string(), 1), None, vec![]).await.unwrap();
         }
     }
     for trigger in ["list", "list-b", "lis", &long, &other] {
@@ -225,20 +164,14 @@ async fn dead_letters_come_back_byte_for_byte(store: &dyn WorkStore) {
             detail: "why".to_owned(),
             time: Timestamp::UNIX_EPOCH,
             position: Some(at(1, 1)),
-            message: Message {
-                subject: "a.b".to_owned(),
-                headers: vec![("N".to_owned(), "ä".to_owned())],
-            },
+            message: Message { subject: "a.b".to_owned(), headers: vec![("N".to_owned(), "ä".to_owned())] },
             raw: (0..=255).collect::<Vec<u8>>().into(),
         })
     };
     for id in ["2", "1", "3"] {
         store.add_dead_letter(letter(id)).await.unwrap();
     }
-    assert_eq!(
-        store.dead_letters(None, 2).await.unwrap(),
-        [letter("1"), letter("2")]
-    );
+    assert_eq!(store.dead_letters(None, 2).await.unwrap(), [letter("1"), letter("2")]);
     assert_eq!(store.dead_letters(Some("2"), 2).await.unwrap(), [letter("3")]);
     assert!(store.drop_dead_letter("2").await.unwrap());
     assert!(!store.drop_dead_letter("2").await.unwrap());
@@ -258,17 +191,10 @@ async fn one_of_many_writers_wins(store: Arc<dyn WorkStore>) {
     let first = store.put_work(work("t", "race", 1), None, vec![]).await.unwrap();
     let writers = (2..34).map(|generation| {
         let (store, first) = (Arc::clone(&store), first.clone());
-        tokio::spawn(async move {
-            store
-                .put_work(work("t", "race", generation), Some(first), vec![])
-                .await
-        })
+        tokio::spawn(async move { store.put_work(work("t", "race", generation), Some(first), vec![]).await })
     });
     let results = futures::future::join_all(writers).await;
-    let won = results
-        .iter()
-        .filter(|result| result.as_ref().unwrap().is_ok())
-        .count();
+    let won = results.iter().filter(|result| result.as_ref().unwrap().is_ok()).count();
     assert_eq!(won, 1);
 }
 
@@ -297,10 +223,7 @@ macro_rules! conformance {
 conformance!(memory, (Arc::new(MemoryStore::default()), ()));
 conformance!(redb, {
     let folder = tempfile::tempdir().unwrap();
-    (
-        Arc::new(RedbStore::open(&folder.path().join("fleet.redb")).unwrap()),
-        folder,
-    )
+    (Arc::new(RedbStore::open(&folder.path().join("fleet.redb")).unwrap()), folder)
 });
 
 #[tokio::test]
@@ -310,17 +233,11 @@ async fn a_file_survives_being_closed_and_is_private() {
     let path = folder.path().join("fleet.redb");
     let work = work("t", "kept", 1);
     let store = RedbStore::open(&path).unwrap();
-    let revision = store
-        .put_work(Arc::clone(&work), None, vec![applied(&work, "c1")])
-        .await
-        .unwrap();
+    let revision = store.put_work(Arc::clone(&work), None, vec![applied(&work, "c1")]).await.unwrap();
     store.raise_floor("src", &at(3, 4)).await.unwrap();
     assert_eq!(store.next_epoch(&Domain::operator()).await.unwrap(), 1);
     drop(store);
-    assert_eq!(
-        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 
     let store = RedbStore::open(&path).unwrap();
     let stored = store.work(&work.id).await.unwrap().unwrap();
@@ -328,10 +245,7 @@ async fn a_file_survives_being_closed_and_is_private() {
     assert_eq!(store.applied(&work.id).await.unwrap().len(), 1);
     assert_eq!(store.floors("src").await.unwrap(), [at(3, 4)]);
     assert_eq!(store.next_epoch(&Domain::operator()).await.unwrap(), 2);
-    let next = store
-        .put_work(work, Some(revision.clone()), vec![])
-        .await
-        .unwrap();
+    let next = store.put_work(work, Some(revision.clone()), vec![]).await.unwrap();
     assert_ne!(next, revision, "a revision never comes twice");
 }
 
@@ -339,10 +253,7 @@ async fn a_file_survives_being_closed_and_is_private() {
 async fn a_second_operator_is_refused_and_a_reader_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fleet.redb");
-    assert!(matches!(
-        RedbStore::open_to_read(&path),
-        Err(OpenError::Missing { .. })
-    ));
+    assert!(matches!(RedbStore::open_to_read(&path), Err(OpenError::Missing { .. })));
     let store = RedbStore::open(&path).unwrap();
     let refused = RedbStore::open(&path).unwrap_err();
     assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");

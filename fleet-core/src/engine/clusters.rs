@@ -99,12 +99,8 @@ impl State {
             self.unlist(&old.id, &old.labels);
         }
         for (label, value) in &cluster.labels {
-            let with_value = self
-                .by_label
-                .entry(label.clone())
-                .or_default()
-                .entry(value.clone())
-                .or_default();
+            let with_value =
+                self.by_label.entry(label.clone()).or_default().entry(value.clone()).or_default();
             with_value.insert(cluster.id.clone(), Arc::clone(&cluster));
         }
         self.update_selected(old.as_deref(), Some(&cluster));
@@ -122,10 +118,7 @@ impl State {
         let Some(old) = self.clusters.get(id).cloned() else {
             return (None, None);
         };
-        let new = Arc::new(Cluster {
-            ready,
-            ..(*old).clone()
-        });
+        let new = Arc::new(Cluster { ready, ..(*old).clone() });
         self.insert(Arc::clone(&new));
         (Some(old), Some(new))
     }
@@ -158,11 +151,7 @@ impl State {
                 let place = selected.partition_point(|cluster| cluster.id < *id);
                 let rest = if was { place + 1 } else { place };
                 let before = selected.iter().take(place);
-                *selected = before
-                    .chain(is)
-                    .chain(selected.iter().skip(rest))
-                    .cloned()
-                    .collect();
+                *selected = before.chain(is).chain(selected.iter().skip(rest)).cloned().collect();
             }
         }
     }
@@ -179,10 +168,8 @@ impl State {
                     (Some(only), None) if selector.is_single() => only.values().cloned().collect(),
                     (Some(only), None) => only.values().filter(pick).cloned().collect(),
                     (Some(first), Some(second)) => {
-                        let all = first
-                            .values()
-                            .chain(second.values())
-                            .chain(lists.flat_map(BTreeMap::values));
+                        let all =
+                            first.values().chain(second.values()).chain(lists.flat_map(BTreeMap::values));
                         let mut all: Vec<_> = all.filter(pick).cloned().collect();
                         all.sort_by(|a, b| a.id.cmp(&b.id));
                         all.into()

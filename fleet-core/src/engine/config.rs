@@ -4,7 +4,6 @@ use std::time::Duration;
 
 /// How much the engine does at a time, and how patient it is.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Config {
     /// Deliveries taken from a source and not yet settled, per source. At the bound, reading pauses.
     pub max_in_flight: usize,
@@ -41,10 +40,7 @@ pub struct Backoff {
 
 impl Backoff {
     const fn millis(first: u64, longest: u64) -> Self {
-        Self {
-            first: Duration::from_millis(first),
-            longest: Duration::from_millis(longest),
-        }
+        Self { first: Duration::from_millis(first), longest: Duration::from_millis(longest) }
     }
 
     /// The pause after so many failures (0: the first), between half of it and all of it by `entropy`, so that what
@@ -52,9 +48,7 @@ impl Backoff {
     pub fn pause(&self, failures: u32, entropy: u64) -> Duration {
         let full = self.first.saturating_mul(1 << failures.min(20)).min(self.longest);
         let half = full / 2;
-        let spread = u64::try_from(half.as_nanos())
-            .unwrap_or(u64::MAX)
-            .saturating_add(1);
+        let spread = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).saturating_add(1);
         half + Duration::from_nanos(entropy % spread)
     }
 }
@@ -84,13 +78,9 @@ mod tests {
     #[test]
     fn pauses_grow_to_their_bound_and_vary() {
         let backoff = Backoff::millis(100, 1000);
-        for (failures, least, most) in [
-            (0, 50, 100),
-            (1, 100, 200),
-            (3, 400, 800),
-            (9, 500, 1000),
-            (u32::MAX, 500, 1000),
-        ] {
+        for (failures, least, most) in
+            [(0, 50, 100), (1, 100, 200), (3, 400, 800), (9, 500, 1000), (u32::MAX, 500, 1000)]
+        {
             for entropy in [0, 1, 12_345_678_901, u64::MAX] {
                 let pause = backoff.pause(failures, entropy).as_millis();
                 assert!((least..=most).contains(&pause), "{failures} {entropy}: {pause}");

@@ -84,14 +84,9 @@ async fn open(shared: &Shared, source: &dyn EventSource, name: &Arc<str>) -> Opt
         Ok(items) => Some((items, floors)),
         Err(error) => {
             tracing::error!(source = %name, %error, "the source cannot be opened");
-            let condition = Condition {
-                ready: false,
-                reason: "ConfigurationInvalid".to_owned(),
-                message: error.reason,
-            };
-            shared
-                .catalog
-                .report(&Subject::Source(Arc::clone(name)), condition);
+            let condition =
+                Condition { ready: false, reason: "ConfigurationInvalid".to_owned(), message: error.reason };
+            shared.catalog.report(&Subject::Source(Arc::clone(name)), condition);
             None
         }
     }
@@ -112,14 +107,8 @@ fn report(shared: &Shared, name: &Arc<str>, status: SourceStatus) {
         tracing::warn!(source = %name, reason = status.reason, "{}", status.message);
     }
     shared.lost.lock().insert(Arc::clone(name), status.lost);
-    let condition = Condition {
-        ready: status.ready,
-        reason: status.reason,
-        message: status.message,
-    };
-    shared
-        .catalog
-        .report(&Subject::Source(Arc::clone(name)), condition);
+    let condition = Condition { ready: status.ready, reason: status.reason, message: status.message };
+    shared.catalog.report(&Subject::Source(Arc::clone(name)), condition);
 }
 
 /// Judges a delivery and takes its place in the queues of its keys, in the order of arrival; the rest is a task's.
@@ -156,38 +145,21 @@ fn take(
         }
         verdict
     };
-    let position = delivery
-        .position
-        .clone()
-        .unwrap_or_else(|| shared.next_position());
+    let position = delivery.position.clone().unwrap_or_else(|| shared.next_position());
     let (origin, intentions, refusals) = match verdict {
         Verdict::Unwanted => (None, Vec::new(), Vec::new()),
         Verdict::Refused(refusal) => (None, Vec::new(), vec![refusal]),
         Verdict::Wanted { origin, intentions } => {
             let mut refusals = Vec::new();
-            let intentions = intentions
-                .into_iter()
-                .filter_map(|it| it.map_err(|refusal| refusals.push(refusal)).ok());
-            let turns = intentions
-                .map(|intention| (shared.turns.queue(&intention.id), intention))
-                .collect();
+            let intentions =
+                intentions.into_iter().filter_map(|it| it.map_err(|refusal| refusals.push(refusal)).ok());
+            let turns = intentions.map(|intention| (shared.turns.queue(&intention.id), intention)).collect();
             (origin, turns, refusals)
         }
     };
-    let taken = Taken {
-        source,
-        origin,
-        position,
-        received: shared.now(),
-        began,
-        permit,
-    };
+    let taken = Taken { source, origin, position, received: shared.now(), began, permit };
     let shared_by_task = Arc::clone(shared);
-    shared.spawn(async move {
-        taken
-            .settle(&shared_by_task, delivery, intentions, refusals)
-            .await
-    });
+    shared.spawn(async move { taken.settle(&shared_by_task, delivery, intentions, refusals).await });
 }
 
 /// A delivery that was judged.
@@ -210,13 +182,7 @@ impl Taken {
         intentions: Vec<(Turn, Intention)>,
         refusals: Vec<Refusal>,
     ) {
-        let Delivery {
-            event,
-            message,
-            raw,
-            settle,
-            ..
-        } = delivery;
+        let Delivery { event, message, raw, settle, .. } = delivery;
         let wanted = !intentions.is_empty();
         let store = async {
             for refusal in &refusals {
@@ -260,19 +226,11 @@ impl Taken {
         event: &Arc<Event>,
         message: &Arc<Message>,
     ) -> Result<(), StoreError> {
-        let Intention {
-            trigger,
-            id,
-            key,
-            intent,
-        } = intention;
+        let Intention { trigger, id, key, intent } = intention;
         loop {
             let stored = shared.store.work(id).await?;
             let (old, revision) = stored.map(|stored| (stored.value, stored.revision)).unzip();
-            if old
-                .as_ref()
-                .is_some_and(|old| !old.positions.admits(&self.position))
-            {
+            if old.as_ref().is_some_and(|old| !old.positions.admits(&self.position)) {
                 shared.counters.superseded.add();
                 return Ok(());
             }
@@ -297,11 +255,7 @@ impl Taken {
                 received: self.received,
             });
             let is_new = old.as_ref().is_none_or(|old| old.intent == Intent::Delete);
-            let plans = if is_new {
-                plans(shared, trigger, &work)
-            } else {
-                Vec::new()
-            };
+            let plans = if is_new { plans(shared, trigger, &work) } else { Vec::new() };
             match shared.store.put_work(Arc::clone(&work), revision, plans).await {
                 Ok(_) => {
                     shared.counters.stored.add();
@@ -324,11 +278,7 @@ impl Taken {
         raw: &bytes::Bytes,
     ) -> Arc<DeadLetter> {
         Arc::new(DeadLetter {
-            id: format!(
-                "{:013}-{:08x}",
-                self.received.as_millisecond().max(0),
-                shared.entropy() >> 32
-            ),
+            id: format!("{:013}-{:08x}", self.received.as_millisecond().max(0), shared.entropy() >> 32),
             source: self.source.name.as_ref().to_owned(),
             trigger: refusal.trigger.as_deref().map(str::to_owned),
             reason: refusal.reason.to_owned(),
@@ -351,10 +301,7 @@ fn plans(shared: &Shared, trigger: &crate::engine::triggers::Trigger, work: &Wor
     if targets.iter().count() > PLANNED_AT_ONCE {
         return Vec::new();
     }
-    let origin = work
-        .origin
-        .as_ref()
-        .and_then(|origin| shared.clusters.get(origin));
+    let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
     let plan = |cluster: &Arc<crate::cluster::Cluster>| {
         let manifests = trigger.render(work, cluster, origin.as_deref()).ok()?;
         let mut applied = AppliedWork::pending(work, cluster.id.clone(), work.received);

@@ -15,9 +15,7 @@ pub struct Handle {
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle")
-            .field("attached", &*self.shared.attached.lock())
-            .finish_non_exhaustive()
+        f.debug_struct("Handle").field("attached", &*self.shared.attached.lock()).finish_non_exhaustive()
     }
 }
 
@@ -30,12 +28,7 @@ impl Handle {
     /// once definitions and clusters have loaded.
     pub fn attach(&self, source: Arc<dyn EventSource>) {
         let stop = self.shared.stop.child_token();
-        if let Some(old) = self
-            .shared
-            .attached
-            .lock()
-            .insert(source.name().to_owned(), stop.clone())
-        {
+        if let Some(old) = self.shared.attached.lock().insert(source.name().to_owned(), stop.clone()) {
             old.cancel();
         }
         self.shared.attach(source, stop);

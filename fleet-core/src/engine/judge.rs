@@ -20,10 +20,7 @@ pub(super) enum Verdict {
     /// It is refused before any trigger sees it.
     Refused(Refusal),
     /// What each trigger that wants it makes of it.
-    Wanted {
-        origin: Option<ClusterId>,
-        intentions: Vec<Result<Intention, Refusal>>,
-    },
+    Wanted { origin: Option<ClusterId>, intentions: Vec<Result<Intention, Refusal>> },
 }
 
 /// What a trigger makes of an event.
@@ -50,21 +47,12 @@ pub(super) fn judge(
     definitions: &Definitions,
     clusters: &ClusterIndex,
 ) -> Verdict {
-    let refused = |reason, detail| {
-        Verdict::Refused(Refusal {
-            trigger: None,
-            reason,
-            detail,
-        })
-    };
+    let refused = |reason, detail| Verdict::Refused(Refusal { trigger: None, reason, detail });
     if delivery.raw.len() > source.max_event_bytes {
         let (size, most) = (delivery.raw.len(), source.max_event_bytes);
         return refused(
             "TooLarge",
-            format!(
-                "it has {size} bytes; maxEventBytes of EventSource {} is {most}",
-                source.name
-            ),
+            format!("it has {size} bytes; maxEventBytes of EventSource {} is {most}", source.name),
         );
     }
     let event = match &delivery.event {
@@ -74,11 +62,8 @@ pub(super) fn judge(
     if !source.filter.matches(event) {
         return Verdict::Unwanted;
     }
-    let mut wanting = definitions
-        .listening(&source.name)
-        .iter()
-        .filter(|it| it.def.filter.matches(event))
-        .peekable();
+    let mut wanting =
+        definitions.listening(&source.name).iter().filter(|it| it.def.filter.matches(event)).peekable();
     if wanting.peek().is_none() {
         return Verdict::Unwanted;
     }
@@ -88,18 +73,9 @@ pub(super) fn judge(
     };
     let origin_cluster = origin.as_ref().and_then(|origin| clusters.get(origin));
     let intentions = wanting.map(|trigger| {
-        intention(
-            trigger,
-            event,
-            &delivery.message,
-            origin.as_ref(),
-            origin_cluster.as_deref(),
+        intention(trigger, event, &delivery.message, origin.as_ref(), origin_cluster.as_deref()).map_err(
+            |(reason, detail)| Refusal { trigger: Some(Arc::clone(&trigger.def.name)), reason, detail },
         )
-        .map_err(|(reason, detail)| Refusal {
-            trigger: Some(Arc::clone(&trigger.def.name)),
-            reason,
-            detail,
-        })
     });
     let intentions = intentions.collect();
     Verdict::Wanted { origin, intentions }
@@ -114,10 +90,7 @@ fn origin(source: &SourceDef, delivery: &Delivery, event: &Event) -> Result<Opti
     match &source.origin {
         None => Ok(None),
         Some(OriginRule::Fixed(origin)) => Ok(Some(origin.clone())),
-        Some(OriginRule::SubjectTokens {
-            namespace,
-            name: cluster,
-        }) => {
+        Some(OriginRule::SubjectTokens { namespace, name: cluster }) => {
             let token = |place: usize| {
                 delivery.message.tokens().nth(place).ok_or_else(|| {
                     format!("EventSource {name} takes the origin from token {place} of the subject, and there is none")
@@ -169,10 +142,7 @@ fn intention(
             if key.trim().is_empty() {
                 return Err((
                     "KeyEmpty",
-                    format!(
-                        "the key template of EventTrigger {} gave nothing",
-                        trigger.def.name
-                    ),
+                    format!("the key template of EventTrigger {} gave nothing", trigger.def.name),
                 ));
             }
             EventKey::Text(key.trim().to_owned())
@@ -197,10 +167,5 @@ fn intention(
         }
     };
     let id = WorkId::new(&trigger.def.name, &key);
-    Ok(Intention {
-        trigger: Arc::clone(trigger),
-        id,
-        key,
-        intent,
-    })
+    Ok(Intention { trigger: Arc::clone(trigger), id, key, intent })
 }

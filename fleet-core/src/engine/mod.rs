@@ -41,7 +41,7 @@ use self::clusters::ClusterIndex;
 use self::schedule::{Lane, Schedule, Verdict};
 use self::sweep::Sweeps;
 use self::tombstones::Tombstones;
-use self::triggers::Definitions;
+use self::triggers::{Definitions, Found};
 use self::turns::Turns;
 use crate::apply::{Applier, Outcome};
 use crate::catalog::Catalog;
@@ -127,14 +127,7 @@ const GRACE: Duration = Duration::from_secs(1);
 impl Engine {
     /// Composes an engine. Nothing happens before [`run`](Self::run).
     pub fn new(parts: Parts, config: Config) -> Self {
-        let Parts {
-            store,
-            catalog,
-            clusters,
-            renderer,
-            applier,
-            environment,
-        } = parts;
+        let Parts { store, catalog, clusters, renderer, applier, environment } = parts;
         let shared = Shared {
             store,
             catalog,
@@ -159,10 +152,7 @@ impl Engine {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
-        Self {
-            shared: Arc::new(shared),
-            clusters,
-        }
+        Self { shared: Arc::new(shared), clusters }
     }
 
     /// A handle to it, to attach sources and to look at it.
@@ -194,10 +184,7 @@ impl Engine {
         }
         shared.stop.cancel();
         shared.tasks.close();
-        if tokio::time::timeout(shared.config.drain_deadline, shared.tasks.wait())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(shared.config.drain_deadline, shared.tasks.wait()).await.is_err() {
             tracing::warn!(
                 tasks = shared.tasks.len(),
                 "the drain deadline passed; the rest is done after the next start"
@@ -220,16 +207,11 @@ impl Shared {
     }
 
     fn later(&self, backoff: Backoff) -> Verdict {
-        Verdict::Later {
-            backoff,
-            least: Duration::ZERO,
-        }
+        Verdict::Later { backoff, least: Duration::ZERO }
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.environment
-            .spawner
-            .spawn(self.tasks.track_future(task).boxed());
+        self.environment.spawner.spawn(self.tasks.track_future(task).boxed());
     }
 
     async fn wait_until_loaded(&self) {
@@ -269,9 +251,7 @@ impl Shared {
     /// Calls the Applier with a bound on time; an answer that is late, missing or short is no answer.
     async fn bounded(&self, call: impl Future<Output = Vec<Outcome>>, expected: usize) -> Vec<Outcome> {
         let call = AssertUnwindSafe(call).catch_unwind();
-        let no_answer = |reason: &str| Outcome::Unknown {
-            reason: reason.to_owned(),
-        };
+        let no_answer = |reason: &str| Outcome::Unknown { reason: reason.to_owned() };
         match tokio::time::timeout(self.config.apply_deadline + GRACE, call).await {
             Ok(Ok(mut outcomes)) => {
                 outcomes.resize_with(expected, || no_answer(PANICKED));
@@ -313,19 +293,13 @@ impl Shared {
     }
 
     fn enqueue(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
-        if let Some(lane) = self
-            .schedule
-            .enqueue(work, cluster, self.config.cluster_concurrency)
-        {
+        if let Some(lane) = self.schedule.enqueue(work, cluster, self.config.cluster_concurrency) {
             self.start_worker(lane);
         }
     }
 
     fn withdraw(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
-        if let Some(lane) = self
-            .schedule
-            .withdraw(work, cluster, self.config.cluster_concurrency)
-        {
+        if let Some(lane) = self.schedule.withdraw(work, cluster, self.config.cluster_concurrency) {
             self.start_worker(lane);
         }
     }
@@ -357,31 +331,19 @@ impl Shared {
         let Some(stored) = self.store.work(id).await? else {
             return Ok(());
         };
-        let orphaned = !self
-            .definitions
-            .load()
-            .triggers
-            .contains_key(&stored.value.trigger);
+        let orphaned = matches!(self.definitions.load().find(&stored.value.trigger), Found::Gone);
         let is_over = stored.value.intent == Intent::Delete || orphaned;
         if !is_over || !self.store.applied(id).await?.is_empty() {
             return Ok(());
         }
-        if !orphaned
-            && stored
-                .value
-                .positions
-                .iter()
-                .any(|position| position.domain != Domain::operator())
-        {
+        if !orphaned && stored.value.positions.iter().any(|position| position.domain != Domain::operator()) {
             self.note_tombstone(&stored.value);
             return Ok(());
         }
         match self.store.delete_work(id, stored.revision).await {
             Ok(()) => {
                 self.works
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                        Some(n.saturating_sub(1))
-                    })
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(1)))
                     .ok();
                 Ok(())
             }

@@ -11,7 +11,7 @@ use crate::apply::{ApplyRequest, InventoryItem, Mode, Outcome, RemoveRequest};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::Shared;
 use crate::engine::schedule::{Job, Verdict};
-use crate::engine::triggers::{Fault, Trigger};
+use crate::engine::triggers::{Fault, Found, Trigger};
 use crate::manifest::Manifest;
 use crate::store::{StoreError, Stored};
 use crate::work::{AppliedState, AppliedWork, Intent, Work, WorkId};
@@ -22,6 +22,8 @@ enum Desired {
     Absent,
     /// It does not belong there any more, though its last event said Create; not to be taken away unless allowed.
     Withdrawn,
+    /// Its trigger could not be read: everything stays as it is.
+    Unknown,
 }
 
 /// The record of a Work in a cluster, and what is stored of it.
@@ -46,11 +48,7 @@ pub(super) async fn step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Ver
 async fn try_step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Result<Verdict, StoreError> {
     let stored = shared.store.work(&job.work).await?;
     let record = shared.store.applied_in(&job.work, cluster).await?;
-    let Some(Stored {
-        value: work,
-        revision,
-    }) = stored
-    else {
+    let Some(Stored { value: work, revision }) = stored else {
         // Dropped by somebody else; what was applied for it is taken away by what we wrote down.
         return match record {
             Some(record) => remove(shared, &job.work, cluster, record.into()).await,
@@ -62,6 +60,8 @@ async fn try_step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Result<Ver
     };
     let verdict = match desired(shared, &work, cluster) {
         Desired::Present(trigger) => present(shared, &work, &trigger, target, record).await?,
+        Desired::Unknown => Verdict::Done,
+        Desired::Unknown => Verdict::Done,
         Desired::Withdrawn if !job.withdraw => Verdict::Done,
         Desired::Absent | Desired::Withdrawn => match record {
             Some(record) => remove(shared, &job.work, cluster, record.into()).await?,
@@ -84,16 +84,14 @@ fn desired(shared: &Shared, work: &Work, cluster: &ClusterId) -> Desired {
     if work.intent == Intent::Delete {
         return Desired::Absent;
     }
-    match shared.definitions.load().triggers.get(&work.trigger) {
-        Some(trigger)
-            if trigger
-                .targets(work.origin.as_ref(), &shared.clusters)
-                .get(cluster)
-                .is_some() =>
+    match shared.definitions.load().find(&work.trigger) {
+        Found::Trigger(trigger)
+            if trigger.targets(work.origin.as_ref(), &shared.clusters).get(cluster).is_some() =>
         {
             Desired::Present(Arc::clone(trigger))
         }
-        _ => Desired::Withdrawn,
+        Found::Trigger(_) | Found::Gone => Desired::Withdrawn,
+        Found::Unknown => Desired::Unknown,
     }
 }
 
@@ -104,14 +102,8 @@ async fn present(
     target: Arc<Cluster>,
     record: Option<Stored<Arc<AppliedWork>>>,
 ) -> Result<Verdict, StoreError> {
-    let mut record = record.map_or_else(
-        || Record::new(work, target.id.clone(), shared.now()),
-        Record::from,
-    );
-    let origin = work
-        .origin
-        .as_ref()
-        .and_then(|origin| shared.clusters.get(origin));
+    let mut record = record.map_or_else(|| Record::new(work, target.id.clone(), shared.now()), Record::from);
+    let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
     let manifests: Arc<[Manifest]> = match trigger.render(work, &target, origin.as_deref()) {
         Ok(manifests) => manifests.into(),
         Err(Fault { reason, message }) => {
@@ -144,9 +136,7 @@ async fn present(
         mode: Mode::Write,
         deadline: shared.config.apply_deadline,
     };
-    let outcomes = shared
-        .bounded(shared.applier.apply(request), manifests.len())
-        .await;
+    let outcomes = shared.bounded(shared.applier.apply(request), manifests.len()).await;
     let mut summary = Summary::default();
     let now = shared.now();
     for (manifest, outcome) in manifests.iter().zip(&outcomes) {
@@ -176,18 +166,9 @@ async fn prune(
     trigger: &Trigger,
     summary: &mut Summary,
 ) {
-    let rendered = |item: &InventoryItem| {
-        manifests
-            .iter()
-            .any(|manifest| manifest.id().same_object(&item.object))
-    };
-    let stale: Vec<_> = record
-        .applied
-        .inventory
-        .iter()
-        .filter(|item| !rendered(item))
-        .cloned()
-        .collect();
+    let rendered =
+        |item: &InventoryItem| manifests.iter().any(|manifest| manifest.id().same_object(&item.object));
+    let stale: Vec<_> = record.applied.inventory.iter().filter(|item| !rendered(item)).cloned().collect();
     if stale.is_empty() {
         return;
     }
@@ -219,9 +200,7 @@ async fn remove(
     };
     // Written down before the first attempt: nothing is there as rendered any more.
     if record.applied.digest.take().is_some() || record.applied.state == AppliedState::Applied {
-        record.applied.state = AppliedState::Waiting {
-            reason: "to be removed".to_owned(),
-        };
+        record.applied.state = AppliedState::Waiting { reason: "to be removed".to_owned() };
         record.write(shared).await?;
     }
     let mut summary = Summary::default();
@@ -233,9 +212,7 @@ async fn remove(
             item.uncertain_until = item.uncertain_until.max(floor);
         }
         let definitions = shared.definitions.load();
-        let trigger = work_trigger(shared, work)
-            .await?
-            .and_then(|name| definitions.triggers.get(&name));
+        let trigger = work_trigger(shared, work).await?.and_then(|name| definitions.triggers.get(&name));
         let request = RemoveRequest {
             cluster: target,
             work: work.clone(),
@@ -259,10 +236,7 @@ async fn remove(
     }
     if record.applied.inventory.is_empty() {
         if let Some(stored) = record.stored {
-            shared
-                .store
-                .delete_applied(work, cluster, stored.revision)
-                .await?;
+            shared.store.delete_applied(work, cluster, stored.revision).await?;
         }
         shared.counters.removed.add();
         return Ok(Verdict::Done);
@@ -271,11 +245,7 @@ async fn remove(
 }
 
 async fn work_trigger(shared: &Shared, work: &WorkId) -> Result<Option<Arc<str>>, StoreError> {
-    Ok(shared
-        .store
-        .work(work)
-        .await?
-        .map(|stored| Arc::clone(&stored.value.trigger)))
+    Ok(shared.store.work(work).await?.map(|stored| Arc::clone(&stored.value.trigger)))
 }
 
 /// Writes down what came of an attempt, and says what is next.
@@ -286,25 +256,16 @@ async fn conclude(shared: &Shared, mut record: Record, summary: Summary) -> Resu
         tracing::debug!(cluster = %record.applied.cluster, reason, "the cluster failed");
         shared.counters.retried.add();
         record.write(shared).await?;
-        return Ok(Verdict::ClusterFailed {
-            backoff: shared.config.cluster_down,
-            least,
-        });
+        return Ok(Verdict::ClusterFailed { backoff: shared.config.cluster_down, least });
     } else if let Some((least, reason)) = summary.retry {
         shared.counters.retried.add();
         record.applied.state = AppliedState::Retrying { reason };
-        Verdict::Later {
-            backoff: shared.config.retry,
-            least,
-        }
+        Verdict::Later { backoff: shared.config.retry, least }
     } else if let Some(reason) = summary.waiting {
         record.applied.state = AppliedState::Waiting { reason };
         shared.later(shared.config.waiting)
     } else if let Some((reason, message)) = summary.stalled {
-        record.applied.state = AppliedState::Stalled {
-            reason: reason.to_owned(),
-            message,
-        };
+        record.applied.state = AppliedState::Stalled { reason: reason.to_owned(), message };
         shared.later(shared.config.stalled)
     } else {
         record.applied.state = AppliedState::Applied;
@@ -319,19 +280,13 @@ async fn conclude(shared: &Shared, mut record: Record, summary: Summary) -> Resu
 
 impl Record {
     fn new(work: &Work, cluster: ClusterId, now: Timestamp) -> Self {
-        Self {
-            applied: AppliedWork::pending(work, cluster, now),
-            stored: None,
-        }
+        Self { applied: AppliedWork::pending(work, cluster, now), stored: None }
     }
 
     fn stall(&mut self, work: &Work, reason: &str, message: String) {
         self.applied.generation = work.generation;
         self.applied.digest = None;
-        self.applied.state = AppliedState::Stalled {
-            reason: reason.to_owned(),
-            message,
-        };
+        self.applied.state = AppliedState::Stalled { reason: reason.to_owned(), message };
     }
 
     fn take_in(
@@ -342,10 +297,7 @@ impl Record {
         uncertain_until: Option<Timestamp>,
     ) {
         let inventory = &mut self.applied.inventory;
-        let Some(place) = inventory
-            .iter()
-            .position(|item| item.object.same_object(manifest.id()))
-        else {
+        let Some(place) = inventory.iter().position(|item| item.object.same_object(manifest.id())) else {
             return;
         };
         let Some(item) = inventory.get_mut(place) else {
@@ -373,11 +325,7 @@ impl Record {
 
     /// Writes the record, unless it is stored like that.
     async fn write(&mut self, shared: &Shared) -> Result<(), StoreError> {
-        if self
-            .stored
-            .as_ref()
-            .is_some_and(|stored| *stored.value == self.applied)
-        {
+        if self.stored.as_ref().is_some_and(|stored| *stored.value == self.applied) {
             return Ok(());
         }
         self.applied.updated = shared.now();
@@ -391,10 +339,7 @@ impl Record {
 
 impl From<Stored<Arc<AppliedWork>>> for Record {
     fn from(stored: Stored<Arc<AppliedWork>>) -> Self {
-        Self {
-            applied: (*stored.value).clone(),
-            stored: Some(stored),
-        }
+        Self { applied: (*stored.value).clone(), stored: Some(stored) }
     }
 }
 
@@ -411,39 +356,25 @@ impl Summary {
     fn add(&mut self, object: String, outcome: &Outcome) {
         match outcome {
             Outcome::Applied { .. } | Outcome::Gone => {}
-            Outcome::Retry {
-                after,
-                reason,
-                cluster: true,
-            } => {
+            Outcome::Retry { after, reason, cluster: true } => {
                 self.cluster.get_or_insert_with(|| (*after, reason.clone()));
             }
-            Outcome::Retry {
-                after,
-                reason,
-                cluster: false,
-            } => {
-                self.retry
-                    .get_or_insert_with(|| (*after, format!("{object}: {reason}")));
+            Outcome::Retry { after, reason, cluster: false } => {
+                self.retry.get_or_insert_with(|| (*after, format!("{object}: {reason}")));
             }
             Outcome::Unknown { reason } => {
-                self.retry
-                    .get_or_insert_with(|| (Duration::ZERO, format!("{object}: {reason}")));
+                self.retry.get_or_insert_with(|| (Duration::ZERO, format!("{object}: {reason}")));
             }
             Outcome::Waiting { reason } => {
                 self.waiting.get_or_insert_with(|| format!("{object}: {reason}"));
             }
             Outcome::Conflict { owner } => {
                 self.stalled.get_or_insert_with(|| {
-                    (
-                        "Conflict",
-                        format!("{object} exists and is not ours; it belongs to {owner}"),
-                    )
+                    ("Conflict", format!("{object} exists and is not ours; it belongs to {owner}"))
                 });
             }
             Outcome::Rejected { reason } => {
-                self.stalled
-                    .get_or_insert_with(|| ("Rejected", format!("{object}: {reason}")));
+                self.stalled.get_or_insert_with(|| ("Rejected", format!("{object}: {reason}")));
             }
         }
     }

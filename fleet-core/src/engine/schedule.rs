@@ -105,10 +105,7 @@ impl Schedule {
         let mut lanes = self.lanes.write();
         Arc::clone(lanes.entry(cluster.clone()).or_insert_with(|| {
             // A cluster that is not known yet is not ready: what is queued waits until it joins.
-            Arc::new(Lane {
-                cluster: cluster.clone(),
-                state: Mutex::new(LaneState::new()),
-            })
+            Arc::new(Lane { cluster: cluster.clone(), state: Mutex::new(LaneState::new()) })
         }))
     }
 
@@ -183,14 +180,7 @@ impl Schedule {
         let mut timers = self.timers.lock();
         timers.last += 1;
         let number = timers.last;
-        timers.due.insert(
-            (Instant::now() + pause, number),
-            Due {
-                lane: Arc::clone(lane),
-                work,
-                number,
-            },
-        );
+        timers.due.insert((Instant::now() + pause, number), Due { lane: Arc::clone(lane), work, number });
         drop(timers);
         self.timer_added.notify_one();
         number
@@ -227,11 +217,7 @@ impl Schedule {
 
     /// How many Works wait or run, over all lanes.
     pub(super) fn backlog(&self) -> usize {
-        self.lanes
-            .read()
-            .values()
-            .map(|lane| lane.state.lock().entries.len())
-            .sum()
+        self.lanes.read().values().map(|lane| lane.state.lock().entries.len()).sum()
     }
 }
 
@@ -245,10 +231,7 @@ impl Lane {
         {
             entry.phase = Phase::Running;
             entry.again = false;
-            return Some(Job {
-                withdraw: entry.withdraw,
-                work,
-            });
+            return Some(Job { withdraw: entry.withdraw, work });
         }
         state.workers -= 1;
         None
@@ -288,13 +271,7 @@ impl LaneState {
     fn enqueue(&mut self, work: &WorkId, withdraw: bool, most: usize) -> bool {
         match self.entries.get_mut(work) {
             None => {
-                self.entries.insert(
-                    work.clone(),
-                    Entry {
-                        withdraw,
-                        ..Entry::default()
-                    },
-                );
+                self.entries.insert(work.clone(), Entry { withdraw, ..Entry::default() });
                 self.queue.push_back(work.clone());
             }
             Some(entry) => {

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
+use crate::engine::triggers::Found;
 use crate::store::StoreError;
 use crate::work::{Intent, Work, WorkId};
 
@@ -42,17 +43,11 @@ impl Wanted {
     fn covers(&self, work: &Work, cluster: &ClusterId) -> bool {
         self.everything
             || self.triggers.contains(&work.trigger)
-            || self
-                .in_clusters
-                .iter()
-                .any(|(trigger, there)| *trigger == work.trigger && there == cluster)
+            || self.in_clusters.iter().any(|(trigger, there)| *trigger == work.trigger && there == cluster)
     }
 
     fn only_trigger(&self) -> Option<Arc<str>> {
-        let mut triggers = self
-            .triggers
-            .iter()
-            .chain(self.in_clusters.iter().map(|(trigger, _)| trigger));
+        let mut triggers = self.triggers.iter().chain(self.in_clusters.iter().map(|(trigger, _)| trigger));
         let first = triggers.next()?;
         (!self.everything && triggers.all(|trigger| trigger == first)).then(|| Arc::clone(first))
     }
@@ -84,9 +79,7 @@ impl Sweeps {
 
     pub(super) fn in_cluster(&self, cluster: &ClusterId, triggers: impl IntoIterator<Item = Arc<str>>) {
         let mut wanted = self.wanted.lock();
-        wanted
-            .in_clusters
-            .extend(triggers.into_iter().map(|trigger| (trigger, cluster.clone())));
+        wanted.in_clusters.extend(triggers.into_iter().map(|trigger| (trigger, cluster.clone())));
         wanted.everything |= !self.held.lock().is_empty();
         drop(wanted);
         self.added.notify_one();
@@ -127,26 +120,22 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
         seen += page.len();
         for stored in page {
             let work = stored.value;
-            let targets = definitions
-                .triggers
-                .get(&work.trigger)
-                .filter(|_| work.intent == Intent::Create)
-                .map(|trigger| trigger.targets(work.origin.as_ref(), &shared.clusters));
+            let targets = match definitions.find(&work.trigger) {
+                _ if work.intent == Intent::Delete => None,
+                Found::Trigger(trigger) => Some(trigger.targets(work.origin.as_ref(), &shared.clusters)),
+                Found::Gone => None,
+                Found::Unknown => continue,
+            };
             if let Some(targets) = &targets {
                 for cluster in targets.iter().filter(|cluster| wanted.covers(&work, &cluster.id)) {
                     shared.enqueue(&work.id, &cluster.id);
                 }
             }
             let applied = shared.store.applied(&work.id).await?;
-            let elsewhere = applied
-                .iter()
-                .map(|applied| &applied.value.cluster)
-                .filter(|cluster| {
-                    wanted.covers(&work, cluster)
-                        && targets
-                            .as_ref()
-                            .is_none_or(|targets| targets.get(cluster).is_none())
-                });
+            let elsewhere = applied.iter().map(|applied| &applied.value.cluster).filter(|cluster| {
+                wanted.covers(&work, cluster)
+                    && targets.as_ref().is_none_or(|targets| targets.get(cluster).is_none())
+            });
             for cluster in elsewhere {
                 if work.intent == Intent::Delete {
                     shared.enqueue(&work.id, cluster);
@@ -199,19 +188,13 @@ fn withdraw(shared: &Arc<Shared>, withdrawals: BTreeSet<(WorkId, ClusterId)>, ev
 
 fn distinct(withdrawals: &BTreeSet<(WorkId, ClusterId)>) -> usize {
     let mut last = None;
-    withdrawals
-        .iter()
-        .filter(|(work, _)| last.replace(work) != Some(work))
-        .count()
+    withdrawals.iter().filter(|(work, _)| last.replace(work) != Some(work)).count()
 }
 
 /// What waits to be confirmed.
 pub(super) fn held(shared: &Shared) -> Option<HeldWithdrawals> {
     let works = distinct(&shared.sweeps.held.lock());
-    (works > 0).then(|| HeldWithdrawals {
-        works,
-        total: shared.total(),
-    })
+    (works > 0).then(|| HeldWithdrawals { works, total: shared.total() })
 }
 
 /// Lets go ahead what is held. Returns how many Works that concerns.

@@ -23,11 +23,7 @@ impl Tombstones {
         let operator = Domain::operator();
         if let Some(position) = work.positions.iter().find(|position| position.domain != operator) {
             let entry = (position.epoch, position.sequence, work.id.clone());
-            self.waiting
-                .lock()
-                .entry(position.domain.clone())
-                .or_default()
-                .insert(entry);
+            self.waiting.lock().entry(position.domain.clone()).or_default().insert(entry);
         }
     }
 

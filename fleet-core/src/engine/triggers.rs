@@ -28,10 +28,7 @@ pub(super) struct Fault {
 
 impl From<TemplateError> for Fault {
     fn from(error: TemplateError) -> Self {
-        Self {
-            reason: "TemplateError",
-            message: error.to_string(),
-        }
+        Self { reason: "TemplateError", message: error.to_string() }
     }
 }
 
@@ -77,10 +74,7 @@ impl Trigger {
         };
         let payload = def.payload.iter().map(|payload| match payload {
             Payload::Template(source) => renderer.compile(source).map_err(Fault::from),
-            Payload::Missing { reason } => Err(Fault {
-                reason: "ReferenceMissing",
-                message: reason.clone(),
-            }),
+            Payload::Missing { reason } => Err(Fault { reason: "ReferenceMissing", message: reason.clone() }),
         });
         Self {
             action: text("cloudEventAction", &def.action),
@@ -99,19 +93,13 @@ impl Trigger {
         } else if let Err(fault) = &self.payload {
             (false, fault.reason, fault.message.clone())
         } else if !source_known {
-            let message = format!(
-                "EventSource {} does not exist; create it or mend eventSourceName",
-                self.def.source
-            );
+            let message =
+                format!("EventSource {} does not exist; create it or mend eventSourceName", self.def.source);
             (false, "SourceMissing", message)
         } else {
             (true, "Ready", "listening".to_owned())
         };
-        Condition {
-            ready,
-            reason: reason.to_owned(),
-            message,
-        }
+        Condition { ready, reason: reason.to_owned(), message }
     }
 
     /// The clusters where a Work of this trigger belongs.
@@ -154,14 +142,9 @@ impl Trigger {
         for template in templates {
             for manifest in template.manifests(&context)? {
                 if let Some(twice) = manifests.iter().find(|it| it.id().same_object(manifest.id())) {
-                    let message = format!(
-                        "the trigger's templates give {} twice; give each object once",
-                        twice.id()
-                    );
-                    return Err(Fault {
-                        reason: "TemplateError",
-                        message,
-                    });
+                    let message =
+                        format!("the trigger's templates give {} twice; give each object once", twice.id());
+                    return Err(Fault { reason: "TemplateError", message });
                 }
                 manifests.push(manifest);
             }
@@ -176,6 +159,17 @@ pub(super) struct Definitions {
     pub(super) sources: BTreeMap<Arc<str>, Arc<SourceDef>>,
     pub(super) triggers: BTreeMap<Arc<str>, Arc<Trigger>>,
     by_source: BTreeMap<Arc<str>, Vec<Arc<Trigger>>>,
+    /// Whether a trigger that is not among them is known to be gone.
+    complete: bool,
+}
+
+/// What a trigger's name stands for.
+pub(super) enum Found<'a> {
+    Trigger(&'a Arc<Trigger>),
+    /// It is gone for certain.
+    Gone,
+    /// It was not read; nothing is known of it.
+    Unknown,
 }
 
 /// What a new snapshot changed.
@@ -183,12 +177,23 @@ pub(super) struct Changed {
     pub(super) definitions: Definitions,
     /// Triggers that are new, different or gone: their Works are to be looked at.
     pub(super) triggers: Vec<Arc<str>>,
+    /// What was unknown so far is known to be gone: all Works are to be looked at.
+    pub(super) everything: bool,
 }
 
 impl Definitions {
     /// Triggers that listen to a source.
     pub(super) fn listening(&self, source: &str) -> &[Arc<Trigger>] {
         self.by_source.get(source).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A trigger by its name.
+    pub(super) fn find(&self, trigger: &str) -> Found<'_> {
+        match self.triggers.get(trigger) {
+            Some(trigger) => Found::Trigger(trigger),
+            None if self.complete => Found::Gone,
+            None => Found::Unknown,
+        }
     }
 
     /// The definitions after a snapshot. What did not change is not compiled again; what is missing from a snapshot
@@ -218,25 +223,18 @@ impl Definitions {
         }
         if !snapshot.complete {
             for (name, source) in &self.sources {
-                sources
-                    .entry(Arc::clone(name))
-                    .or_insert_with(|| Arc::clone(source));
+                sources.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(source));
             }
         }
         let mut by_source: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for trigger in triggers.values() {
-            by_source
-                .entry(Arc::clone(&trigger.def.source))
-                .or_default()
-                .push(Arc::clone(trigger));
+            by_source.entry(Arc::clone(&trigger.def.source)).or_default().push(Arc::clone(trigger));
         }
+        let complete = snapshot.complete;
         Changed {
-            definitions: Self {
-                sources,
-                triggers,
-                by_source,
-            },
+            definitions: Self { sources, triggers, by_source, complete },
             triggers: changed,
+            everything: complete && !self.complete,
         }
     }
 

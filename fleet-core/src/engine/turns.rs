@@ -22,9 +22,7 @@ pub(super) struct Turns {
 
 impl Default for Turns {
     fn default() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-        }
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
     }
 }
 
@@ -50,11 +48,7 @@ impl Turns {
                 None
             }
         };
-        Turn {
-            turns: Arc::clone(self),
-            id: id.clone(),
-            came,
-        }
+        Turn { turns: Arc::clone(self), id: id.clone(), came }
     }
 
     fn pass_on(&self, id: &WorkId) {
@@ -132,10 +126,7 @@ mod tests {
         fourth.come().await;
         drop(fourth);
         drop(other);
-        assert!(
-            turns.shards.iter().all(|shard| shard.lock().is_empty()),
-            "an idle key takes no memory"
-        );
+        assert!(turns.shards.iter().all(|shard| shard.lock().is_empty()), "an idle key takes no memory");
     }
 
     #[tokio::test]

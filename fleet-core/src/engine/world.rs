@@ -23,11 +23,7 @@ pub(super) async fn follow(shared: &Arc<Shared>, selector: &dyn ClusterSelector)
     shared.sweeps.everything();
     // Nobody has to wait for it.
     shared.loaded.send_replace(true);
-    tracing::info!(
-        triggers = first.triggers.len(),
-        clusters = shared.clusters.len(),
-        "loaded"
-    );
+    tracing::info!(triggers = first.triggers.len(), clusters = shared.clusters.len(), "loaded");
     loop {
         tokio::select! {
             snapshot = snapshots.next() => match snapshot {
@@ -93,10 +89,11 @@ fn take_definitions(shared: &Arc<Shared>, snapshot: &CatalogSnapshot) {
     let changed = shared.definitions.load().follow(snapshot, &*shared.renderer);
     changed.definitions.report(&*shared.catalog);
     let definitions = Arc::new(changed.definitions);
-    shared
-        .clusters
-        .keep_selectors(|selector| definitions.uses(selector));
+    shared.clusters.keep_selectors(|selector| definitions.uses(selector));
     shared.definitions.store(definitions);
+    if changed.everything {
+        shared.sweeps.everything();
+    }
     if !changed.triggers.is_empty() {
         tracing::debug!(triggers = ?changed.triggers, "definitions changed");
         shared.sweeps.triggers(changed.triggers);
@@ -114,15 +111,11 @@ fn take_change(shared: &Arc<Shared>, change: &ClusterChange) {
     };
     if relabelled && *shared.loaded.borrow() {
         let definitions = shared.definitions.load();
-        let concerned = definitions.triggers.values().filter(|trigger| {
-            [&old, &new]
-                .into_iter()
-                .flatten()
-                .any(|cluster| trigger.concerns(cluster))
-        });
-        shared
-            .sweeps
-            .in_cluster(&id, concerned.map(|trigger| Arc::clone(&trigger.def.name)));
+        let concerned = definitions
+            .triggers
+            .values()
+            .filter(|trigger| [&old, &new].into_iter().flatten().any(|cluster| trigger.concerns(cluster)));
+        shared.sweeps.in_cluster(&id, concerned.map(|trigger| Arc::clone(&trigger.def.name)));
     }
     let ready = new.is_some_and(|cluster| cluster.ready);
     if let Some(lane) = shared.schedule.set_ready(&id, ready) {

@@ -42,10 +42,7 @@ impl MemoryObject {
     }
 
     fn owner(&self) -> String {
-        self.mark().map_or_else(
-            || "somebody else".to_owned(),
-            |mark| format!("the Work with mark {mark}"),
-        )
+        self.mark().map_or_else(|| "somebody else".to_owned(), |mark| format!("the Work with mark {mark}"))
     }
 }
 
@@ -53,11 +50,7 @@ impl MemoryApplier {
     /// Puts an object there that is not ours.
     pub fn put_foreign(&self, cluster: &ClusterId, id: ObjectRef, object: Map<String, Value>) {
         let uid = self.next_uid();
-        self.clusters
-            .lock()
-            .entry(cluster.clone())
-            .or_default()
-            .insert(id, MemoryObject { uid, object });
+        self.clusters.lock().entry(cluster.clone()).or_default().insert(id, MemoryObject { uid, object });
     }
 
     /// An object, if it is there.
@@ -86,21 +79,13 @@ impl Applier for MemoryApplier {
                 if request.mode == Mode::Write {
                     there.object = manifest.marked(&request.work);
                 }
-                Outcome::Applied {
-                    uid: Arc::clone(&there.uid),
-                }
+                Outcome::Applied { uid: Arc::clone(&there.uid) }
             }
             None => {
                 let uid = self.next_uid();
                 if request.mode == Mode::Write {
                     let object = manifest.marked(&request.work);
-                    objects.insert(
-                        manifest.id().clone(),
-                        MemoryObject {
-                            uid: Arc::clone(&uid),
-                            object,
-                        },
-                    );
+                    objects.insert(manifest.id().clone(), MemoryObject { uid: Arc::clone(&uid), object });
                 }
                 Outcome::Applied { uid }
             }

@@ -31,26 +31,16 @@ impl MemoryCatalog {
         triggers: impl IntoIterator<Item = TriggerDef>,
     ) -> Self {
         let snapshot = CatalogSnapshot {
-            sources: sources
-                .into_iter()
-                .map(|source| (Arc::clone(&source.name), Arc::new(source)))
-                .collect(),
-            triggers: triggers
-                .into_iter()
-                .map(|it| (Arc::clone(&it.name), Arc::new(it)))
-                .collect(),
+            sources: sources.into_iter().map(|source| (Arc::clone(&source.name), Arc::new(source))).collect(),
+            triggers: triggers.into_iter().map(|it| (Arc::clone(&it.name), Arc::new(it))).collect(),
             complete: true,
         };
-        Self {
-            snapshot: watch::Sender::new(Arc::new(snapshot)),
-            conditions: Mutex::default(),
-        }
+        Self { snapshot: watch::Sender::new(Arc::new(snapshot)), conditions: Mutex::default() }
     }
 
     /// Changes the definitions.
     pub fn edit(&self, edit: impl FnOnce(&mut CatalogSnapshot)) {
-        self.snapshot
-            .send_modify(|snapshot| edit(Arc::make_mut(snapshot)));
+        self.snapshot.send_modify(|snapshot| edit(Arc::make_mut(snapshot)));
     }
 
     /// What the engine last said about a definition.

@@ -28,16 +28,8 @@ struct State {
 impl MemoryClusters {
     /// A set of these clusters.
     pub fn new(clusters: impl IntoIterator<Item = Cluster>) -> Self {
-        let clusters = clusters
-            .into_iter()
-            .map(|cluster| (cluster.id.clone(), Arc::new(cluster)))
-            .collect();
-        Self {
-            state: Mutex::new(State {
-                clusters,
-                feeds: Vec::new(),
-            }),
-        }
+        let clusters = clusters.into_iter().map(|cluster| (cluster.id.clone(), Arc::new(cluster))).collect();
+        Self { state: Mutex::new(State { clusters, feeds: Vec::new() }) }
     }
 
     /// Adds a cluster, or changes the one of that name.
@@ -84,9 +76,6 @@ impl ClusterSelector for MemoryClusters {
         let changes = futures::stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|change| (change, receiver))
         });
-        Ok(ClusterFeed {
-            snapshot: state.clusters.values().cloned().collect(),
-            changes: changes.boxed(),
-        })
+        Ok(ClusterFeed { snapshot: state.clusters.values().cloned().collect(), changes: changes.boxed() })
     }
 }

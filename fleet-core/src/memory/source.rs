@@ -44,11 +44,7 @@ impl MemorySource {
     /// A source of this name.
     pub fn new(name: impl Into<String>) -> Self {
         let (sender, receiver) = mpsc::channel(BUFFER);
-        Self {
-            name: name.into(),
-            sender,
-            receiver: Mutex::new(Some(receiver)),
-        }
+        Self { name: name.into(), sender, receiver: Mutex::new(Some(receiver)) }
     }
 
     /// Delivers an event, waiting while too many wait, and returns a future that tells how it was settled.
@@ -91,10 +87,7 @@ impl EventSource for MemorySource {
             });
         };
         let items = futures::stream::unfold(receiver, |mut receiver| async move {
-            receiver
-                .recv()
-                .await
-                .map(|delivery| (SourceItem::Delivery(delivery), receiver))
+            receiver.recv().await.map(|delivery| (SourceItem::Delivery(delivery), receiver))
         });
         Ok(items.boxed())
     }
@@ -104,9 +97,7 @@ struct Once(oneshot::Sender<Settled>);
 
 impl Once {
     fn settle(self, settled: Settled) -> Result<(), SettleError> {
-        self.0
-            .send(settled)
-            .map_err(|_| SettleError("nobody waits for the settlement".to_owned()))
+        self.0.send(settled).map_err(|_| SettleError("nobody waits for the settlement".to_owned()))
     }
 }
 

@@ -83,10 +83,7 @@ fn check(
 }
 
 fn stored<T>(value: &(Arc<T>, u64)) -> Stored<Arc<T>> {
-    Stored {
-        value: Arc::clone(&value.0),
-        revision: Revision::Counted(value.1),
-    }
+    Stored { value: Arc::clone(&value.0), revision: Revision::Counted(value.1) }
 }
 
 #[async_trait]
@@ -112,11 +109,7 @@ impl WorkStore for MemoryStore {
         let revision = self.next_revision();
         {
             let mut shard = self.shard(&id).lock();
-            check(
-                &id,
-                shard.works.get(&id).map(|(_, revision)| *revision),
-                expected.as_ref(),
-            )?;
+            check(&id, shard.works.get(&id).map(|(_, revision)| *revision), expected.as_ref())?;
             shard.works.insert(id.clone(), (work, revision));
             if !plans.is_empty() {
                 let applied = shard.applied.entry(id.clone()).or_default();
@@ -134,11 +127,7 @@ impl WorkStore for MemoryStore {
 
     async fn delete_work(&self, id: &WorkId, expected: Revision) -> Result<(), StoreError> {
         let mut shard = self.shard(id).lock();
-        check(
-            id,
-            shard.works.get(id).map(|(_, revision)| *revision),
-            Some(&expected),
-        )?;
+        check(id, shard.works.get(id).map(|(_, revision)| *revision), Some(&expected))?;
         shard.works.remove(id);
         drop(shard);
         let _ = self.changes.send(id.clone());
@@ -155,10 +144,7 @@ impl WorkStore for MemoryStore {
         for shard in &self.shards {
             let shard = shard.lock();
             let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-            let works = shard
-                .works
-                .range::<WorkId, _>((start, Bound::Unbounded))
-                .map(|(_, work)| work);
+            let works = shard.works.range::<WorkId, _>((start, Bound::Unbounded)).map(|(_, work)| work);
             let wanted = works.filter(|(work, _)| trigger.is_none_or(|trigger| *work.trigger == *trigger));
             page.extend(wanted.take(limit).map(stored));
         }
@@ -169,11 +155,7 @@ impl WorkStore for MemoryStore {
 
     async fn applied(&self, work: &WorkId) -> Result<Vec<Stored<Arc<AppliedWork>>>, StoreError> {
         let shard = self.shard(work).lock();
-        Ok(shard
-            .applied
-            .get(work)
-            .map(|applied| applied.iter().map(stored).collect())
-            .unwrap_or_default())
+        Ok(shard.applied.get(work).map(|applied| applied.iter().map(stored).collect()).unwrap_or_default())
     }
 
     async fn applied_in(
@@ -182,10 +164,8 @@ impl WorkStore for MemoryStore {
         cluster: &ClusterId,
     ) -> Result<Option<Stored<Arc<AppliedWork>>>, StoreError> {
         let shard = self.shard(work).lock();
-        let found = shard
-            .applied
-            .get(work)
-            .and_then(|all| all.iter().find(|(one, _)| one.cluster == *cluster));
+        let found =
+            shard.applied.get(work).and_then(|all| all.iter().find(|(one, _)| one.cluster == *cluster));
         Ok(found.map(stored))
     }
 
@@ -220,10 +200,7 @@ impl WorkStore for MemoryStore {
         let Some(all) = shard.applied.get_mut(work) else {
             return Err(StoreError::Conflict(format!("{work} in {cluster}")));
         };
-        let found = all
-            .iter()
-            .find(|(one, _)| one.cluster == *cluster)
-            .map(|(_, revision)| *revision);
+        let found = all.iter().find(|(one, _)| one.cluster == *cluster).map(|(_, revision)| *revision);
         check(format_args!("{work} in {cluster}"), found, Some(&expected))?;
         all.retain(|(one, _)| one.cluster != *cluster);
         if all.is_empty() {

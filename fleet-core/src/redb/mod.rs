@@ -109,11 +109,7 @@ impl RedbStore {
         let changes = broadcast::Sender::new(WATCH_BUFFER);
         let writer =
             Writer::start(Arc::clone(&database)).map_err(|error| failed(path, redb::Error::Io(error)))?;
-        Ok(Self {
-            database: Opened::ToWrite(database),
-            writer: Some(writer),
-            changes,
-        })
+        Ok(Self { database: Opened::ToWrite(database), writer: Some(writer), changes })
     }
 
     /// Opens a database file to look at it, also while an operator runs. Writing fails.
@@ -122,18 +118,10 @@ impl RedbStore {
     /// As [`open`](Self::open); and [`OpenError::NeedsRepair`] where only opening it to write can help.
     pub fn open_to_read(path: &Path) -> Result<Self, OpenError> {
         if !path.exists() {
-            return Err(OpenError::Missing {
-                path: path.to_owned(),
-            });
+            return Err(OpenError::Missing { path: path.to_owned() });
         }
-        let database = builder()
-            .open_read_only(path)
-            .map_err(|error| refused(path, error))?;
-        Ok(Self {
-            database: Opened::ToRead(database),
-            writer: None,
-            changes: broadcast::Sender::new(1),
-        })
+        let database = builder().open_read_only(path).map_err(|error| refused(path, error))?;
+        Ok(Self { database: Opened::ToRead(database), writer: None, changes: broadcast::Sender::new(1) })
     }
 
     fn begin(&self) -> Result<ReadTransaction, StoreError> {
@@ -145,9 +133,7 @@ impl RedbStore {
     }
 
     fn writer(&self) -> Result<&Writer, StoreError> {
-        self.writer
-            .as_ref()
-            .ok_or_else(|| StoreError::Unavailable("it was opened to read".to_owned()))
+        self.writer.as_ref().ok_or_else(|| StoreError::Unavailable("it was opened to read".to_owned()))
     }
 
     fn changed(&self, id: &WorkId) {
@@ -158,9 +144,7 @@ impl RedbStore {
 
 fn builder() -> Builder {
     let mut builder = Builder::new();
-    builder
-        .set_concurrency_mode(ConcurrencyMode::SingleWriter)
-        .set_cache_size(CACHE);
+    builder.set_concurrency_mode(ConcurrencyMode::SingleWriter).set_cache_size(CACHE);
     builder
 }
 
@@ -183,10 +167,7 @@ fn refused(path: &Path, error: DatabaseError) -> OpenError {
 }
 
 fn failed(path: &Path, source: redb::Error) -> OpenError {
-    OpenError::Failed {
-        path: path.to_owned(),
-        source: Box::new(source),
-    }
+    OpenError::Failed { path: path.to_owned(), source: Box::new(source) }
 }
 
 fn unavailable(error: impl Into<redb::Error>) -> StoreError {
@@ -204,9 +185,7 @@ fn storage(error: StorageError) -> StoreError {
 impl WorkStore for RedbStore {
     async fn next_epoch(&self, domain: &Domain) -> Result<u64, StoreError> {
         let domain = domain.clone();
-        self.writer()?
-            .write(move |tables| tables.next_epoch(&domain))
-            .await
+        self.writer()?.write(move |tables| tables.next_epoch(&domain)).await
     }
 
     async fn work(&self, id: &WorkId) -> Result<Option<Stored<Arc<Work>>>, StoreError> {
@@ -239,9 +218,7 @@ impl WorkStore for RedbStore {
 
     async fn delete_work(&self, id: &WorkId, expected: Revision) -> Result<(), StoreError> {
         let key = id.clone();
-        self.writer()?
-            .write(move |tables| tables.delete_work(&key, &expected))
-            .await?;
+        self.writer()?.write(move |tables| tables.delete_work(&key, &expected)).await?;
         self.changed(id);
         Ok(())
     }
@@ -287,9 +264,7 @@ impl WorkStore for RedbStore {
         expected: Revision,
     ) -> Result<(), StoreError> {
         let (work, cluster) = (work.clone(), cluster.to_string());
-        self.writer()?
-            .write(move |tables| tables.delete_applied(&work, &cluster, &expected))
-            .await
+        self.writer()?.write(move |tables| tables.delete_applied(&work, &cluster, &expected)).await
     }
 
     async fn floors(&self, source: &str) -> Result<Vec<Position>, StoreError> {
@@ -298,16 +273,12 @@ impl WorkStore for RedbStore {
 
     async fn raise_floor(&self, source: &str, floor: &Position) -> Result<(), StoreError> {
         let (source, floor) = (source.to_owned(), floor.clone());
-        self.writer()?
-            .write(move |tables| tables.raise_floor(&source, &floor))
-            .await
+        self.writer()?.write(move |tables| tables.raise_floor(&source, &floor)).await
     }
 
     async fn add_dead_letter(&self, letter: Arc<DeadLetter>) -> Result<(), StoreError> {
         let record = tables::encode(&*letter)?;
-        self.writer()?
-            .write(move |tables| tables.add_dead_letter(&letter.id, &record))
-            .await
+        self.writer()?.write(move |tables| tables.add_dead_letter(&letter.id, &record)).await
     }
 
     async fn dead_letters<'a>(
@@ -320,9 +291,7 @@ impl WorkStore for RedbStore {
 
     async fn drop_dead_letter(&self, id: &str) -> Result<bool, StoreError> {
         let id = id.to_owned();
-        self.writer()?
-            .write(move |tables| tables.drop_dead_letter(&id))
-            .await
+        self.writer()?.write(move |tables| tables.drop_dead_letter(&id)).await
     }
 
     async fn watch(&self) -> Result<BoxStream<'static, StoreChange>, StoreError> {

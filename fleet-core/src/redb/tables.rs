@@ -33,49 +33,25 @@ const REVISION_KEY: &str = "revision";
 /// Makes the tables of a new file, and checks the format of an old one.
 pub(super) fn prepare(database: &Database, path: &Path) -> Result<(), OpenError> {
     let fault = |error: redb::Error| failed(path, error);
-    let found = match database
-        .begin_read()
-        .map_err(|error| fault(error.into()))?
-        .open_table(META)
-    {
-        Ok(meta) => meta
-            .get(FORMAT_KEY)
-            .map_err(|error| fault(error.into()))?
-            .map(|format| format.value()),
+    let found = match database.begin_read().map_err(|error| fault(error.into()))?.open_table(META) {
+        Ok(meta) => meta.get(FORMAT_KEY).map_err(|error| fault(error.into()))?.map(|format| format.value()),
         Err(TableError::TableDoesNotExist(_)) => None,
         Err(error) => return Err(fault(error.into())),
     };
     match found {
         Some(FORMAT) => Ok(()),
-        Some(found) => Err(OpenError::Format {
-            path: path.to_owned(),
-            found,
-            expected: FORMAT,
-        }),
+        Some(found) => Err(OpenError::Format { path: path.to_owned(), found, expected: FORMAT }),
         None => {
             let transaction = database.begin_write().map_err(|error| fault(error.into()))?;
             {
-                let mut meta = transaction
-                    .open_table(META)
-                    .map_err(|error| fault(error.into()))?;
-                meta.insert(FORMAT_KEY, FORMAT)
-                    .map_err(|error| fault(error.into()))?;
+                let mut meta = transaction.open_table(META).map_err(|error| fault(error.into()))?;
+                meta.insert(FORMAT_KEY, FORMAT).map_err(|error| fault(error.into()))?;
                 // Opening makes them, so that reading never meets a table that is not there.
-                transaction
-                    .open_table(WORKS)
-                    .map_err(|error| fault(error.into()))?;
-                transaction
-                    .open_table(APPLIED)
-                    .map_err(|error| fault(error.into()))?;
-                transaction
-                    .open_table(FLOORS)
-                    .map_err(|error| fault(error.into()))?;
-                transaction
-                    .open_table(EPOCHS)
-                    .map_err(|error| fault(error.into()))?;
-                transaction
-                    .open_table(LETTERS)
-                    .map_err(|error| fault(error.into()))?;
+                transaction.open_table(WORKS).map_err(|error| fault(error.into()))?;
+                transaction.open_table(APPLIED).map_err(|error| fault(error.into()))?;
+                transaction.open_table(FLOORS).map_err(|error| fault(error.into()))?;
+                transaction.open_table(EPOCHS).map_err(|error| fault(error.into()))?;
+                transaction.open_table(LETTERS).map_err(|error| fault(error.into()))?;
             }
             transaction.commit().map_err(|error| fault(error.into()))
         }
@@ -93,22 +69,16 @@ pub(super) fn encode(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
 /// A record and its revision.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<Stored<Arc<T>>, StoreError> {
     let unreadable = |why: String| StoreError::Corrupt(format!("a record cannot be read: {why}"));
-    let (revision, json) = bytes
-        .split_first_chunk::<8>()
-        .ok_or_else(|| unreadable("it is too short".to_owned()))?;
+    let (revision, json) =
+        bytes.split_first_chunk::<8>().ok_or_else(|| unreadable("it is too short".to_owned()))?;
     // Only where in the record the fault is: the record holds events.
     let value =
         serde_json::from_slice(json).map_err(|error| unreadable(format!("column {}", error.column())))?;
-    Ok(Stored {
-        value: Arc::new(value),
-        revision: Revision::Counted(u64::from_be_bytes(*revision)),
-    })
+    Ok(Stored { value: Arc::new(value), revision: Revision::Counted(u64::from_be_bytes(*revision)) })
 }
 
 fn revision_of(bytes: &[u8]) -> Option<Revision> {
-    bytes
-        .first_chunk::<8>()
-        .map(|revision| Revision::Counted(u64::from_be_bytes(*revision)))
+    bytes.first_chunk::<8>().map(|revision| Revision::Counted(u64::from_be_bytes(*revision)))
 }
 
 /// The tables inside one write transaction.
@@ -145,10 +115,7 @@ impl<'t> Tables<'t> {
     }
 
     fn next_revision(&mut self) -> Result<u64, StoreError> {
-        let last = self
-            .meta
-            .get(REVISION_KEY)
-            .map(|found| found.map_or(0, |found| found.value()));
+        let last = self.meta.get(REVISION_KEY).map(|found| found.map_or(0, |found| found.value()));
         let next = self.check(last)? + 1;
         let written = self.meta.insert(REVISION_KEY, next).map(drop);
         self.check(written)?;
@@ -156,10 +123,7 @@ impl<'t> Tables<'t> {
     }
 
     pub(super) fn next_epoch(&mut self, domain: &Domain) -> Result<u64, StoreError> {
-        let last = self
-            .epochs
-            .get(domain.as_str())
-            .map(|found| found.map_or(0, |found| found.value()));
+        let last = self.epochs.get(domain.as_str()).map(|found| found.map_or(0, |found| found.value()));
         let next = self.check(last)? + 1;
         let written = self.epochs.insert(domain.as_str(), next).map(drop);
         self.check(written)?;
@@ -167,10 +131,8 @@ impl<'t> Tables<'t> {
     }
 
     fn work_revision(&mut self, id: &WorkId) -> Result<Option<Revision>, StoreError> {
-        let found = self
-            .works
-            .get(id.as_str())
-            .map(|found| found.and_then(|found| revision_of(found.value())));
+        let found =
+            self.works.get(id.as_str()).map(|found| found.and_then(|found| revision_of(found.value())));
         self.check(found)
     }
 
@@ -182,18 +144,13 @@ impl<'t> Tables<'t> {
     ) -> Result<Revision, StoreError> {
         expect(self.work_revision(id)?.as_ref(), expected, || id.to_string())?;
         let revision = self.next_revision()?;
-        let written = self
-            .works
-            .insert(id.as_str(), &*stamped(record, revision))
-            .map(drop);
+        let written = self.works.insert(id.as_str(), &*stamped(record, revision)).map(drop);
         self.check(written)?;
         Ok(Revision::Counted(revision))
     }
 
     pub(super) fn delete_work(&mut self, id: &WorkId, expected: &Revision) -> Result<(), StoreError> {
-        expect(self.work_revision(id)?.as_ref(), Some(expected), || {
-            id.to_string()
-        })?;
+        expect(self.work_revision(id)?.as_ref(), Some(expected), || id.to_string())?;
         let removed = self.works.remove(id.as_str()).map(drop);
         self.check(removed)
     }
@@ -211,14 +168,9 @@ impl<'t> Tables<'t> {
         record: &[u8],
         expected: Option<&Revision>,
     ) -> Result<Revision, StoreError> {
-        expect(self.applied_revision(work, cluster)?.as_ref(), expected, || {
-            format!("{work} in {cluster}")
-        })?;
+        expect(self.applied_revision(work, cluster)?.as_ref(), expected, || format!("{work} in {cluster}"))?;
         let revision = self.next_revision()?;
-        let written = self
-            .applied
-            .insert((work.as_str(), cluster), &*stamped(record, revision))
-            .map(drop);
+        let written = self.applied.insert((work.as_str(), cluster), &*stamped(record, revision)).map(drop);
         self.check(written)?;
         Ok(Revision::Counted(revision))
     }
@@ -251,10 +203,7 @@ impl<'t> Tables<'t> {
     pub(super) fn raise_floor(&mut self, source: &str, floor: &Position) -> Result<(), StoreError> {
         let key = (source, floor.domain.as_str());
         let found = self.floors.get(key).map(|found| found.map(|found| found.value()));
-        if self
-            .check(found)?
-            .is_none_or(|found| (floor.epoch, floor.sequence) > found)
-        {
+        if self.check(found)?.is_none_or(|found| (floor.epoch, floor.sequence) > found) {
             let written = self.floors.insert(key, (floor.epoch, floor.sequence)).map(drop);
             self.check(written)?;
         }
@@ -277,11 +226,7 @@ fn expect(
     expected: Option<&Revision>,
     what: impl FnOnce() -> String,
 ) -> Result<(), StoreError> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(StoreError::Conflict(what()))
-    }
+    if found == expected { Ok(()) } else { Err(StoreError::Conflict(what())) }
 }
 
 fn stamped(record: &[u8], revision: u64) -> Vec<u8> {
@@ -332,9 +277,7 @@ pub(super) mod read {
         for entry in works.range::<&str>((start, Bound::Unbounded)).map_err(storage)? {
             let (id, record) = entry.map_err(storage)?;
             if page.len() == limit
-                || first
-                    .as_ref()
-                    .is_some_and(|first| !id.value().starts_with(first.as_str()))
+                || first.as_ref().is_some_and(|first| !id.value().starts_with(first.as_str()))
             {
                 break;
             }
@@ -352,10 +295,7 @@ pub(super) mod read {
     ) -> Result<Vec<Stored<Arc<AppliedWork>>>, StoreError> {
         let table = transaction.open_table(APPLIED).map_err(unavailable)?;
         let mut applied = Vec::new();
-        for entry in table
-            .range::<(&str, &str)>((work.as_str(), "")..)
-            .map_err(storage)?
-        {
+        for entry in table.range::<(&str, &str)>((work.as_str(), "")..).map_err(storage)? {
             let (key, record) = entry.map_err(storage)?;
             if key.value().0 != work.as_str() {
                 break;
@@ -389,11 +329,7 @@ pub(super) mod read {
                 break;
             }
             let (epoch, sequence) = floor.value();
-            floors.push(Position {
-                domain: Domain::new(domain),
-                epoch,
-                sequence,
-            });
+            floors.push(Position { domain: Domain::new(domain), epoch, sequence });
         }
         Ok(floors)
     }
@@ -406,11 +342,7 @@ pub(super) mod read {
         let table = transaction.open_table(LETTERS).map_err(unavailable)?;
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut letters = Vec::new();
-        for entry in table
-            .range::<&str>((start, Bound::Unbounded))
-            .map_err(storage)?
-            .take(limit)
-        {
+        for entry in table.range::<&str>((start, Bound::Unbounded)).map_err(storage)?.take(limit) {
             let (_, record) = entry.map_err(storage)?;
             letters.push(decode(record.value())?.value);
         }

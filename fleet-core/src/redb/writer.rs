@@ -42,10 +42,7 @@ impl Writer {
         let thread = std::thread::Builder::new().name("fleet-store".to_owned());
         // The database goes with the thread: once that has ended, only readers are left.
         let thread = thread.spawn(move || run(&database, writes))?;
-        Ok(Self {
-            queue: Some(queue),
-            thread: Some(thread),
-        })
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
     /// Writes, and waits until it is on disk. Cancelled, it may or may not be written.
@@ -62,12 +59,7 @@ impl Writer {
             })
         });
         let stopped = || StoreError::Unavailable("its writer has stopped".to_owned());
-        self.queue
-            .as_ref()
-            .ok_or_else(stopped)?
-            .send(write)
-            .await
-            .map_err(|_| stopped())?;
+        self.queue.as_ref().ok_or_else(stopped)?.send(write).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }
 }
@@ -90,9 +82,7 @@ fn run(database: &Database, mut writes: mpsc::Receiver<Write>) {
 
 fn commit(database: &Database, batch: &mut Vec<Write>, finishes: &mut Vec<Finish>) -> Result<(), String> {
     let fault = |error: StoreError| error.to_string();
-    let transaction = database
-        .begin_write()
-        .map_err(|error| fault(unavailable(error)))?;
+    let transaction = database.begin_write().map_err(|error| fault(unavailable(error)))?;
     {
         let mut tables = Tables::open(&transaction).map_err(fault)?;
         for write in batch.drain(..) {

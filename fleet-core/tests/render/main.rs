@@ -1,0 +1,7 @@
+//! The minijinja renderer, from template text to manifests.
+
+#![cfg(feature = "minijinja")]
+
+mod hostile;
+mod rules;
+mod setting;
