@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod applier;
+pub mod catalog;
 pub mod client;
 pub mod clusters;
 pub mod connection;

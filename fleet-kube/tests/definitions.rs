@@ -25,18 +25,11 @@ fn objects(file: &str, yaml: &str) -> Vec<RawObject> {
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let line_of = move |pointer: &str| {
             let field = format!("{}:", pointer.rsplit('/').next()?.replace("~1", "/"));
-            let at = lines
-                .iter()
-                .position(|line| line.trim_start_matches([' ', '-']).starts_with(&field))?;
+            let at = lines.iter().position(|line| line.trim_start_matches([' ', '-']).starts_with(&field))?;
             Some(begin + u32::try_from(at).unwrap())
         };
         let value = serde_saphyr::from_str(text).unwrap();
-        objects.push(RawObject::in_file(
-            Path::new(file),
-            begin,
-            value,
-            Arc::new(line_of),
-        ));
+        objects.push(RawObject::in_file(Path::new(file), begin, value, Arc::new(line_of)));
     }
     objects
 }
@@ -113,15 +106,11 @@ fn the_story_is_understood() {
     let trigger = &definitions.catalog.triggers["manage-namespace"];
     assert_eq!(&*trigger.source, "user-operation");
     assert_eq!(trigger.source_clusters.to_string(), "env=production");
-    let [Payload::Template(template)] = trigger.payload.as_slice() else {
-        panic!("{:?}", trigger.payload)
-    };
+    let [Payload::Template(template)] = trigger.payload.as_slice() else { panic!("{:?}", trigger.payload) };
     assert_eq!(template.name, "ConfigMap default/namespace, key namespace.yaml");
     assert_eq!(template.kind, TemplateKind::Manifests);
     assert!(template.text.contains("{{ event.subject }}"));
-    let [cluster] = definitions.clusters.as_slice() else {
-        panic!("{:?}", definitions.clusters)
-    };
+    let [cluster] = definitions.clusters.as_slice() else { panic!("{:?}", definitions.clusters) };
     assert_eq!(cluster.id, ClusterId::new("civo", "production1").unwrap());
     assert_eq!(cluster.labels["env"], "production");
     assert!(matches!(cluster.connection, Connection::Directory));
@@ -130,9 +119,7 @@ fn the_story_is_understood() {
 #[test]
 fn without_the_annotation_contents_are_applied_as_they_stand() {
     let definitions = read(&STORY.replace("    fleet-events.dev/template: \"true\"", "    a: b"));
-    let [Payload::Template(template)] = definitions.catalog.triggers["manage-namespace"]
-        .payload
-        .as_slice()
+    let [Payload::Template(template)] = definitions.catalog.triggers["manage-namespace"].payload.as_slice()
     else {
         panic!()
     };
@@ -274,17 +261,10 @@ fn each_mistake_gives_one_clear_problem() {
         let found = problems(&definitions);
         let (first, others): (Vec<&String>, Vec<&String>) =
             found.iter().partition(|one| one.starts_with(expected));
-        assert_eq!(
-            first.len(),
-            1,
-            "{bad}\nexpected {expected}\nfound    {}",
-            found.join("\n         ")
-        );
+        assert_eq!(first.len(), 1, "{bad}\nexpected {expected}\nfound    {}", found.join("\n         "));
         // What cannot be used is missed by the trigger that refers to it; nothing else has a problem.
         assert!(
-            others
-                .iter()
-                .all(|one| one.contains(": EventTrigger manage-namespace: spec.")),
+            others.iter().all(|one| one.contains(": EventTrigger manage-namespace: spec.")),
             "{others:?}"
         );
         assert!(others.len() <= 1, "{others:?}");
@@ -297,10 +277,7 @@ fn one_bad_object_does_not_hide_the_others() {
     assert_eq!(definitions.problems.len(), 1);
     assert!(definitions.clusters.is_empty());
     assert_eq!(definitions.catalog.triggers.len(), 1);
-    assert!(
-        !definitions.catalog.complete,
-        "the cluster is there, so nothing may count as gone"
-    );
+    assert!(!definitions.catalog.complete, "the cluster is there, so nothing may count as gone");
 }
 
 #[test]
@@ -308,19 +285,14 @@ fn an_object_that_goes_bad_stays_as_it_was() {
     let good = read(STORY);
     let now = after(
         &good,
-        &STORY
-            .replace("oneForEvent: true", "oneForEvent: maybe")
-            .replace("directory: {}", "x: 1"),
+        &STORY.replace("oneForEvent: true", "oneForEvent: maybe").replace("directory: {}", "x: 1"),
     );
     assert_eq!(now.problems.len(), 2, "{:?}", problems(&now));
     assert_eq!(now.catalog.triggers, good.catalog.triggers);
     assert_eq!(now.clusters.len(), 1);
     assert!(now.catalog.complete);
     let template_broken = after(&now, &STORY.replace("\ndata:", "\ndota:"));
-    assert_eq!(
-        template_broken.catalog.triggers, good.catalog.triggers,
-        "the template too stays as it was"
-    );
+    assert_eq!(template_broken.catalog.triggers, good.catalog.triggers, "the template too stays as it was");
     let healed = after(&template_broken, STORY);
     assert!(healed.same(&good));
 }
@@ -337,12 +309,7 @@ fn a_file_that_cannot_be_read_takes_nothing_away() {
     assert_eq!(problems(&now), ["f.yaml:3: is no YAML: …"]);
 
     let folder = vec![Problem::unreadable(Path::new(""), None, "cannot be read: …")];
-    assert_eq!(
-        Definitions::read(Vec::new(), folder, Some(&good))
-            .catalog
-            .triggers,
-        good.catalog.triggers
-    );
+    assert_eq!(Definitions::read(Vec::new(), folder, Some(&good)).catalog.triggers, good.catalog.triggers);
 
     let fresh = Definitions::read(Vec::new(), broken, None);
     assert!(!fresh.catalog.complete);
@@ -364,10 +331,7 @@ fn what_is_immutable_cannot_be_edited_in_a_folder() {
     assert_eq!(edited.problems[0].fault, Fault::Immutable);
     assert_eq!(edited.catalog.triggers, good.catalog.triggers);
     // Nor with a second edit on top of it.
-    let again = after(
-        &edited,
-        &STORY.replace("cloudEventAction: ", "cloudEventAction: Create #"),
-    );
+    let again = after(&edited, &STORY.replace("cloudEventAction: ", "cloudEventAction: Create #"));
     assert_eq!(again.catalog.triggers, good.catalog.triggers);
 }
 
@@ -389,19 +353,13 @@ fn the_same_object_twice_names_both_places() {
 
 #[test]
 fn an_optional_reference_may_be_absent_but_not_broken() {
-    let optional = STORY.replace(
-        "    name: namespace\n",
-        "    name: namespace\n    optional: true\n",
-    );
+    let optional = STORY.replace("    name: namespace\n", "    name: namespace\n    optional: true\n");
     let absent = read(optional.rsplit_once("---\n").unwrap().0);
     assert_eq!(problems(&absent), Vec::<String>::new());
     assert_eq!(absent.catalog.triggers["manage-namespace"].payload, []);
     let broken = read(&optional.replace("\ndata:", "\ndota:"));
     let payload = &broken.catalog.triggers["manage-namespace"].payload;
-    assert!(
-        matches!(payload.as_slice(), [Payload::Missing { .. }]),
-        "{payload:?}"
-    );
+    assert!(matches!(payload.as_slice(), [Payload::Missing { .. }]), "{payload:?}");
 }
 
 fn nats(secret: &str) -> Definitions {
@@ -435,18 +393,11 @@ fn a_nats_connection_is_resolved() {
     assert_eq!(problems(&definitions), Vec::<String>::new());
     assert_eq!(
         definitions.catalog.sources["orders"].origin,
-        Some(OriginRule::SubjectTokens {
-            namespace: 1,
-            name: 2
-        })
+        Some(OriginRule::SubjectTokens { namespace: 1, name: 2 })
     );
-    let Transport::Nats(nats) = &definitions.transports["orders"] else {
-        panic!()
-    };
+    let Transport::Nats(nats) = &definitions.transports["orders"] else { panic!() };
     assert_eq!(nats.servers, ["nats://a:4222"]);
-    let NatsAuth::UserPassword { user, password } = &nats.auth else {
-        panic!()
-    };
+    let NatsAuth::UserPassword { user, password } = &nats.auth else { panic!() };
     assert_eq!((user.as_str(), password.expose_secret()), ("fleet", "hunter2"));
     let stream = nats.jet_stream.as_ref().unwrap();
     assert_eq!(stream.deliver_from, DeliverFrom::New);
@@ -457,14 +408,8 @@ fn a_nats_connection_is_resolved() {
 #[test]
 fn a_bad_connection_secret_names_the_key_and_never_the_value() {
     for (secret, expected) in [
-        (
-            "  user: hunter2",
-            "has no key url, and spec.nats.urls is not set; name a server in one of them",
-        ),
-        (
-            "  url: a\n  user: hunter2",
-            "has the key user without password; add password",
-        ),
+        ("  user: hunter2", "has no key url, and spec.nats.urls is not set; name a server in one of them"),
+        ("  url: a\n  user: hunter2", "has the key user without password; add password"),
         (
             "  url: a\n  token: hunter2\n  nkey: hunter2",
             "has the keys token and nkey; keep one way to log in",
@@ -477,19 +422,10 @@ fn a_bad_connection_secret_names_the_key_and_never_the_value() {
             "  url: nats://fleet:hunter2@a",
             ", key url: holds credentials; put them under the keys user and password",
         ),
-        (
-            "  url: http://hunter2",
-            ", key url: is no URL of a NATS server; write nats://host:4222",
-        ),
+        ("  url: http://hunter2", ", key url: is no URL of a NATS server; write nats://host:4222"),
         ("  url: a\n  token: \"\"", ", key token is empty"),
-        (
-            "  url: a\n  tls.crt: hunter2",
-            "has the key tls.crt without tls.key; add tls.key",
-        ),
-        (
-            "  url: a\n  ca.crt: hunter2",
-            ", key ca.crt is no PEM text with a CERTIFICATE",
-        ),
+        ("  url: a\n  tls.crt: hunter2", "has the key tls.crt without tls.key; add tls.key"),
+        ("  url: a\n  ca.crt: hunter2", ", key ca.crt is no PEM text with a CERTIFICATE"),
     ] {
         let definitions = nats(secret);
         let found = problems(&definitions);
@@ -497,10 +433,7 @@ fn a_bad_connection_secret_names_the_key_and_never_the_value() {
         let start = "f.yaml:7: EventSource orders: spec.nats.connectionSecretRef: Secret nats/connection";
         assert!(found[0].starts_with(start), "{}", found[0]);
         assert!(found[0].contains(expected), "{}", found[0]);
-        assert!(
-            !format!("{found:?} {definitions:?}").contains("hunter2"),
-            "{found:?}"
-        );
+        assert!(!format!("{found:?} {definitions:?}").contains("hunter2"), "{found:?}");
         assert!(definitions.transports.is_empty() && definitions.catalog.sources.contains_key("orders"));
     }
     let number = nats("  url: a\n  token: 12345");
@@ -512,10 +445,8 @@ fn a_bad_connection_secret_names_the_key_and_never_the_value() {
 #[test]
 fn a_secret_of_the_api_is_decoded() {
     let secret = |data: serde_json::Value| {
-        RawObject::in_api(
-            serde_json::json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-            "metadata": {"name": "kc", "namespace": "civo", "uid": "u", "managedFields": []}, "data": data}),
-        )
+        RawObject::in_api(serde_json::json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+            "metadata": {"name": "kc", "namespace": "civo", "uid": "u", "managedFields": []}, "data": data}))
     };
     let cluster = RawObject::in_api(
         serde_json::json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": "Cluster",
@@ -529,10 +460,7 @@ fn a_secret_of_the_api_is_decoded() {
             panic!()
         };
         assert_eq!(name, "Secret civo/kc, key kubeconfig");
-        (
-            kubeconfig.map(|text| text.expose_secret().to_owned()),
-            problems(&definitions),
-        )
+        (kubeconfig.map(|text| text.expose_secret().to_owned()), problems(&definitions))
     };
     let (text, none) = kubeconfig(serde_json::json!({"kubeconfig": "YXBpVmVyc2lvbjog\ndjE="}));
     assert_eq!((text.as_deref(), none.len()), (Ok("apiVersion: v1"), 0));
@@ -541,25 +469,13 @@ fn a_secret_of_the_api_is_decoded() {
             serde_json::json!({"kubeconfig": "hunter2!"}),
             "Secret civo/kc, key kubeconfig is no base64; use stringData for plain text",
         ),
-        (
-            serde_json::json!({"kubeconfig": "/w=="}),
-            "Secret civo/kc, key kubeconfig is no UTF-8 text",
-        ),
-        (
-            serde_json::json!({"value": ""}),
-            "Secret civo/kc has no key kubeconfig; it has value",
-        ),
-        (
-            serde_json::Value::Null,
-            "Secret civo/kc has no key kubeconfig; it is empty",
-        ),
+        (serde_json::json!({"kubeconfig": "/w=="}), "Secret civo/kc, key kubeconfig is no UTF-8 text"),
+        (serde_json::json!({"value": ""}), "Secret civo/kc has no key kubeconfig; it has value"),
+        (serde_json::Value::Null, "Secret civo/kc has no key kubeconfig; it is empty"),
     ] {
         let (text, found) = kubeconfig(data);
         assert_eq!(text, Err(expected.to_owned()));
-        assert_eq!(
-            found,
-            [format!("Cluster civo/c: spec.kubeconfigSecretRef: {expected}")]
-        );
+        assert_eq!(found, [format!("Cluster civo/c: spec.kubeconfigSecretRef: {expected}")]);
     }
 }
 
@@ -567,20 +483,15 @@ fn a_secret_of_the_api_is_decoded() {
 fn a_kubeconfig_file_is_found_beside_its_manifest_and_only_in_folders() {
     let yaml = STORY.replace("directory: {}", "kubeconfigFile: ../c.kubeconfig");
     let definitions = Definitions::read(objects("clusters/f.yaml", &yaml), Vec::new(), None);
-    let Connection::KubeconfigFile(path) = &definitions.clusters[0].connection else {
-        panic!()
-    };
+    let Connection::KubeconfigFile(path) = &definitions.clusters[0].connection else { panic!() };
     assert_eq!(path, Path::new("clusters/../c.kubeconfig"));
-    let cluster = RawObject::in_api(
-        serde_json::json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": "Cluster",
-        "metadata": {"name": "c", "namespace": "civo"}, "spec": {"kubeconfigFile": "/root/.kube/config"}}),
-    );
+    let cluster =
+        RawObject::in_api(serde_json::json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": "Cluster",
+        "metadata": {"name": "c", "namespace": "civo"}, "spec": {"kubeconfigFile": "/root/.kube/config"}}));
     let definitions = Definitions::read([cluster], Vec::new(), None);
     assert!(definitions.clusters.is_empty());
     assert!(
-        definitions.problems[0]
-            .to_string()
-            .contains("works only in a folder"),
+        definitions.problems[0].to_string().contains("works only in a folder"),
         "{:?}",
         problems(&definitions)
     );

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -150,16 +150,6 @@ fn version_in(text: &str) -> Option<(u32, u32)> {
             numbers.next()?.parse::<u32>().ok()?;
             Some((major, minor))
         })
-}
-
-/// Links each program into a folder under its own name, so that a user can put the folder on `PATH`.
-pub(crate) fn link_into(folder: &Path, program: Program, path: &Path) -> Result<()> {
-    private::create_dir(folder).map_err(LabError::file("create", folder))?;
-    let link = folder.join(program.name());
-    if fs::symlink_metadata(&link).is_ok() {
-        fs::remove_file(&link).map_err(LabError::file("remove", &link))?;
-    }
-    std::os::unix::fs::symlink(path, &link).map_err(LabError::file("create", &link))
 }
 
 #[cfg(test)]

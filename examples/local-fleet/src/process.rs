@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{
     Pid, PidfdFlags, Signal, getppid, kill_process_group, pidfd_open, pidfd_send_signal,
@@ -16,6 +17,9 @@ use tokio::process::Command;
 use tokio::sync::watch;
 
 use crate::{keeper, leftover};
+
+/// A dropped process is waited for this long.
+const DROP_WITHIN: Duration = Duration::from_secs(2);
 
 /// What to start, and where it writes.
 #[derive(Debug, Clone)]
@@ -77,6 +81,8 @@ impl Drop for Process {
             if self.signal(Signal::KILL).is_ok() {
                 let _gone = kill_process_group(self.pid, Signal::KILL);
             }
+            // Some milliseconds; without them it would still write to a folder that the caller removes next.
+            let _slow = leftover::is_gone(&self.pidfd, DROP_WITHIN);
         }
         let _gone = fs::remove_file(&self.pid_file);
     }

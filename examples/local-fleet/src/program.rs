@@ -3,6 +3,7 @@
 //! `programs/go.mod` repeats those of Kubernetes and etcd, because Go wants them there; a test compares them.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// Kubernetes: API server, controller manager, kubectl.
 const KUBERNETES: &str = "1.36.3";
@@ -189,6 +190,24 @@ impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+impl FromStr for Program {
+    type Err = UnknownProgram;
+
+    fn from_str(name: &str) -> Result<Self, UnknownProgram> {
+        let found = Program::ALL.into_iter().find(|program| program.name() == name);
+        found.ok_or_else(|| UnknownProgram {
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// A name that is not that of a [`Program`].
+#[derive(Debug, thiserror::Error)]
+#[error("the lab has no program {name}")]
+pub struct UnknownProgram {
+    name: String,
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! A NATS server of the lab lets in who shows what it asks for, and nobody else.
 
+// Clippy lets tests panic, but does not see that their helpers are parts of tests.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, jetstream};

@@ -9,10 +9,7 @@ use super::{Cluster, EventSource, EventTrigger};
 
 /// The definitions of all our kinds, in a stable order.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [Cluster::crd(), EventSource::crd(), EventTrigger::crd()]
-        .into_iter()
-        .map(structural)
-        .collect()
+    [Cluster::crd(), EventSource::crd(), EventTrigger::crd()].into_iter().map(structural).collect()
 }
 
 /// The definitions as YAML documents, ready for `kubectl apply --server-side -f -`.
@@ -32,11 +29,7 @@ pub fn crds_yaml() -> Result<String, serde_saphyr::ser::Error> {
 /// Kubernetes' own kinds, and rules need not tell the two apart.
 fn structural(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
-        if let Some(schema) = version
-            .schema
-            .as_mut()
-            .and_then(|schema| schema.open_api_v3_schema.as_mut())
-        {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             visit(schema);
         }
     }
@@ -45,21 +38,13 @@ fn structural(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
 
 fn visit(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
-    if schema
-        .format
-        .as_deref()
-        .is_some_and(|format| format.starts_with("uint"))
-    {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = None;
     }
     if matches!(schema.additional_properties, Some(JSONSchemaPropsOrBool::Bool(_))) {
         schema.additional_properties = None;
     }
-    schema
-        .properties
-        .iter_mut()
-        .flat_map(|properties| properties.values_mut())
-        .for_each(visit);
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(visit);
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
         visit(items);
     }

@@ -11,20 +11,14 @@ pub(super) const PATTERN: &str = r"^([0-9]+(ms|s|m|h))+$";
 /// When it is written differently, is zero, or is longer than a year.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     const YEAR: u64 = 365 * 24 * 3_600_000;
-    let fault = |why| InvalidDuration {
-        text: text.chars().take(40).collect(),
-        why,
-    };
+    let fault = |why| InvalidDuration { text: text.chars().take(40).collect(), why };
     let mut rest = text;
     let mut total: u64 = 0;
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .ok_or_else(|| fault("has no unit at its end"))?;
+        let digits =
+            rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(|| fault("has no unit at its end"))?;
         let (number, tail) = rest.split_at(digits);
-        let number: u64 = number
-            .parse()
-            .map_err(|_| fault("is not made of numbers and units"))?;
+        let number: u64 = number.parse().map_err(|_| fault("is not made of numbers and units"))?;
         let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
         let (tail, millis) = units
             .iter()
@@ -54,12 +48,7 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_go_writes_them() {
-        for (text, millis) in [
-            ("30s", 30_000),
-            ("1m30s", 90_000),
-            ("500ms", 500),
-            ("2h", 7_200_000),
-        ] {
+        for (text, millis) in [("30s", 30_000), ("1m30s", 90_000), ("500ms", 500), ("2h", 7_200_000)] {
             assert_eq!(parse_duration(text).map(|d| d.as_millis()), Ok(millis), "{text}");
         }
         for (text, why) in [

@@ -48,24 +48,14 @@ impl ClusterDraft {
         let ways = ["kubeconfigSecretRef", "kubeconfigFile", "directory", "inCluster"];
         problems.extend(exactly_one(place, object, "/spec", &ways).err());
         let (namespace, name) = match &place.id {
-            Some(ObjectId {
-                namespace: Some(namespace),
-                name,
-                ..
-            }) => (&**namespace, &**name),
+            Some(ObjectId { namespace: Some(namespace), name, .. }) => (&**namespace, &**name),
             _ => ("", ""),
         };
         let id = ClusterId::new(namespace, name)
             .map_err(|error| problems.push(place.problem("/metadata", Fault::Invalid, error.to_string())));
         let connection = match spec {
-            ClusterSpec {
-                kubeconfig_secret_ref: Some(secret),
-                ..
-            } => Draft::Secret(secret),
-            ClusterSpec {
-                kubeconfig_file: Some(file),
-                ..
-            } => match (&place.location, file.as_str()) {
+            ClusterSpec { kubeconfig_secret_ref: Some(secret), .. } => Draft::Secret(secret),
+            ClusterSpec { kubeconfig_file: Some(file), .. } => match (&place.location, file.as_str()) {
                 (_, "") => {
                     problems.push(place.problem(
                         "/spec/kubeconfigFile",
@@ -76,11 +66,7 @@ impl ClusterDraft {
                 }
                 (Location::File { file: manifest, .. }, file) => {
                     // An absolute path stays as it is.
-                    let path = manifest
-                        .parent()
-                        .map(PathBuf::from)
-                        .unwrap_or_default()
-                        .join(file);
+                    let path = manifest.parent().map(PathBuf::from).unwrap_or_default().join(file);
                     Draft::Ready(Connection::KubeconfigFile(path))
                 }
                 (Location::Api, _) => {
@@ -90,9 +76,7 @@ impl ClusterDraft {
                     Draft::Ready(Connection::Directory)
                 }
             },
-            ClusterSpec {
-                in_cluster: Some(_), ..
-            } => Draft::Ready(Connection::InCluster),
+            ClusterSpec { in_cluster: Some(_), .. } => Draft::Ready(Connection::InCluster),
             ClusterSpec { .. } => Draft::Ready(Connection::Directory),
         };
         match id {
@@ -129,9 +113,7 @@ impl ClusterDraft {
             Draft::Ready(connection) => connection.clone(),
             Draft::Secret(secret) => {
                 let id = self.secret(secret);
-                let kubeconfig = references
-                    .text(&id, &secret.key)
-                    .map(|text| SecretString::from(&*text));
+                let kubeconfig = references.text(&id, &secret.key).map(|text| SecretString::from(&*text));
                 if let Err(reason) = &kubeconfig {
                     problems.push(place.problem(
                         "/spec/kubeconfigSecretRef",
@@ -139,10 +121,7 @@ impl ClusterDraft {
                         reason.clone(),
                     ));
                 }
-                Connection::KubeconfigSecret {
-                    name: format!("{id}, key {}", secret.key),
-                    kubeconfig,
-                }
+                Connection::KubeconfigSecret { name: format!("{id}, key {}", secret.key), kubeconfig }
             }
         };
         ClusterDefinition {
@@ -159,10 +138,7 @@ pub(super) fn same(one: &ClusterDefinition, other: &ClusterDefinition) -> bool {
     let connections = match (&one.connection, &other.connection) {
         (
             Connection::KubeconfigSecret { name, kubeconfig },
-            Connection::KubeconfigSecret {
-                name: other_name,
-                kubeconfig: other,
-            },
+            Connection::KubeconfigSecret { name: other_name, kubeconfig: other },
         ) => {
             name == other_name
                 && match (kubeconfig, other) {

@@ -69,11 +69,7 @@ impl Contents {
                 false
             }
         };
-        if problems.is_empty() {
-            Ok(Self { template, entries })
-        } else {
-            Err(problems)
-        }
+        if problems.is_empty() { Ok(Self { template, entries }) } else { Err(problems) }
     }
 }
 
@@ -122,10 +118,6 @@ fn texts<'a>(
 fn decode(text: &str) -> Result<Arc<str>, &'static str> {
     // Lines in base64 are allowed, as the API server allows them.
     let joined: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
-    let bytes = STANDARD
-        .decode(joined)
-        .map_err(|_| "is no base64; use stringData for plain text")?;
-    String::from_utf8(bytes)
-        .map(Into::into)
-        .map_err(|_| "is no UTF-8 text")
+    let bytes = STANDARD.decode(joined).map_err(|_| "is no base64; use stringData for plain text")?;
+    String::from_utf8(bytes).map(Into::into).map_err(|_| "is no UTF-8 text")
 }

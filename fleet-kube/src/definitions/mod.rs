@@ -45,6 +45,8 @@ pub struct Definitions {
     pub references: BTreeSet<ObjectId>,
     /// The objects that all this was made of.
     objects: BTreeMap<ObjectId, Arc<Parsed>>,
+    /// Those of them that are of an earlier version.
+    held: BTreeSet<ObjectId>,
 }
 
 impl Definitions {
@@ -72,37 +74,21 @@ impl Definitions {
         closed: &BTreeMap<(Kind, Arc<str>), String>,
         previous: Option<&Self>,
     ) -> Self {
-        let Identified {
-            objects,
-            unusable,
-            unread,
-            problems,
-        } = identify(parsed, unread, previous);
-        let mut built = Self {
-            problems,
-            ..Self::default()
-        };
-        let references = References {
-            objects: &objects,
-            unusable: &unusable,
-            closed,
-            unread,
-        };
+        let Identified { objects, held, unusable, unread, problems } = identify(parsed, unread, previous);
+        let mut built = Self { problems, ..Self::default() };
+        let references = References { objects: &objects, unusable: &unusable, closed, unread };
         for (id, object) in &objects {
             if let Ok(body) = &object.body {
                 built.add(id, &object.place, body, &references, previous);
             }
         }
         built.clusters.sort_by(|one, other| one.id.cmp(&other.id));
-        built
-            .problems
-            .sort_by(|one, other| (&one.location, one.line).cmp(&(&other.location, other.line)));
+        built.problems.sort_by(|one, other| (&one.location, one.line).cmp(&(&other.location, other.line)));
         // A ConfigMap or Secret that cannot be used is told, and reckoned with, where it is referred to.
-        let withheld = unusable
-            .keys()
-            .any(|id| !matches!(id.kind, Kind::ConfigMap | Kind::Secret));
+        let withheld = unusable.keys().any(|id| !matches!(id.kind, Kind::ConfigMap | Kind::Secret));
         built.catalog.complete = !unread && !withheld;
         built.objects = objects;
+        built.held = held;
         built
     }
 
@@ -118,9 +104,7 @@ impl Definitions {
         match body {
             Body::Source(draft) => {
                 self.references.extend(draft.references());
-                self.catalog
-                    .sources
-                    .insert(id.name.clone(), Arc::new(draft.definition(&id.name)));
+                self.catalog.sources.insert(id.name.clone(), Arc::new(draft.definition(&id.name)));
                 // A Secret that went away, or went bad, does not cut a connection that works.
                 let before = || previous.and_then(|previous| previous.transports.get(&id.name).cloned());
                 if let Some(transport) = draft.transport(place, references, problems).or_else(before) {
@@ -143,6 +127,11 @@ impl Definitions {
         }
     }
 
+    /// Whether an object is used in an earlier version, because the present one cannot be used.
+    pub(crate) fn is_held(&self, id: &ObjectId) -> bool {
+        self.held.contains(id)
+    }
+
     /// Whether both say the same, problems included.
     pub fn same(&self, other: &Self) -> bool {
         self.catalog.sources == other.catalog.sources
@@ -151,11 +140,7 @@ impl Definitions {
             && self.transports == other.transports
             && self.problems == other.problems
             && self.clusters.len() == other.clusters.len()
-            && self
-                .clusters
-                .iter()
-                .zip(&other.clusters)
-                .all(|(one, other)| cluster::same(one, other))
+            && self.clusters.iter().zip(&other.clusters).all(|(one, other)| cluster::same(one, other))
     }
 }
 
@@ -163,6 +148,8 @@ impl Definitions {
 struct Identified {
     /// Those that can be used, in their last good version.
     objects: BTreeMap<ObjectId, Arc<Parsed>>,
+    /// Those of them whose last good version is not the present one.
+    held: BTreeSet<ObjectId>,
     /// Those that cannot be used and have no good version, and why.
     unusable: BTreeMap<ObjectId, &'static str>,
     /// Whether there was something that nobody can name.
@@ -177,15 +164,12 @@ fn identify(
 ) -> Identified {
     let mut found = Identified {
         objects: BTreeMap::new(),
+        held: BTreeSet::new(),
         unusable: BTreeMap::new(),
         unread: !unread.is_empty(),
         problems: unread,
     };
-    let lost: BTreeSet<Location> = found
-        .problems
-        .iter()
-        .map(|problem| problem.location.clone())
-        .collect();
+    let lost: BTreeSet<Location> = found.problems.iter().map(|problem| problem.location.clone()).collect();
     let mut firsts: BTreeMap<ObjectId, Location> = BTreeMap::new();
     for object in parsed {
         if let Err(problems) = &object.body {
@@ -197,9 +181,7 @@ fn identify(
         };
         if let Some(first) = firsts.get(id) {
             let reason = format!("is defined twice, first in {first}; remove one of them");
-            found
-                .problems
-                .push(object.place.problem("", Fault::Duplicate, reason));
+            found.problems.push(object.place.problem("", Fault::Duplicate, reason));
             found.objects.remove(id);
             found.unusable.insert(id.clone(), "is defined twice");
             continue;
@@ -228,6 +210,7 @@ fn identify(
         if hold {
             found.unusable.remove(id);
             found.objects.insert(id.clone(), before.clone());
+            found.held.insert(id.clone());
         }
     }
     found
@@ -238,9 +221,7 @@ fn edit_of_immutable(before: &Parsed, now: &Parsed) -> Option<Problem> {
     let (Ok(Body::Trigger(before)), Ok(Body::Trigger(edited))) = (&before.body, &now.body) else {
         return None;
     };
-    let pointer = edited
-        .edit_of_immutable(before)
-        .filter(|_| now.place.location != Location::Api)?;
+    let pointer = edited.edit_of_immutable(before).filter(|_| now.place.location != Location::Api)?;
     let reason = "is immutable; undo the edit, or give the trigger another name. Until then the trigger stays as it was";
     Some(now.place.problem(pointer, Fault::Immutable, reason))
 }

@@ -12,9 +12,8 @@ use super::transport::{ClientCertificate, JetStream, NatsAuth, NatsTransport};
 use crate::api::{NatsSpec, parse_duration};
 
 /// The keys that a connection Secret may have.
-const KEYS: [&str; 10] = [
-    "url", "urls", "user", "password", "token", "nkey", "creds", "ca.crt", "tls.crt", "tls.key",
-];
+const KEYS: [&str; 10] =
+    ["url", "urls", "user", "password", "token", "nkey", "creds", "ca.crt", "tls.crt", "tls.key"];
 
 /// How to connect, but for the Secret.
 #[derive(Debug)]
@@ -39,9 +38,8 @@ impl NatsDraft {
                 Err(why) => invalid(&format!("{AT}/urls/{index}"), why.to_owned()),
             }
         }
-        let secret = spec
-            .connection_secret_ref
-            .map(|at| ObjectId::namespaced(Kind::Secret, &at.namespace, &at.name));
+        let secret =
+            spec.connection_secret_ref.map(|at| ObjectId::namespaced(Kind::Secret, &at.namespace, &at.name));
         if spec.urls.is_empty() && secret.is_none() {
             invalid(
                 AT,
@@ -59,36 +57,25 @@ impl NatsDraft {
                     "is for core NATS; with jetStream, operators share the work of one durable consumer";
                 invalid(&join(AT, "queueGroup"), reason.to_owned());
             } else if group.is_empty() || group.contains(char::is_whitespace) {
-                invalid(
-                    &join(AT, "queueGroup"),
-                    "must be a text without spaces".to_owned(),
-                );
+                invalid(&join(AT, "queueGroup"), "must be a text without spaces".to_owned());
             }
         }
         let create = spec.jet_stream.as_ref().is_some_and(|stream| stream.create);
         if spec.subjects.is_empty() && spec.jet_stream.is_none() {
             invalid(AT, "subjects is missing; name at least one subject".to_owned());
         } else if spec.subjects.is_empty() && create {
-            invalid(
-                AT,
-                "to create the stream, subjects must say which subjects it is to hold".to_owned(),
-            );
+            invalid(AT, "to create the stream, subjects must say which subjects it is to hold".to_owned());
         }
         let jet_stream = spec.jet_stream.map(|stream| {
             const AT: &str = "/spec/nats/jetStream";
-            for (field, name) in [
-                ("stream", Some(&stream.stream)),
-                ("durable", stream.durable.as_ref()),
-            ] {
+            for (field, name) in [("stream", Some(&stream.stream)), ("durable", stream.durable.as_ref())] {
                 if name.is_some_and(|name| !is_jetstream_name(name)) {
                     let reason = "must be a name: not empty, without spaces and any of . * > / \\".to_owned();
                     invalid(&join(AT, field), reason);
                 }
             }
             let ack_wait = stream.ack_wait.and_then(|text| {
-                parse_duration(&text)
-                    .map_err(|error| invalid(&join(AT, "ackWait"), error.to_string()))
-                    .ok()
+                parse_duration(&text).map_err(|error| invalid(&join(AT, "ackWait"), error.to_string())).ok()
             });
             if stream.max_ack_pending == Some(0) {
                 invalid(&join(AT, "maxAckPending"), "must be at least 1".to_owned());
@@ -102,13 +89,7 @@ impl NatsDraft {
                 create: stream.create,
             }
         });
-        Self {
-            servers,
-            secret,
-            subjects: spec.subjects,
-            queue_group: spec.queue_group,
-            jet_stream,
-        }
+        Self { servers, secret, subjects: spec.subjects, queue_group: spec.queue_group, jet_stream }
     }
 
     pub(super) fn references(&self) -> Option<ObjectId> {
@@ -158,10 +139,7 @@ fn connection(contents: &Contents, transport: &mut NatsTransport) -> Result<(), 
     let mut found: BTreeMap<&str, Arc<str>> = BTreeMap::new();
     for (key, text) in &contents.entries {
         if !KEYS.contains(&key.as_str()) {
-            return Err(format!(
-                ", key {key} is unknown; a connection has the keys {}",
-                KEYS.join(", ")
-            ));
+            return Err(format!(", key {key} is unknown; a connection has the keys {}", KEYS.join(", ")));
         }
         let text = text.as_ref().map_err(|why| format!(", key {key} {why}"))?;
         // Files that people make Secrets from end with a newline.
@@ -182,23 +160,16 @@ fn connection(contents: &Contents, transport: &mut NatsTransport) -> Result<(), 
     };
     match listed {
         Some((key, _)) if !transport.servers.is_empty() => {
-            return Err(format!(
-                ", key {key} names servers, and so does spec.nats.urls; keep one"
-            ));
+            return Err(format!(", key {key} names servers, and so does spec.nats.urls; keep one"));
         }
         Some((key, text)) => {
-            let urls = text
-                .split([',', '\n'])
-                .map(str::trim)
-                .filter(|url| !url.is_empty());
-            transport.servers = urls
-                .map(server)
-                .collect::<Result<_, _>>()
-                .map_err(|why| format!(", key {key}: {why}"))?;
+            let urls = text.split([',', '\n']).map(str::trim).filter(|url| !url.is_empty());
+            transport.servers =
+                urls.map(server).collect::<Result<_, _>>().map_err(|why| format!(", key {key}: {why}"))?;
         }
         None if transport.servers.is_empty() => {
             return Err(
-                " has no key url, and spec.nats.urls is not set; name a server in one of them".to_owned(),
+                " has no key url, and spec.nats.urls is not set; name a server in one of them".to_owned()
             );
         }
         None => {}
@@ -206,13 +177,9 @@ fn connection(contents: &Contents, transport: &mut NatsTransport) -> Result<(), 
 
     let secret = |text: Arc<str>| SecretString::from(&*text);
     let password = match (take("user"), take("password")) {
-        (Some(user), Some(password)) => Some((
-            "user",
-            NatsAuth::UserPassword {
-                user: user.to_string(),
-                password: secret(password),
-            },
-        )),
+        (Some(user), Some(password)) => {
+            Some(("user", NatsAuth::UserPassword { user: user.to_string(), password: secret(password) }))
+        }
         (Some(_), None) => return Err(together("user", "password")),
         (None, Some(_)) => return Err(together("password", "user")),
         (None, None) => None,
@@ -228,18 +195,13 @@ fn connection(contents: &Contents, transport: &mut NatsTransport) -> Result<(), 
     .collect();
     if ways.len() > 1 {
         let keys: Vec<_> = ways.iter().map(|(key, _)| *key).collect();
-        return Err(format!(
-            " has the keys {}; keep one way to log in",
-            keys.join(" and ")
-        ));
+        return Err(format!(" has the keys {}; keep one way to log in", keys.join(" and ")));
     }
     if let Some((_, auth)) = ways.into_iter().next() {
         transport.auth = auth;
     }
 
-    transport.ca = take("ca.crt")
-        .map(|text| pem("ca.crt", &text, "CERTIFICATE"))
-        .transpose()?;
+    transport.ca = take("ca.crt").map(|text| pem("ca.crt", &text, "CERTIFICATE")).transpose()?;
     transport.client_certificate = match (take("tls.crt"), take("tls.key")) {
         (Some(certificate), Some(key)) => Some(ClientCertificate {
             certificate: pem("tls.crt", &certificate, "CERTIFICATE")?,
@@ -257,11 +219,7 @@ fn pem(key: &str, text: &str, label: &str) -> Result<String, String> {
     let begins = text
         .lines()
         .any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{label}-----")));
-    if begins {
-        Ok(text.to_owned())
-    } else {
-        Err(format!(", key {key} is no PEM text with a {label}"))
-    }
+    if begins { Ok(text.to_owned()) } else { Err(format!(", key {key} is no PEM text with a {label}")) }
 }
 
 /// Checks the URL of a server. The reason does not show it.
@@ -332,23 +290,11 @@ mod tests {
         ] {
             assert_eq!(server(url).as_deref(), Ok(normal));
         }
-        for url in [
-            "",
-            "http://a",
-            "nats://",
-            "nats://a:x",
-            "nats://a:0",
-            "nats://a b",
-            "nats://a/b",
-            "::1",
-        ] {
+        for url in ["", "http://a", "nats://", "nats://a:x", "nats://a:0", "nats://a b", "nats://a/b", "::1"]
+        {
             assert!(server(url).is_err(), "{url}");
         }
-        assert!(
-            server("nats://u:hunter2@a")
-                .unwrap_err()
-                .contains("holds credentials")
-        );
+        assert!(server("nats://u:hunter2@a").unwrap_err().contains("holds credentials"));
     }
 
     #[test]

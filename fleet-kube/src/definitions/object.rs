@@ -23,32 +23,19 @@ pub struct RawObject {
 impl RawObject {
     /// An object from a file, whose document begins at a line.
     pub fn in_file(file: impl Into<Arc<Path>>, line: u32, value: Value, line_of: LineOf) -> Self {
-        Self {
-            location: Location::File {
-                file: file.into(),
-                line,
-            },
-            value,
-            line_of: Some(line_of),
-        }
+        Self { location: Location::File { file: file.into(), line }, value, line_of: Some(line_of) }
     }
 
     /// An object from the Kubernetes API.
     pub fn in_api(value: Value) -> Self {
-        Self {
-            location: Location::Api,
-            value,
-            line_of: None,
-        }
+        Self { location: Location::Api, value, line_of: None }
     }
 }
 
 /// Leaves the object out: it may be a Secret.
 impl fmt::Debug for RawObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawObject")
-            .field("location", &self.location)
-            .finish_non_exhaustive()
+        f.debug_struct("RawObject").field("location", &self.location).finish_non_exhaustive()
     }
 }
 
@@ -124,20 +111,12 @@ pub struct ObjectId {
 impl ObjectId {
     /// Names an object that lives in a namespace.
     pub fn namespaced(kind: Kind, namespace: &str, name: &str) -> Self {
-        Self {
-            kind,
-            namespace: Some(namespace.into()),
-            name: name.into(),
-        }
+        Self { kind, namespace: Some(namespace.into()), name: name.into() }
     }
 
     /// Names an object that lives in none.
     pub fn cluster_scoped(kind: Kind, name: &str) -> Self {
-        Self {
-            kind,
-            namespace: None,
-            name: name.into(),
-        }
+        Self { kind, namespace: None, name: name.into() }
     }
 }
 
@@ -171,18 +150,8 @@ pub struct Problem {
 impl Problem {
     /// A file, or a document in it, that could not be read at all.
     pub fn unreadable(file: impl Into<Arc<Path>>, line: Option<u32>, reason: impl Into<String>) -> Self {
-        let location = Location::File {
-            file: file.into(),
-            line: line.unwrap_or(1),
-        };
-        Self {
-            object: None,
-            location,
-            field: None,
-            line,
-            fault: Fault::Unreadable,
-            reason: reason.into(),
-        }
+        let location = Location::File { file: file.into(), line: line.unwrap_or(1) };
+        Self { object: None, location, field: None, line, fault: Fault::Unreadable, reason: reason.into() }
     }
 }
 
@@ -258,12 +227,7 @@ impl Place {
 
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} in {}",
-            self.id.as_ref().map(ToString::to_string).unwrap_or_default(),
-            self.location
-        )
+        write!(f, "{} in {}", self.id.as_ref().map(ToString::to_string).unwrap_or_default(), self.location)
     }
 }
 
@@ -278,9 +242,7 @@ fn dotted(pointer: &str) -> String {
     for segment in pointer.split('/').skip(1) {
         let segment = segment.replace("~1", "/").replace("~0", "~");
         let plain = !segment.is_empty()
-            && segment
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+            && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if !path.is_empty() && segment.bytes().all(|b| b.is_ascii_digit()) {
             path.push_str(&format!("[{segment}]"));
         } else if plain {
@@ -320,11 +282,7 @@ mod tests {
             "/spec/key" => Some(7),
             _ => None,
         });
-        let place = Place {
-            id: None,
-            location: Location::Api,
-            line_of: Some(line_of),
-        };
+        let place = Place { id: None, location: Location::Api, line_of: Some(line_of) };
         assert_eq!(place.line("/spec/key"), Some(7));
         assert_eq!(place.line("/spec/origin/fixed"), Some(5));
         assert_eq!(place.line("/metadata"), None);

@@ -35,16 +35,8 @@ pub(crate) enum Body {
 
 impl Parsed {
     pub(crate) fn new(raw: RawObject) -> Self {
-        let RawObject {
-            location,
-            value,
-            line_of,
-        } = raw;
-        let mut place = Place {
-            id: None,
-            location,
-            line_of,
-        };
+        let RawObject { location, value, line_of } = raw;
+        let mut place = Place { id: None, location, line_of };
         let body = read(&mut place, &value);
         Self { place, body }
     }
@@ -124,10 +116,7 @@ fn kind(place: &Place, object: &Map<String, Value>) -> Result<Kind, Problem> {
             return Err(place.problem("/apiVersion", Fault::UnknownKind, reason));
         }
     }
-    let name = object
-        .get("metadata")
-        .and_then(|metadata| metadata.get("name"))
-        .and_then(Value::as_str);
+    let name = object.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Value::as_str);
     let reason = format!(
         "{kind}{} has no meaning here; expected Cluster, EventSource or EventTrigger of {ours}, or ConfigMap or \
          Secret of v1. What is to be applied to clusters belongs into a ConfigMap that a trigger refers to",
@@ -181,11 +170,7 @@ fn metadata(place: &mut Place, kind: Kind, object: &Map<String, Value>) -> Resul
         let namespace = match (kind.namespaced(), text("namespace")) {
             (true, Some(namespace)) => {
                 names::dns_label(namespace).map_err(|why| {
-                    place.problem(
-                        "/metadata/namespace",
-                        Fault::Invalid,
-                        format!("{namespace:?} {why}"),
-                    )
+                    place.problem("/metadata/namespace", Fault::Invalid, format!("{namespace:?} {why}"))
                 })?;
                 Some(namespace.into())
             }
@@ -193,11 +178,7 @@ fn metadata(place: &mut Place, kind: Kind, object: &Map<String, Value>) -> Resul
             (true, None) => Some("default".into()),
             (false, _) => None,
         };
-        place.id = Some(ObjectId {
-            kind,
-            namespace,
-            name: name.into(),
-        });
+        place.id = Some(ObjectId { kind, namespace, name: name.into() });
     }
     let read: ObjectMeta = strict(place, "/metadata", value)?;
     if read.name.is_none() {
@@ -227,10 +208,7 @@ fn known_fields(place: &Place, object: &Map<String, Value>, known: &[&str]) -> R
         Some(key) => Err(place.problem(
             &join("", key),
             Fault::Invalid,
-            format!(
-                "unknown field `{key}`, expected one of `metadata`, `{}`",
-                known.join("`, `")
-            ),
+            format!("unknown field `{key}`, expected one of `metadata`, `{}`", known.join("`, `")),
         )),
     }
 }
@@ -245,15 +223,12 @@ fn spec<T: DeserializeOwned + Serialize>(place: &Place, object: &Map<String, Val
 /// Reads a value into a type, and names the field that is in the way. The message shows what was found: not for Secrets.
 fn strict<T: DeserializeOwned + Serialize>(place: &Place, root: &str, value: &Value) -> Result<T, Problem> {
     let read: T = serde_path_to_error::deserialize(value).map_err(|error| {
-        let pointer = error
-            .path()
-            .iter()
-            .fold(root.to_owned(), |pointer, segment| match segment {
-                Segment::Seq { index } => join(&pointer, &index.to_string()),
-                Segment::Map { key } => join(&pointer, key),
-                Segment::Enum { variant } => join(&pointer, variant),
-                Segment::Unknown => pointer,
-            });
+        let pointer = error.path().iter().fold(root.to_owned(), |pointer, segment| match segment {
+            Segment::Seq { index } => join(&pointer, &index.to_string()),
+            Segment::Map { key } => join(&pointer, key),
+            Segment::Enum { variant } => join(&pointer, variant),
+            Segment::Unknown => pointer,
+        });
         let mut reason = error.inner().to_string();
         let unquoted = ["integer", "floating point", "boolean"]
             .iter()
@@ -263,10 +238,7 @@ fn strict<T: DeserializeOwned + Serialize>(place: &Place, root: &str, value: &Va
         }
         place.problem(&pointer, Fault::Invalid, reason)
     })?;
-    match serde_json::to_value(&read)
-        .ok()
-        .and_then(|read| list_for_mapping(root.to_owned(), value, &read))
-    {
+    match serde_json::to_value(&read).ok().and_then(|read| list_for_mapping(root.to_owned(), value, &read)) {
         Some(pointer) => Err(place.problem(&pointer, Fault::Invalid, "is a list; a mapping was expected")),
         None => Ok(read),
     }
@@ -278,13 +250,9 @@ fn list_for_mapping(pointer: String, written: &Value, read: &Value) -> Option<St
     match (written, read) {
         (Value::Array(_), Value::Object(_)) => Some(pointer),
         (Value::Array(written), Value::Array(read)) => {
-            written
-                .iter()
-                .zip(read)
-                .enumerate()
-                .find_map(|(index, (written, read))| {
-                    list_for_mapping(join(&pointer, &index.to_string()), written, read)
-                })
+            written.iter().zip(read).enumerate().find_map(|(index, (written, read))| {
+                list_for_mapping(join(&pointer, &index.to_string()), written, read)
+            })
         }
         (Value::Object(written), Value::Object(read)) => written
             .iter()
@@ -305,10 +273,8 @@ pub(super) fn exactly_one(
     for segment in pointer.split('/').skip(1) {
         mapping = mapping.and_then(|mapping| mapping.get(segment)?.as_object());
     }
-    let found: Vec<(&str, bool)> = fields
-        .iter()
-        .filter_map(|field| Some((*field, mapping?.get(*field)?.is_null())))
-        .collect();
+    let found: Vec<(&str, bool)> =
+        fields.iter().filter_map(|field| Some((*field, mapping?.get(*field)?.is_null()))).collect();
     let list = fields.join(", ");
     match found.as_slice() {
         [(_, false)] => Ok(()),
@@ -316,11 +282,9 @@ pub(super) fn exactly_one(
             let reason = format!("is empty; write {field}: {{}} if there is nothing to set");
             Err(place.problem(&join(pointer, field), Fault::Invalid, reason))
         }
-        [] => Err(place.problem(
-            pointer,
-            Fault::Invalid,
-            format!("exactly one of {list} must be set; none is"),
-        )),
+        [] => {
+            Err(place.problem(pointer, Fault::Invalid, format!("exactly one of {list} must be set; none is")))
+        }
         several => {
             let named: Vec<_> = several.iter().map(|(field, _)| *field).collect();
             let reason = format!("exactly one of {list} must be set; found {}", named.join(" and "));

@@ -47,9 +47,7 @@ impl<'a> References<'a> {
                 "{id} was not found, and not everything could be read; see the other problems"
             ));
         }
-        Lookup::Absent(format!(
-            "{id} does not exist; create it, or correct the reference"
-        ))
+        Lookup::Absent(format!("{id} does not exist; create it, or correct the reference"))
     }
 
     /// Looks up an EventSource; why there is none, otherwise.
@@ -58,9 +56,9 @@ impl<'a> References<'a> {
         match self.unusable.get(&id) {
             Some(why) => Err(format!("{id} {why}; correct it first")),
             None if self.objects.contains_key(&id) => Ok(()),
-            None => Err(format!(
-                "{id} does not exist; create it, or delete the trigger and name another source"
-            )),
+            None => {
+                Err(format!("{id} does not exist; create it, or delete the trigger and name another source"))
+            }
         }
     }
 

@@ -38,9 +38,7 @@ impl SourceDraft {
         problems.extend(exactly_one(place, object, "/spec", &["http", "nats"]).err());
         let filter = filter::all(place, "/spec/filters", spec.filters, &mut problems);
         let http = spec.http.is_some();
-        let origin = spec
-            .origin
-            .and_then(|origin| origin_rule(place, origin, http, object, &mut problems));
+        let origin = spec.origin.and_then(|origin| origin_rule(place, origin, http, object, &mut problems));
         if !(1..=1_048_576).contains(&spec.max_event_bytes) {
             let reason = "must be between 1 and 1048576 (1 MiB)";
             problems.push(place.problem("/spec/maxEventBytes", Fault::Invalid, reason));
@@ -52,12 +50,7 @@ impl SourceDraft {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Self {
-            filter,
-            origin,
-            max_event_bytes: spec.max_event_bytes as usize,
-            transport,
-        })
+        Ok(Self { filter, origin, max_event_bytes: spec.max_event_bytes as usize, transport })
     }
 
     /// The Secret it refers to.
@@ -86,9 +79,9 @@ impl SourceDraft {
     ) -> Option<Transport> {
         match &self.transport {
             Draft::Http => Some(Transport::Http),
-            Draft::Nats(nats) => nats
-                .resolve(place, references, problems)
-                .map(|nats| Transport::Nats(Box::new(nats))),
+            Draft::Nats(nats) => {
+                nats.resolve(place, references, problems).map(|nats| Transport::Nats(Box::new(nats)))
+            }
         }
     }
 }
@@ -104,47 +97,28 @@ fn origin_rule(
         problems.push(place.problem(pointer, Fault::Invalid, reason));
         None
     };
-    if let Err(problem) = exactly_one(
-        place,
-        object,
-        "/spec/origin",
-        &["fixed", "subjectTokens", "extension"],
-    ) {
+    if let Err(problem) = exactly_one(place, object, "/spec/origin", &["fixed", "subjectTokens", "extension"])
+    {
         problems.push(problem);
         return None;
     }
     match origin {
-        OriginSpec {
-            fixed: Some(cluster), ..
-        } => match ClusterId::new(&cluster.namespace, &cluster.name) {
+        OriginSpec { fixed: Some(cluster), .. } => match ClusterId::new(&cluster.namespace, &cluster.name) {
             Ok(id) => Some(OriginRule::Fixed(id)),
             Err(error) => invalid("/spec/origin/fixed", error.to_string()),
         },
-        OriginSpec {
-            subject_tokens: Some(_),
-            ..
-        } if http => {
+        OriginSpec { subject_tokens: Some(_), .. } if http => {
             let reason = "is for NATS: an HTTP request has no subject; use extension or fixed";
             invalid("/spec/origin/subjectTokens", reason.to_owned())
         }
-        OriginSpec {
-            subject_tokens: Some(tokens),
-            ..
-        } if tokens.namespace == tokens.name => invalid(
-            "/spec/origin/subjectTokens",
-            "namespace and name must be different tokens".to_owned(),
-        ),
-        OriginSpec {
-            subject_tokens: Some(tokens),
-            ..
-        } => Some(OriginRule::SubjectTokens {
+        OriginSpec { subject_tokens: Some(tokens), .. } if tokens.namespace == tokens.name => {
+            invalid("/spec/origin/subjectTokens", "namespace and name must be different tokens".to_owned())
+        }
+        OriginSpec { subject_tokens: Some(tokens), .. } => Some(OriginRule::SubjectTokens {
             namespace: tokens.namespace as usize,
             name: tokens.name as usize,
         }),
-        OriginSpec {
-            extension: Some(name),
-            ..
-        } => {
+        OriginSpec { extension: Some(name), .. } => {
             if !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
                 Some(OriginRule::Extension(name))
             } else {

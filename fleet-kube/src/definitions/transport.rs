@@ -62,10 +62,7 @@ impl PartialEq for NatsAuth {
             (Self::None, Self::None) => true,
             (
                 Self::UserPassword { user, password },
-                Self::UserPassword {
-                    user: other_user,
-                    password: other_password,
-                },
+                Self::UserPassword { user: other_user, password: other_password },
             ) => user == other_user && same(password, other_password),
             (Self::Token(one), Self::Token(other))
             | (Self::Nkey(one), Self::Nkey(other))

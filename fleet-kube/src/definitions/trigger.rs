@@ -26,16 +26,10 @@ impl TriggerDraft {
             |pointer: &str, reason: String| problems.push(place.problem(pointer, Fault::Invalid, reason));
 
         if let Err(why) = names::dns_subdomain(&spec.event_source_name) {
-            invalid(
-                "/spec/eventSourceName",
-                format!("{:?} {why}", spec.event_source_name),
-            );
+            invalid("/spec/eventSourceName", format!("{:?} {why}", spec.event_source_name));
         }
         for (field, template) in [("cloudEventAction", &spec.cloud_event_action), ("key", &spec.key)] {
-            if template
-                .as_ref()
-                .is_some_and(|template| template.trim().is_empty())
-            {
+            if template.as_ref().is_some_and(|template| template.trim().is_empty()) {
                 invalid(
                     &join("/spec", field),
                     "is empty; write a template, or leave the field out".to_owned(),
@@ -43,35 +37,22 @@ impl TriggerDraft {
             }
         }
         if spec.policy_refs.is_empty() {
-            invalid(
-                "/spec/policyRefs",
-                "names nothing; name at least one ConfigMap or Secret".to_owned(),
-            );
+            invalid("/spec/policyRefs", "names nothing; name at least one ConfigMap or Secret".to_owned());
         }
         for (index, policy) in spec.policy_refs.iter().enumerate() {
             let pointer = join("/spec/policyRefs", &index.to_string());
             if let Err(why) = names::dns_label(&policy.namespace) {
-                invalid(
-                    &join(&pointer, "namespace"),
-                    format!("{:?} {why}", policy.namespace),
-                );
+                invalid(&join(&pointer, "namespace"), format!("{:?} {why}", policy.namespace));
             }
             if let Err(why) = names::dns_subdomain(&policy.name) {
                 invalid(&join(&pointer, "name"), format!("{:?} {why}", policy.name));
             }
-            let again = spec
-                .policy_refs
-                .iter()
-                .take(index)
-                .any(|one| id(one) == id(policy));
+            let again = spec.policy_refs.iter().take(index).any(|one| id(one) == id(policy));
             if again {
                 invalid(&pointer, format!("{} is named twice", id(policy)));
             }
         }
-        let identity = match (
-            spec.service_account_namespace.clone(),
-            spec.service_account_name.clone(),
-        ) {
+        let identity = match (spec.service_account_namespace.clone(), spec.service_account_name.clone()) {
             (Some(namespace), Some(name)) => {
                 if let Err(why) = names::dns_label(&namespace) {
                     invalid("/spec/serviceAccountNamespace", format!("{namespace:?} {why}"));
@@ -83,17 +64,11 @@ impl TriggerDraft {
             }
             (None, None) => None,
             (None, Some(_)) => {
-                invalid(
-                    "/spec/serviceAccountName",
-                    "needs serviceAccountNamespace beside it".to_owned(),
-                );
+                invalid("/spec/serviceAccountName", "needs serviceAccountNamespace beside it".to_owned());
                 None
             }
             (Some(_), None) => {
-                invalid(
-                    "/spec/serviceAccountNamespace",
-                    "needs serviceAccountName beside it".to_owned(),
-                );
+                invalid("/spec/serviceAccountNamespace", "needs serviceAccountName beside it".to_owned());
                 None
             }
         };
@@ -106,27 +81,11 @@ impl TriggerDraft {
             problems.push(place.problem(pointer, Fault::NotSupported, reason));
         }
         if spec.sync_mode != SyncMode::Continuous {
-            let reason = format!(
-                "{:?} is not supported yet; set syncMode: Continuous",
-                spec.sync_mode
-            );
+            let reason = format!("{:?} is not supported yet; set syncMode: Continuous", spec.sync_mode);
             problems.push(place.problem("/spec/syncMode", Fault::NotSupported, reason));
         }
-        let filter = filter::all(
-            place,
-            "/spec/filters",
-            std::mem::take(&mut spec.filters),
-            &mut problems,
-        );
-        if problems.is_empty() {
-            Ok(Self {
-                spec,
-                filter,
-                identity,
-            })
-        } else {
-            Err(problems)
-        }
+        let filter = filter::all(place, "/spec/filters", std::mem::take(&mut spec.filters), &mut problems);
+        if problems.is_empty() { Ok(Self { spec, filter, identity }) } else { Err(problems) }
     }
 
     /// The ConfigMaps and Secrets it refers to.
@@ -202,24 +161,14 @@ fn pieces(policy: &PolicyRef, references: &References<'_>) -> Vec<Payload> {
         Lookup::Absent(reason) | Lookup::Unusable(reason) => return missing(reason),
     };
     if contents.entries.is_empty() && !policy.optional {
-        return missing(format!(
-            "{id} holds nothing; put manifests under its data, or remove the reference"
-        ));
+        return missing(format!("{id} holds nothing; put manifests under its data, or remove the reference"));
     }
-    let kind = if contents.template {
-        TemplateKind::Manifests
-    } else {
-        TemplateKind::Literal
-    };
+    let kind = if contents.template { TemplateKind::Manifests } else { TemplateKind::Literal };
     let pieces = contents.entries.iter().map(|(key, text)| match text {
-        Ok(text) => Payload::Template(TemplateSource {
-            name: format!("{id}, key {key}"),
-            text: text.clone(),
-            kind,
-        }),
-        Err(why) => Payload::Missing {
-            reason: format!("{id}, key {key} {why}"),
-        },
+        Ok(text) => {
+            Payload::Template(TemplateSource { name: format!("{id}, key {key}"), text: text.clone(), kind })
+        }
+        Err(why) => Payload::Missing { reason: format!("{id}, key {key} {why}") },
     });
     pieces.collect()
 }
