@@ -8,3 +8,4 @@ pub mod clusters;
 pub mod connection;
 pub mod definitions;
 pub mod kubeconfig;
+pub mod register;

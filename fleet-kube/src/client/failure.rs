@@ -9,21 +9,25 @@ use super::chain;
 
 /// Why a request failed.
 ///
-/// Messages are the API server's, and may quote values of the object: they are shown only through
+/// Messages are the API server's, and may quote values of the object. What comes from events is shown only through
 /// [`crate::applier`], which masks them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
     /// An object of that name exists (POST).
+    #[error("it exists already")]
     AlreadyExists,
     /// The UID that the request named is not the object's; or there is no object that could have it.
+    #[error("another object has its name now")]
     UidMismatch,
     /// Somebody else changed the object at the same time.
+    #[error("{message}")]
     Conflict {
         /// The server's words.
         message: String,
     },
     /// The object, or the namespace it should be in, is not there.
+    #[error("{resource} {name:?} is not there")]
     NotFound {
         /// The resource that is missing, as `namespaces`.
         resource: String,
@@ -31,17 +35,22 @@ pub enum Failure {
         name: String,
     },
     /// Nothing is served at this path: the kind is not known (any more), or this is no API server.
+    #[error("the API server serves no such kind")]
     NoSuchPath,
     /// The namespace is being deleted; nothing can be created in it.
+    #[error("its namespace is being deleted")]
     NamespaceTerminating,
     /// Not allowed.
+    #[error("{message}")]
     Forbidden {
         /// The server's words.
         message: String,
     },
     /// The credentials are not accepted.
+    #[error("the API server does not accept the credentials")]
     Unauthorized,
     /// The server does not take the object as it is.
+    #[error("{message}")]
     Invalid {
         /// The server's words.
         message: String,
@@ -49,6 +58,7 @@ pub enum Failure {
         causes: Vec<Cause>,
     },
     /// Too many requests.
+    #[error("{reason}")]
     Throttled {
         /// Not before that.
         retry_after: Duration,
@@ -56,21 +66,25 @@ pub enum Failure {
         reason: String,
     },
     /// It was certainly not sent: no connection, or no credentials for it.
+    #[error("{reason}")]
     Unreachable {
         /// Why.
         reason: String,
     },
     /// It was not sent, because the call's deadline came first.
+    #[error("{reason}")]
     NotTried {
         /// What took the time.
         reason: String,
     },
     /// There was no answer, or one that leaves open what happened: the request may take effect, now or later.
+    #[error("{reason}")]
     NoAnswer {
         /// What happened.
         reason: String,
     },
     /// It was refused in another way.
+    #[error("the API server answered {code}: {message}")]
     Other {
         /// The HTTP status.
         code: u16,
@@ -146,7 +160,9 @@ impl Failure {
             StatusCode::CONFLICT if reason == "AlreadyExists" => Self::AlreadyExists,
             // Server-side apply and deletion have no reason of their own for this.
             StatusCode::CONFLICT
-                if message.contains("uid mismatch") || message.contains("UID in the precondition") =>
+                if ["uid mismatch", "UID in the precondition", "UID in precondition"]
+                    .iter()
+                    .any(|words| message.contains(words)) =>
             {
                 Self::UidMismatch
             }

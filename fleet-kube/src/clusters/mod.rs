@@ -88,6 +88,8 @@ struct Entry {
     cluster: Arc<Cluster>,
     health: Arc<Health>,
     link: Option<Arc<Link>>,
+    /// The last one that could be made: should the cluster leave together with its credentials, it is cleaned with it.
+    last_link: Option<Arc<Link>>,
     _probe: Option<AbortOnDropHandle<()>>,
 }
 
@@ -298,6 +300,9 @@ impl Shared {
         }
         let version = health.version.clone().or_else(|| entry.health.version.clone());
         entry.link = link.cloned();
+        if entry.link.is_some() {
+            entry.last_link.clone_from(&entry.link);
+        }
         entry.health = Arc::new(Health { version, ..health });
         state.refresh(id);
     }
@@ -341,6 +346,7 @@ impl State {
             cluster: Arc::new(cluster),
             health: Arc::new(health),
             link: None,
+            last_link: None,
             _probe: shared.probe(&definition, self.joined),
             definition,
         };
@@ -349,7 +355,11 @@ impl State {
     }
 
     fn leave(&mut self, id: &ClusterId) {
-        if let Some(Entry { link: Some(link), .. }) = self.entries.remove(id) {
+        if let Some(Entry {
+            last_link: Some(link),
+            ..
+        }) = self.entries.remove(id)
+        {
             self.departed.push_back((Instant::now(), id.clone(), link));
         }
         self.forget_departed();
