@@ -50,9 +50,9 @@ impl CoreConfig {
         }
         subject::check_filters(&self.subjects)?;
         match &self.queue_group {
-            Some(group) if !subject::is_plain(group) => {
-                wrong(format!("queue group {group:?} cannot be used: no spaces, `*` or `>`, and not empty"))
-            }
+            Some(group) if !subject::is_plain(group) => wrong(format!(
+                "queue group {group:?} cannot be used: no spaces, `*` or `>`, and not empty"
+            )),
             _ => Ok(()),
         }
     }
@@ -72,8 +72,18 @@ pub struct CoreSource {
 
 impl CoreSource {
     /// A source of this name, which takes its connection from `connections`.
-    pub fn new(name: impl Into<String>, connections: &Connections, nats: NatsConfig, config: CoreConfig) -> Self {
-        Self { name: name.into(), connections: connections.clone(), nats, config }
+    pub fn new(
+        name: impl Into<String>,
+        connections: &Connections,
+        nats: NatsConfig,
+        config: CoreConfig,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            connections: connections.clone(),
+            nats,
+            config,
+        }
     }
 }
 
@@ -200,7 +210,10 @@ impl Feed {
         let (sender, messages) = mpsc::channel(self.config.queue_messages.max(1));
         let room = self.config.queue_bytes.clamp(1, Semaphore::MAX_PERMITS);
         let reader = read(subscribers, sender, room, self.losses.own.clone());
-        Some(Subscription { messages, _reader: AbortOnDropHandle::new(tokio::spawn(reader)) })
+        Some(Subscription {
+            messages,
+            _reader: AbortOnDropHandle::new(tokio::spawn(reader)),
+        })
     }
 
     fn hear(&mut self, complaint: String) {
@@ -222,15 +235,22 @@ impl Feed {
 
     fn status(&mut self) -> SourceStatus {
         let lost = self.losses.count();
-        let not_ready =
-            |reason: &str, message: String| SourceStatus { ready: false, reason: reason.to_owned(), message, lost };
+        let not_ready = |reason: &str, message: String| SourceStatus {
+            ready: false,
+            reason: reason.to_owned(),
+            message,
+            lost,
+        };
         if let Link::Down(trouble) = &*self.link.borrow() {
             return not_ready(trouble.reason, trouble.message.clone());
         }
         let subjects = self.config.subjects.join(", ");
         if let Some(complaint) = &self.denied {
             let advice = "allow this user to subscribe there, or use another user";
-            return not_ready("PermissionDenied", format!("{subjects} cannot be read: {complaint}; {advice}"));
+            return not_ready(
+                "PermissionDenied",
+                format!("{subjects} cannot be read: {complaint}; {advice}"),
+            );
         }
         if self.subscription.is_none() {
             return not_ready("Subscribing", format!("subscribing to {subjects}"));
@@ -245,7 +265,12 @@ impl Feed {
             );
         }
         let reason = if lost > 0 { "SlowConsumer" } else { "Connected" };
-        SourceStatus { ready: true, reason: reason.to_owned(), message, lost }
+        SourceStatus {
+            ready: true,
+            reason: reason.to_owned(),
+            message,
+            lost,
+        }
     }
 }
 
@@ -261,7 +286,13 @@ struct Losses {
 impl Losses {
     fn new(library: watch::Receiver<u64>) -> Self {
         let library_before = *library.borrow();
-        Self { own: watch::Sender::new(0), library, library_before, told: 0, tell: Instant::now() }
+        Self {
+            own: watch::Sender::new(0),
+            library,
+            library_before,
+            told: 0,
+            tell: Instant::now(),
+        }
     }
 
     fn now(&self) -> u64 {
@@ -316,7 +347,10 @@ fn delivery(message: async_nats::Message) -> Delivery {
     Delivery {
         event: binding::decode_pairs(&headers, message.payload.clone()),
         origin: None,
-        message: Arc::new(Message { subject: message.subject.to_string(), headers }),
+        message: Arc::new(Message {
+            subject: message.subject.to_string(),
+            headers,
+        }),
         raw: message.payload,
         position: None,
         published: None,

@@ -9,4 +9,5 @@ pub mod binding;
 pub mod connection;
 pub mod core;
 pub mod jetstream;
+pub mod publish;
 mod subject;

@@ -69,7 +69,9 @@ pub struct ConfigError {
 }
 
 pub(crate) fn wrong<T>(reason: impl Into<String>) -> Result<T, ConfigError> {
-    Err(ConfigError { reason: reason.into() })
+    Err(ConfigError {
+        reason: reason.into(),
+    })
 }
 
 impl From<ConfigError> for SourceError {
@@ -92,10 +94,16 @@ impl NatsConfig {
             let (url, login) = without_login(url.as_ref().trim());
             let server: ServerAddr = match url.parse() {
                 Ok(server) => server,
-                Err(error) => return wrong(format!("{url:?} is no URL of a NATS server ({error}); expected nats://host:4222")),
+                Err(error) => {
+                    return wrong(format!(
+                        "{url:?} is no URL of a NATS server ({error}); expected nats://host:4222"
+                    ));
+                }
             };
             if server.is_websocket() {
-                return wrong(format!("{url:?}: NATS over WebSocket is not supported; use nats:// or tls://"));
+                return wrong(format!(
+                    "{url:?}: NATS over WebSocket is not supported; use nats:// or tls://"
+                ));
             }
             if server.host().is_empty() {
                 return wrong(format!("{url:?} names no host; expected nats://host:4222"));
@@ -108,7 +116,12 @@ impl NatsConfig {
         if servers.is_empty() {
             return wrong("no NATS server is given; expected at least one URL such as nats://host:4222");
         }
-        Ok(Self { servers, auth, tls: None, name: "fleet".to_owned() })
+        Ok(Self {
+            servers,
+            auth,
+            tls: None,
+            name: "fleet".to_owned(),
+        })
     }
 
     /// How to get in.
@@ -120,18 +133,27 @@ impl NatsConfig {
     /// Connect with TLS only.
     #[must_use]
     pub fn tls(self, tls: Tls) -> Self {
-        Self { tls: Some(tls), ..self }
+        Self {
+            tls: Some(tls),
+            ..self
+        }
     }
 
     /// The name under which the server lists the connection.
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
-        Self { name: name.into(), ..self }
+        Self {
+            name: name.into(),
+            ..self
+        }
     }
 
     /// The servers, for messages: never with credentials.
     pub(crate) fn servers_text(&self) -> String {
-        let each = self.servers.iter().map(|server| format!("{}://{}:{}", server.scheme(), server.host(), server.port()));
+        let each = self
+            .servers
+            .iter()
+            .map(|server| format!("{}://{}:{}", server.scheme(), server.host(), server.port()));
         each.collect::<Vec<_>>().join(", ")
     }
 
@@ -152,13 +174,15 @@ impl NatsConfig {
 
     /// Everything that can be checked without a server, and the options to connect with.
     pub(crate) fn options(&self) -> Result<ConnectOptions, ConfigError> {
-        let options = ConnectOptions::new().name(&self.name).reconnect_delay_callback(|attempts| {
-            // The first attempt after a loss is made at once.
-            match u32::try_from(attempts).unwrap_or(u32::MAX) {
-                0 | 1 => std::time::Duration::ZERO,
-                attempts => crate::backoff::after(attempts - 2),
-            }
-        });
+        let options = ConnectOptions::new()
+            .name(&self.name)
+            .reconnect_delay_callback(|attempts| {
+                // The first attempt after a loss is made at once.
+                match u32::try_from(attempts).unwrap_or(u32::MAX) {
+                    0 | 1 => std::time::Duration::ZERO,
+                    attempts => crate::backoff::after(attempts - 2),
+                }
+            });
         let options = match &self.auth {
             Auth::None => options,
             Auth::UserPassword { user, password } => {
@@ -168,14 +192,20 @@ impl NatsConfig {
             Auth::NKey(seed) => {
                 let seed = seed.expose_secret().trim();
                 if !seed.starts_with("SU") || !seed.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-                    return wrong("the nkey is no user seed: one begins with SU (the server has the public key, U…)");
+                    return wrong(
+                        "the nkey is no user seed: one begins with SU (the server has the public key, U…)",
+                    );
                 }
                 options.nkey(seed.to_owned())
             }
             // The library's error may show parts of the text.
             Auth::Creds(text) => match options.credentials(text.expose_secret()) {
                 Ok(options) => options,
-                Err(_) => return wrong("the NATS credentials hold no JWT with its seed; expected the text of a .creds file"),
+                Err(_) => {
+                    return wrong(
+                        "the NATS credentials hold no JWT with its seed; expected the text of a .creds file",
+                    );
+                }
             },
         };
         let wants_tls = self.tls.is_some() || self.servers.iter().any(ServerAddr::tls_required);
@@ -191,18 +221,23 @@ impl NatsConfig {
 impl Tls {
     fn client_config(&self) -> Result<ClientConfig, ConfigError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = match ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions() {
-            Ok(builder) => builder.with_root_certificates(self.roots()?),
-            Err(error) => return wrong(format!("TLS cannot be set up: {error}")),
+        let builder =
+            match ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions() {
+                Ok(builder) => builder.with_root_certificates(self.roots()?),
+                Err(error) => return wrong(format!("TLS cannot be set up: {error}")),
+            };
+        let Some(client) = &self.client else {
+            return Ok(builder.with_no_client_auth());
         };
-        let Some(client) = &self.client else { return Ok(builder.with_no_client_auth()) };
         let chain = certificates(&client.certificate, "the client certificate")?;
         let Ok(key) = PrivateKeyDer::from_pem_slice(client.key.expose_secret().as_bytes()) else {
             return wrong("the key of the NATS client certificate is no PEM private key");
         };
-        builder.with_client_auth_cert(chain, key).map_err(|error| ConfigError {
-            reason: format!("the NATS client certificate and its key cannot be used: {error}"),
-        })
+        builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| ConfigError {
+                reason: format!("the NATS client certificate and its key cannot be used: {error}"),
+            })
     }
 
     fn roots(&self) -> Result<RootCertStore, ConfigError> {
@@ -211,7 +246,9 @@ impl Tls {
             Some(pem) => {
                 for certificate in certificates(pem, "the certificate authority")? {
                     if let Err(error) = roots.add(certificate) {
-                        return wrong(format!("the certificate authority for NATS cannot be used: {error}"));
+                        return wrong(format!(
+                            "the certificate authority for NATS cannot be used: {error}"
+                        ));
                     }
                 }
             }
@@ -241,11 +278,16 @@ fn without_login(url: &str) -> (String, Auth) {
     let Some((login, host)) = authority.rsplit_once('@') else {
         return (format!("{scheme}://{rest}"), Auth::None);
     };
-    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let decoded = |text: &str| {
+        percent_encoding::percent_decode_str(text)
+            .decode_utf8_lossy()
+            .into_owned()
+    };
     let auth = match login.split_once(':') {
-        Some((user, password)) => {
-            Auth::UserPassword { user: decoded(user), password: SecretString::from(decoded(password)) }
-        }
+        Some((user, password)) => Auth::UserPassword {
+            user: decoded(user),
+            password: SecretString::from(decoded(password)),
+        },
         None => Auth::Token(SecretString::from(decoded(login))),
     };
     (format!("{scheme}://{host}{path}"), auth)
@@ -264,7 +306,10 @@ impl fmt::Debug for NatsConfig {
 
 impl PartialEq for NatsConfig {
     fn eq(&self, other: &Self) -> bool {
-        self.servers == other.servers && self.auth == other.auth && self.tls == other.tls && self.name == other.name
+        self.servers == other.servers
+            && self.auth == other.auth
+            && self.tls == other.tls
+            && self.name == other.name
     }
 }
 
@@ -276,9 +321,9 @@ impl PartialEq for Auth {
             (Self::UserPassword { user: a, password: x }, Self::UserPassword { user: b, password: y }) => {
                 a == b && same(x, y)
             }
-            (Self::Token(a), Self::Token(b)) | (Self::NKey(a), Self::NKey(b)) | (Self::Creds(a), Self::Creds(b)) => {
-                same(a, b)
-            }
+            (Self::Token(a), Self::Token(b))
+            | (Self::NKey(a), Self::NKey(b))
+            | (Self::Creds(a), Self::Creds(b)) => same(a, b),
             _ => false,
         }
     }
@@ -307,11 +352,19 @@ mod tests {
     fn credentials_leave_the_url_and_never_show() {
         let config = NatsConfig::new(["nats://me:p%40ss@one:4333", "two"]).unwrap();
         assert_eq!(config.servers_text(), "nats://one:4333, nats://two:4222");
-        let expected = Auth::UserPassword { user: "me".to_owned(), password: SecretString::from("p@ss") };
+        let expected = Auth::UserPassword {
+            user: "me".to_owned(),
+            password: SecretString::from("p@ss"),
+        };
         assert!(config.auth == expected);
-        assert!(NatsConfig::new(["nats://s3cret@one"]).unwrap().auth == Auth::Token(SecretString::from("s3cret")));
+        assert!(
+            NatsConfig::new(["nats://s3cret@one"]).unwrap().auth == Auth::Token(SecretString::from("s3cret"))
+        );
         let tls = Tls {
-            client: Some(ClientCertificate { certificate: String::new(), key: SecretString::from("p@ss") }),
+            client: Some(ClientCertificate {
+                certificate: String::new(),
+                key: SecretString::from("p@ss"),
+            }),
             ..Tls::default()
         };
         let shown = format!("{:?} {tls:?}", config.tls(tls.clone()));
@@ -332,12 +385,33 @@ mod tests {
         }
         let base = new("nats://x").unwrap();
         let secret = || SecretString::from("s3cret");
-        let key = ClientCertificate { certificate: "none".to_owned(), key: secret() };
+        let key = ClientCertificate {
+            certificate: "none".to_owned(),
+            key: secret(),
+        };
         for (config, expected) in [
-            (base.clone().auth(Auth::NKey(secret())), "the nkey is no user seed"),
-            (base.clone().auth(Auth::Creds(secret())), "the NATS credentials hold no JWT"),
-            (base.clone().tls(Tls { ca: Some("x".to_owned()), ..Tls::default() }), "the certificate authority for NATS is no PEM"),
-            (base.tls(Tls { client: Some(key), ..Tls::default() }), "the client certificate for NATS is no PEM"),
+            (
+                base.clone().auth(Auth::NKey(secret())),
+                "the nkey is no user seed",
+            ),
+            (
+                base.clone().auth(Auth::Creds(secret())),
+                "the NATS credentials hold no JWT",
+            ),
+            (
+                base.clone().tls(Tls {
+                    ca: Some("x".to_owned()),
+                    ..Tls::default()
+                }),
+                "the certificate authority for NATS is no PEM",
+            ),
+            (
+                base.tls(Tls {
+                    client: Some(key),
+                    ..Tls::default()
+                }),
+                "the client certificate for NATS is no PEM",
+            ),
         ] {
             let reason = config.options().err().unwrap().reason;
             assert!(reason.starts_with(expected), "{reason}");
@@ -348,9 +422,10 @@ mod tests {
     #[test]
     fn equal_means_the_same_servers_and_credentials() {
         let config = |password: &str| {
-            NatsConfig::new(["nats://x"])
-                .unwrap()
-                .auth(Auth::UserPassword { user: "me".to_owned(), password: SecretString::from(password) })
+            NatsConfig::new(["nats://x"]).unwrap().auth(Auth::UserPassword {
+                user: "me".to_owned(),
+                password: SecretString::from(password),
+            })
         };
         assert!(config("a") == config("a"));
         assert!(config("a") != config("b"));

@@ -1,13 +1,12 @@
 //! Connections to NATS: shared, made in the background, made again when they are lost.
 
 mod config;
+mod trouble;
 
-use std::error::Error as _;
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use async_nats::{Client, ClientError, ConnectError, ConnectErrorKind, Event, ServerError, Subject};
+use async_nats::{Client, ClientError, Event, ServerError, Subject};
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -16,6 +15,7 @@ use crate::backoff::Backoff;
 
 pub(crate) use config::wrong;
 pub use config::{Auth, ClientCertificate, ConfigError, NatsConfig, Tls};
+pub(crate) use trouble::Trouble;
 
 /// How many dropped deliveries can wait to be given back; more come again when their acknowledgement is overdue.
 const GIVE_BACKS: usize = 2048;
@@ -37,7 +37,11 @@ impl Connections {
     pub(crate) fn get(&self, config: &NatsConfig) -> Result<Arc<Connection>, ConfigError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|connection| connection.strong_count() > 0);
-        if let Some(shared) = open.iter().filter_map(Weak::upgrade).find(|connection| connection.config == *config) {
+        if let Some(shared) = open
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|connection| connection.config == *config)
+        {
             return Ok(shared);
         }
         let connection = Arc::new(Connection::start(config.clone())?);
@@ -66,13 +70,6 @@ pub(crate) enum Link {
     Up(Client),
 }
 
-/// Why something does not work, as a condition has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Trouble {
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-}
-
 #[derive(Debug)]
 struct GiveBack {
     client: Client,
@@ -83,17 +80,31 @@ struct GiveBack {
 impl Connection {
     fn start(config: NatsConfig) -> Result<Self, ConfigError> {
         config.options()?;
-        let trouble = Trouble { reason: "Connecting", message: format!("connecting to {}", config.servers_text()) };
+        let trouble = Trouble {
+            reason: "Connecting",
+            message: format!("connecting to {}", config.servers_text()),
+        };
         let (link, watched) = watch::channel(Link::Down(trouble));
         let (complaints, _) = broadcast::channel(16);
         let (give_backs, returned) = mpsc::channel(GIVE_BACKS);
         let (dropping, dropped) = watch::channel(0);
-        let keeper =
-            Keeper { config: config.clone(), link, complaints: complaints.clone(), dropped: dropping };
+        let keeper = Keeper {
+            config: config.clone(),
+            link,
+            complaints: complaints.clone(),
+            dropped: dropping,
+        };
         // Ends with the last sender, that is, with this connection.
         tokio::spawn(give_back_dropped(returned));
         let keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
-        Ok(Self { config, link: watched, complaints, give_backs, dropped, _keeper: keeper })
+        Ok(Self {
+            config,
+            link: watched,
+            complaints,
+            give_backs,
+            dropped,
+            _keeper: keeper,
+        })
     }
 
     /// Whether there is a connection, and each change of that.
@@ -169,10 +180,18 @@ impl Keeper {
                     self.link.send_replace(Link::Up(client.clone()));
                 }
                 Event::Disconnected => {
-                    let message = format!("the connection to {} was lost; it is made again", self.config.servers_text());
-                    self.down(Trouble { reason: "Disconnected", message });
+                    let message = format!(
+                        "the connection to {} was lost; it is made again",
+                        self.config.servers_text()
+                    );
+                    self.down(Trouble {
+                        reason: "Disconnected",
+                        message,
+                    });
                 }
-                Event::ClientError(ClientError::Other(text)) if !up => self.down(self.trouble_again(&text)),
+                Event::ClientError(ClientError::Other(text)) if !up => {
+                    self.down(self.config.trouble_again(&text))
+                }
                 Event::SlowConsumer(_) => self.dropped.send_modify(|dropped| *dropped += 1),
                 Event::ServerError(ServerError::Other(text)) => {
                     tracing::warn!(servers = self.config.servers_text(), "NATS complains: {text}");
@@ -189,7 +208,10 @@ impl Keeper {
         loop {
             let events = events.clone();
             let trouble = match self.config.options() {
-                Err(ConfigError { reason }) => Trouble { reason: "ConfigurationInvalid", message: reason },
+                Err(ConfigError { reason }) => Trouble {
+                    reason: "ConfigurationInvalid",
+                    message: reason,
+                },
                 Ok(options) => {
                     let options = options.event_callback(move |event| {
                         let events = events.clone();
@@ -197,7 +219,7 @@ impl Keeper {
                     });
                     match options.connect(self.config.servers()).await {
                         Ok(client) => return client,
-                        Err(error) => self.trouble(&error),
+                        Err(error) => self.config.trouble(&error),
                     }
                 }
             };
@@ -215,71 +237,5 @@ impl Keeper {
             *link = Link::Down(trouble);
             true
         });
-    }
-
-    fn trouble(&self, error: &ConnectError) -> Trouble {
-        let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-        let tls = io.and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match (error.kind(), tls) {
-            (kind, Some(tls)) if kind == ConnectErrorKind::Io || kind == ConnectErrorKind::Tls => {
-                self.tls_trouble(&tls.to_string())
-            }
-            (ConnectErrorKind::Tls, None) => self.tls_trouble(&error.to_string()),
-            (ConnectErrorKind::AuthorizationViolation, _) => self.not_let_in(),
-            (ConnectErrorKind::Authentication, _) => self.cannot_sign(),
-            _ => self.not_reached(&error.to_string()),
-        }
-    }
-
-    /// After a loss, the library tells the kind of the error only.
-    fn trouble_again(&self, text: &str) -> Trouble {
-        match text {
-            text if text == ConnectErrorKind::AuthorizationViolation.to_string() => self.not_let_in(),
-            text if text == ConnectErrorKind::Authentication.to_string() => self.cannot_sign(),
-            text if text == ConnectErrorKind::Tls.to_string() => self.tls_trouble(text),
-            other => self.not_reached(other),
-        }
-    }
-
-    fn not_let_in(&self) -> Trouble {
-        Trouble {
-            reason: "AuthorizationViolation",
-            message: format!(
-                "authorization violation: {} did not let us in; check {}, in the Secret that the EventSource names or in its settings",
-                self.config.servers_text(),
-                self.config.auth_text()
-            ),
-        }
-    }
-
-    fn cannot_sign(&self) -> Trouble {
-        Trouble {
-            reason: "AuthorizationViolation",
-            message: format!(
-                "{} wants a signature that cannot be made; check {}, in the Secret that the EventSource names",
-                self.config.servers_text(),
-                self.config.auth_text()
-            ),
-        }
-    }
-
-    fn tls_trouble(&self, detail: &str) -> Trouble {
-        Trouble {
-            reason: "TlsFailed",
-            message: format!(
-                "no TLS connection to {}: {detail}; check the certificate authority, the client certificate and the host name",
-                self.config.servers_text()
-            ),
-        }
-    }
-
-    fn not_reached(&self, detail: &str) -> Trouble {
-        Trouble {
-            reason: "ConnectionFailed",
-            message: format!(
-                "cannot connect to {}: {detail}; it is tried again; check that the server runs and that its address is right",
-                self.config.servers_text()
-            ),
-        }
     }
 }

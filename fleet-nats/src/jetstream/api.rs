@@ -38,11 +38,16 @@ impl ApiError {
                 "StreamNotFound",
                 format!("stream {stream} does not exist; create it, or set create: true to have it created"),
             ),
-            Self::ConsumerNotFound => ("ConsumerNotFound", format!("{doing}: the consumer does not exist")),
+            Self::ConsumerNotFound => (
+                "ConsumerNotFound",
+                format!("{doing}: the consumer does not exist"),
+            ),
             Self::MessageNotFound => ("MessageNotFound", format!("{doing}: the message does not exist")),
             Self::Unavailable => (
                 "JetStreamUnavailable",
-                format!("{doing}: JetStream does not answer; check that the server runs with JetStream and that this account may use it"),
+                format!(
+                    "{doing}: JetStream does not answer; check that the server runs with JetStream and that this account may use it"
+                ),
             ),
             Self::TimedOut => (
                 "RequestTimedOut",
@@ -65,7 +70,10 @@ pub(super) async fn stream_info(context: &Context, stream: &str) -> Result<strea
     request(context, format!("STREAM.INFO.{stream}"), &json!({})).await
 }
 
-pub(super) async fn create_stream(context: &Context, config: &stream::Config) -> Result<stream::Info, ApiError> {
+pub(super) async fn create_stream(
+    context: &Context,
+    config: &stream::Config,
+) -> Result<stream::Info, ApiError> {
     let payload = serde_json::to_value(config).map_err(|error| ApiError::Refused(error.to_string()))?;
     request(context, format!("STREAM.CREATE.{}", config.name), &payload).await
 }
@@ -93,7 +101,11 @@ pub(super) async fn published(context: &Context, stream: &str, sequence: u64) ->
     Ok(u64::try_from(answer.message.time.as_nanosecond()).unwrap_or_default())
 }
 
-async fn request<T: DeserializeOwned>(context: &Context, subject: String, payload: &Value) -> Result<T, ApiError> {
+async fn request<T: DeserializeOwned>(
+    context: &Context,
+    subject: String,
+    payload: &Value,
+) -> Result<T, ApiError> {
     match context.request(subject, payload).await {
         Ok(Response::Ok(answer)) => Ok(answer),
         Ok(Response::Err { error }) => Err(refused(&error)),
@@ -110,7 +122,9 @@ pub(super) fn refused(error: &async_nats::jetstream::Error) -> ApiError {
         ErrorCode::STREAM_NOT_FOUND => ApiError::StreamNotFound,
         ErrorCode::CONSUMER_NOT_FOUND => ApiError::ConsumerNotFound,
         ErrorCode::NO_MESSAGE_FOUND => ApiError::MessageNotFound,
-        ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => ApiError::Unavailable,
+        ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
+            ApiError::Unavailable
+        }
         _ => ApiError::Refused(error.to_string()),
     }
 }

@@ -116,7 +116,10 @@ impl Feed {
             }
             if let Some(message) = self.waiting.pop_front() {
                 let client = message.context.client();
-                let wire = Arc::new(Wire { connection: Arc::clone(&self.connection), client });
+                let wire = Arc::new(Wire {
+                    connection: Arc::clone(&self.connection),
+                    client,
+                });
                 self.hand_out(message, wire);
                 continue;
             }
@@ -177,7 +180,10 @@ impl Feed {
             // A consumer that is made anew begins behind the floor, or with what is left of the stream.
             if let Some(floor) = self.epochs.floor_sequence() {
                 self.count_unread(&stream, &info.config, floor);
-                self.notes.consumer = Some(format!("its consumer was gone and is created again from sequence {}", floor + 1));
+                self.notes.consumer = Some(format!(
+                    "its consumer was gone and is created again from sequence {}",
+                    floor + 1
+                ));
             }
         }
         let limit = |wanted: usize, limit: i64| match usize::try_from(limit) {
@@ -196,14 +202,25 @@ impl Feed {
         })?;
         let advisories = match info.config.max_deliver {
             limit if limit > 0 => {
-                let subject =
-                    format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{}.{}", self.config.stream, info.name);
+                let subject = format!(
+                    "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{}.{}",
+                    self.config.stream, info.name
+                );
                 client.subscribe(subject).await.ok()
             }
             _ => None,
         };
-        let wire = Arc::new(Wire { connection: Arc::clone(&self.connection), client: client.clone() });
-        Ok(Session { wire, context, consumer: info.name.clone(), messages, advisories })
+        let wire = Arc::new(Wire {
+            connection: Arc::clone(&self.connection),
+            client: client.clone(),
+        });
+        Ok(Session {
+            wire,
+            context,
+            consumer: info.name.clone(),
+            messages,
+            advisories,
+        })
     }
 
     async fn find_stream(&self, context: &Context) -> Result<stream::Info, Trouble> {
@@ -230,16 +247,24 @@ impl Feed {
         match self.epochs.meet(nanos(stream.created.unix_timestamp_nanos())) {
             Met::Same => {}
             Met::Recreated => {
-                self.notes = Notes { epoch: Some("the stream was created anew: a new epoch began".to_owned()), ..Notes::default() };
+                self.notes = Notes {
+                    epoch: Some("the stream was created anew: a new epoch began".to_owned()),
+                    ..Notes::default()
+                };
             }
             Met::Older => {
                 let message = format!(
                     "stream {name} is older than the one this EventSource read before, so its sequences cannot be put in order; restore the stream, or begin anew by raising spec.replay"
                 );
-                return Err(Trouble { reason: "StreamOlder", message });
+                return Err(Trouble {
+                    reason: "StreamOlder",
+                    message,
+                });
             }
         }
-        let Some(newest) = self.epochs.newest() else { return Ok(()) };
+        let Some(newest) = self.epochs.newest() else {
+            return Ok(());
+        };
         let last = stream.state.last_sequence;
         let published = match api::published(context, name, newest.sequence).await {
             Ok(published) => Some(published),
@@ -254,16 +279,23 @@ impl Feed {
 
     fn tail_was_lost(&mut self) {
         self.notes.epoch = Some(
-            "the stream lost its newest messages and gives their sequences again: a new epoch began".to_owned(),
+            "the stream lost its newest messages and gives their sequences again: a new epoch began"
+                .to_owned(),
         );
-        tracing::warn!(source = self.source, stream = self.config.stream, "the stream lost its newest messages");
+        tracing::warn!(
+            source = self.source,
+            stream = self.config.stream,
+            "the stream lost its newest messages"
+        );
         self.keep_witness();
     }
 
     /// Where a consumer begins that does not exist yet.
     fn start(&self) -> DeliverPolicy {
         match self.epochs.floor_sequence() {
-            Some(floor) => DeliverPolicy::ByStartSequence { start_sequence: floor + 1 },
+            Some(floor) => DeliverPolicy::ByStartSequence {
+                start_sequence: floor + 1,
+            },
             None if self.epochs.has_history() => DeliverPolicy::All,
             None => match self.config.start {
                 Start::All => DeliverPolicy::All,
@@ -318,8 +350,15 @@ impl Feed {
                 return;
             }
         };
-        let shorter = self.epochs.newest().is_some_and(|newest| stream.state.last_sequence < newest.sequence);
-        if shorter || !self.epochs.is_present(nanos(stream.created.unix_timestamp_nanos())) {
+        let shorter = self
+            .epochs
+            .newest()
+            .is_some_and(|newest| stream.state.last_sequence < newest.sequence);
+        if shorter
+            || !self
+                .epochs
+                .is_present(nanos(stream.created.unix_timestamp_nanos()))
+        {
             return self.leave();
         }
         self.count_unread(&stream, &consumer.config, consumer.delivered.stream_sequence);
@@ -331,7 +370,9 @@ impl Feed {
     }
 
     fn raise_floor(&mut self, stream: &stream::Info, consumer: &consumer::Info) {
-        let Some(ceiling) = self.outstanding.ceiling(self.epochs.first()) else { return };
+        let Some(ceiling) = self.outstanding.ceiling(self.epochs.first()) else {
+            return;
+        };
         let settled = consumer.ack_floor.stream_sequence.min(ceiling);
         if let Some(floor) = self.epochs.raise(settled, stream.state.last_sequence) {
             self.items.push_back(SourceItem::Floor(floor));
@@ -368,19 +409,29 @@ impl Feed {
         }
         if let Ok(Exhausted { stream_seq }) = serde_json::from_slice(&advisory.payload) {
             self.notes.exhausted += 1;
-            tracing::warn!(source = self.source, stream_seq, "the consumer gave up a message after max_deliver attempts");
+            tracing::warn!(
+                source = self.source,
+                stream_seq,
+                "the consumer gave up a message after max_deliver attempts"
+            );
             self.tell_ready();
         }
     }
 
     fn hand_out(&mut self, message: jetstream::Message, wire: Arc<Wire>) {
         let Ok(info) = message.info() else {
-            tracing::warn!(source = self.source, "a message without the facts that JetStream adds was skipped");
+            tracing::warn!(
+                source = self.source,
+                "a message without the facts that JetStream adds was skipped"
+            );
             return;
         };
         let published = info.published.unix_timestamp_nanos();
         let sequence = info.stream_sequence;
-        let (epoch, lost) = self.epochs.see(Seen { sequence, published: nanos(published) });
+        let (epoch, lost) = self.epochs.see(Seen {
+            sequence,
+            published: nanos(published),
+        });
         if lost {
             self.tail_was_lost();
             self.tell_ready();
@@ -393,7 +444,10 @@ impl Feed {
         self.items.push_back(SourceItem::Delivery(Delivery {
             event: binding::decode_pairs(&headers, message.payload.clone()),
             origin: None,
-            message: Arc::new(Message { subject: message.subject.to_string(), headers }),
+            message: Arc::new(Message {
+                subject: message.subject.to_string(),
+                headers,
+            }),
             raw: message.payload,
             position: Some(self.epochs.position(epoch, sequence)),
             published: Timestamp::from_nanosecond(published).ok(),
@@ -403,7 +457,10 @@ impl Feed {
 
     fn tell_ready(&mut self) {
         let Some(session) = &self.session else { return };
-        let mut message = format!("reading stream {} through consumer {}", self.config.stream, session.consumer);
+        let mut message = format!(
+            "reading stream {} through consumer {}",
+            self.config.stream, session.consumer
+        );
         for note in [&self.notes.epoch, &self.notes.consumer].into_iter().flatten() {
             message += "; ";
             message += note;
@@ -431,7 +488,12 @@ impl Feed {
 
     fn tell(&mut self, ready: bool, reason: &str, message: String) {
         let lost = self.notes.unread + self.notes.exhausted;
-        let status = SourceStatus { ready, reason: reason.to_owned(), message, lost };
+        let status = SourceStatus {
+            ready,
+            reason: reason.to_owned(),
+            message,
+            lost,
+        };
         if self.told.as_ref() != Some(&status) {
             self.told = Some(status.clone());
             self.items.push_back(SourceItem::Status(status));
@@ -477,7 +539,8 @@ impl Drop for Feed {
         let arrived = self.session.as_mut().map(Session::arrived).unwrap_or_default();
         for message in self.waiting.drain(..).chain(arrived) {
             if let Some(reply) = message.message.reply {
-                self.connection.give_back(message.context.client(), reply, Duration::ZERO);
+                self.connection
+                    .give_back(message.context.client(), reply, Duration::ZERO);
             }
         }
     }

@@ -87,7 +87,10 @@ impl JetStreamConfig {
         }
         subject::check_filters(&self.subjects)?;
         if self.create && self.subjects.is_empty() {
-            return wrong(format!("stream {} is to be created, but no subjects are given for it", self.stream));
+            return wrong(format!(
+                "stream {} is to be created, but no subjects are given for it",
+                self.stream
+            ));
         }
         if self.start == Start::Sequence(0) {
             return wrong("sequences of a stream begin with 1, not 0");
@@ -119,7 +122,12 @@ impl JetStreamSource {
         nats: NatsConfig,
         config: JetStreamConfig,
     ) -> Self {
-        Self { name: name.into(), connections: connections.clone(), nats, config }
+        Self {
+            name: name.into(),
+            connections: connections.clone(),
+            nats,
+            config,
+        }
     }
 }
 
@@ -152,12 +160,48 @@ mod tests {
         assert!(good.check().is_ok());
         for (config, expected) in [
             (JetStreamConfig::new("a.b"), "\"a.b\" is no name of a stream"),
-            (JetStreamConfig { durable: Some("a b".to_owned()), ..good.clone() }, "\"a b\" is no name of a durable"),
-            (JetStreamConfig { subjects: vec!["a..b".to_owned()], ..good.clone() }, "subject \"a..b\" cannot be read"),
-            (JetStreamConfig { create: true, ..good.clone() }, "stream EVENTS is to be created"),
-            (JetStreamConfig { start: Start::Sequence(0), ..good.clone() }, "sequences of a stream begin with 1"),
-            (JetStreamConfig { batch: 0, ..good.clone() }, "batch must be between"),
-            (JetStreamConfig { max_ack_pending: 0, ..good }, "ackWait must be"),
+            (
+                JetStreamConfig {
+                    durable: Some("a b".to_owned()),
+                    ..good.clone()
+                },
+                "\"a b\" is no name of a durable",
+            ),
+            (
+                JetStreamConfig {
+                    subjects: vec!["a..b".to_owned()],
+                    ..good.clone()
+                },
+                "subject \"a..b\" cannot be read",
+            ),
+            (
+                JetStreamConfig {
+                    create: true,
+                    ..good.clone()
+                },
+                "stream EVENTS is to be created",
+            ),
+            (
+                JetStreamConfig {
+                    start: Start::Sequence(0),
+                    ..good.clone()
+                },
+                "sequences of a stream begin with 1",
+            ),
+            (
+                JetStreamConfig {
+                    batch: 0,
+                    ..good.clone()
+                },
+                "batch must be between",
+            ),
+            (
+                JetStreamConfig {
+                    max_ack_pending: 0,
+                    ..good
+                },
+                "ackWait must be",
+            ),
         ] {
             let reason = config.check().unwrap_err().reason;
             assert!(reason.starts_with(expected), "{reason}");

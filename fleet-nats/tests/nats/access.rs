@@ -1,0 +1,134 @@
+//! Every way in, and what is said when there is none.
+
+use std::fs;
+
+use fleet_nats::connection::{Auth, ClientCertificate, Connections, NatsConfig, Tls};
+use fleet_nats::core::{CoreConfig, CoreSource};
+use fleet_nats::publish::{Published, publish};
+use local_fleet::{Nats, NatsAuth, NatsOptions, NatsTls, Route};
+use secrecy::SecretString;
+
+use crate::reader::{PATIENCE, Reader, Server, event};
+
+fn source(nats: NatsConfig) -> CoreSource {
+    CoreSource::new("s", &Connections::new(), nats, CoreConfig::new(["logins"]))
+}
+
+/// An event goes out and comes in with this configuration.
+async fn works(nats: NatsConfig) {
+    let mut reader = Reader::open(&source(nats.clone())).await;
+    reader.ready().await;
+    assert_eq!(
+        publish(&nats, "logins", &event(1), PATIENCE).await,
+        Ok(Published::Delivered)
+    );
+    assert_eq!(reader.acked().await, "1");
+}
+
+#[tokio::test]
+async fn user_and_password() {
+    let server = Server::start(NatsOptions::default().auth(NatsAuth::UserPassword)).await;
+    works(server.config()).await;
+}
+
+#[tokio::test]
+async fn token() {
+    let server = Server::start(NatsOptions::default().auth(NatsAuth::Token)).await;
+    works(server.config()).await;
+}
+
+#[tokio::test]
+async fn nkey() {
+    let server = Server::start(NatsOptions::default().auth(NatsAuth::NKey)).await;
+    works(server.config()).await;
+}
+
+#[tokio::test]
+async fn creds() {
+    let server = Server::start(NatsOptions::default().auth(NatsAuth::Creds)).await;
+    works(server.config()).await;
+}
+
+#[tokio::test]
+async fn tls() {
+    let server = Server::start(NatsOptions::default().tls(NatsTls::Server)).await;
+    let ca = fs::read_to_string(server.nats.authority_file()).unwrap();
+    works(server.config().tls(Tls {
+        ca: Some(ca),
+        ..Tls::default()
+    }))
+    .await;
+
+    let mut stranger = Reader::open(&source(server.config())).await;
+    let status = stranger.reason("TlsFailed").await;
+    assert!(
+        !status.ready && status.message.contains("certificate authority"),
+        "{}",
+        status.message
+    );
+}
+
+#[tokio::test]
+async fn tls_with_a_client_certificate() {
+    let server = Server::start(NatsOptions::default().tls(NatsTls::Mutual)).await;
+    let ca = Some(fs::read_to_string(server.nats.authority_file()).unwrap());
+    let (certificate, key) = server.nats.client_certificate_files();
+    let client = ClientCertificate {
+        certificate: fs::read_to_string(certificate).unwrap(),
+        key: SecretString::from(fs::read_to_string(key).unwrap()),
+    };
+    works(server.config().tls(Tls {
+        ca: ca.clone(),
+        client: Some(client),
+        first: false,
+    }))
+    .await;
+
+    let mut stranger = Reader::open(&source(server.config().tls(Tls { ca, ..Tls::default() }))).await;
+    let status = stranger
+        .status("not ready", |status| status.reason != "Connecting")
+        .await;
+    assert!(!status.ready, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_tls_configuration_never_speaks_in_the_clear() {
+    let server = Server::start(NatsOptions::default()).await;
+    let mut reader = Reader::open(&source(server.config().tls(Tls::default()))).await;
+    assert!(
+        !reader
+            .status("failed", |status| status.reason != "Connecting")
+            .await
+            .ready
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_and_heals_when_the_server_lets_us_in() {
+    let server = Server::start(NatsOptions::default().auth(NatsAuth::UserPassword)).await;
+    let wrong = Auth::UserPassword {
+        user: "lab".to_owned(),
+        password: SecretString::from("not-the-s3cret"),
+    };
+    let config = NatsConfig::new([server.nats.url(Route::Direct)])
+        .unwrap()
+        .auth(wrong);
+    let mut reader = Reader::open(&source(config.clone())).await;
+    let status = reader.reason("AuthorizationViolation").await;
+    assert!(!status.ready);
+    assert!(
+        status.message.contains("authorization violation") && status.message.contains("user and password")
+    );
+    assert!(!status.message.contains("s3cret"), "{}", status.message);
+    let sent = publish(&config, "logins", &event(1), PATIENCE)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(sent.contains("authorization violation"), "{sent}");
+
+    let Server { nats, dir } = server;
+    nats.server().stop().await.unwrap();
+    drop(nats);
+    let _open = Nats::start(dir.path(), &NatsOptions::default()).await.unwrap();
+    reader.ready().await;
+}
