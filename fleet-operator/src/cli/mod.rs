@@ -130,6 +130,18 @@ impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self(message.into())
     }
+
+    /// An error and what caused it, in one line.
+    pub(crate) fn because(error: &dyn std::error::Error) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message.push_str(": ");
+            message.push_str(&error.to_string());
+            cause = error.source();
+        }
+        Self(message)
+    }
 }
 
 /// Does what the command line says. Errors go to stderr; the exit code is 0, 1 (it failed) or 2 (it was asked wrongly).
@@ -138,12 +150,12 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Run(args) => run::run(args).await,
         Command::Send(args) => send::send(args).await,
         Command::Show(ShowArgs { what, ask }) => ask::ask(what.question(), &ask).await,
-        Command::DeadLetters(DeadLettersArgs { command: DeadLettersCommand::List(ask) }) => {
-            ask::ask(Question::DeadLetters, &ask).await
-        }
-        Command::Withdrawals(WithdrawalsArgs { command: WithdrawalsCommand::Confirm(data) }) => {
-            ask::confirm_withdrawals(&data.data).await
-        }
+        Command::DeadLetters(DeadLettersArgs {
+            command: DeadLettersCommand::List(ask),
+        }) => ask::ask(Question::DeadLetters, &ask).await,
+        Command::Withdrawals(WithdrawalsArgs {
+            command: WithdrawalsCommand::Confirm(data),
+        }) => ask::confirm_withdrawals(&data.data).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
