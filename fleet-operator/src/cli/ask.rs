@@ -19,9 +19,8 @@ pub(super) async fn ask(question: Question, args: &AskArgs) -> Result<(), Failur
 }
 
 pub(super) async fn confirm_withdrawals(data: &Path) -> Result<(), Failure> {
-    let answer = call(data, Question::ConfirmWithdrawals)
-        .await
-        .map_err(|error| Failure::new(error.to_string()))?;
+    let answer =
+        call(data, Question::ConfirmWithdrawals).await.map_err(|error| Failure::new(error.to_string()))?;
     notes(&answer);
     Ok(())
 }
@@ -30,9 +29,7 @@ async fn left_behind(data: &Path, question: Question) -> Result<Answer, Failure>
     let folder = DataFolder::at(data);
     let store = folder.open_to_read().map_err(|error| Failure::because(&error))?;
     let definitions = Folder::remembered(data);
-    without_operator(question, &store, &definitions)
-        .await
-        .map_err(Failure::new)
+    without_operator(question, &store, &definitions).await.map_err(Failure::new)
 }
 
 /// Notes are for people: they never mix with rows.

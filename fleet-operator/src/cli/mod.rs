@@ -1,6 +1,7 @@
 //! The command line.
 
 mod ask;
+mod register;
 mod run;
 mod send;
 mod table;
@@ -35,6 +36,12 @@ enum Command {
     DeadLetters(DeadLettersArgs),
     /// Withdrawals that wait for a confirmation, because they are too many at once (see `run --max-withdraw`).
     Withdrawals(WithdrawalsArgs),
+    /// Print the CustomResourceDefinitions: fleet-operator crds | kubectl apply --server-side -f -
+    Crds,
+    /// Register a cluster with the management cluster.
+    Register(register::RegisterArgs),
+    /// Take a cluster out of the management cluster.
+    Deregister(register::DeregisterArgs),
 }
 
 #[derive(Debug, Args)]
@@ -150,12 +157,15 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Run(args) => run::run(args).await,
         Command::Send(args) => send::send(args).await,
         Command::Show(ShowArgs { what, ask }) => ask::ask(what.question(), &ask).await,
-        Command::DeadLetters(DeadLettersArgs {
-            command: DeadLettersCommand::List(ask),
-        }) => ask::ask(Question::DeadLetters, &ask).await,
-        Command::Withdrawals(WithdrawalsArgs {
-            command: WithdrawalsCommand::Confirm(data),
-        }) => ask::confirm_withdrawals(&data.data).await,
+        Command::DeadLetters(DeadLettersArgs { command: DeadLettersCommand::List(ask) }) => {
+            ask::ask(Question::DeadLetters, &ask).await
+        }
+        Command::Withdrawals(WithdrawalsArgs { command: WithdrawalsCommand::Confirm(data) }) => {
+            ask::confirm_withdrawals(&data.data).await
+        }
+        Command::Crds => register::crds(),
+        Command::Register(args) => register::register(args).await,
+        Command::Deregister(args) => register::deregister(args).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -51,20 +51,13 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     log(args.log_format);
     // Before anything else, so that a signal during the start is not lost.
     let signals = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
-    let Some(folder) = args.folder else {
-        return Err(Failure::new(
-            "a folder of manifests is missing: fleet-operator run examples/quickstart",
-        ));
-    };
     let options = Options {
-        folder,
+        folder: args.folder,
         listen: args.listen,
         data: args.data.data,
         max_withdraw_percent: args.max_withdraw,
     };
-    let operator = Operator::start(&options)
-        .await
-        .map_err(|error| Failure::because(&error))?;
+    let operator = Operator::start(&options).await.map_err(|error| Failure::because(&error))?;
     let address = operator.address().map_err(|error| Failure::because(&error))?;
     greet(&options, address);
     let shutdown = CancellationToken::new();
@@ -108,29 +101,20 @@ fn log(format: LogFormat) {
 
 /// A few lines on what to do next, in the words of this very start.
 fn greet(options: &Options, address: SocketAddr) {
-    let program = "fleet-operator";
     let data = options.data.display();
-    let folder = options.folder.display();
-    let to = if address.port() == 8080 && address.ip().is_loopback() {
-        String::new()
-    } else {
-        format!(" --to http://{address}/events")
+    let (runs_on, event) = match &options.folder {
+        Some(folder) => (folder.display().to_string(), folder.join("login.json")),
+        None => ("the management cluster's definitions".to_owned(), PathBuf::new()),
     };
-    let of = if options.data == std::path::Path::new("./fleet-data") {
-        String::new()
-    } else {
-        format!(" --data {data}")
-    };
-    let login = options.folder.join("login.json");
-    let event = if login.is_file() {
-        login.display().to_string()
-    } else {
-        "EVENT.json".to_owned()
-    };
+    let event = if event.is_file() { event.display().to_string() } else { "EVENT.json".to_owned() };
+    let usual_port = address.port() == 8080 && address.ip().is_loopback();
+    let to = if usual_port { String::new() } else { format!(" --to http://{address}/events") };
+    let usual_data = options.data == Path::new("./fleet-data");
+    let of = if usual_data { String::new() } else { format!(" --data {data}") };
     print(&format!(
-        "Fleet runs on {folder}; its data is in {data}.\n\
+        "Fleet runs on {runs_on}; its data is in {data}.\n\
          Events are taken at http://{address}/events (metrics at /metrics). Try, in another terminal:\n  \
-         {program} send {event}{to}\n  \
-         {program} show addons{of}"
+         fleet-operator send {event}{to}\n  \
+         fleet-operator show addons{of}"
     ));
 }

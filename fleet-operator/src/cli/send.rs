@@ -48,9 +48,9 @@ pub(super) async fn send(args: SendArgs) -> Result<(), Failure> {
     let body = read(&args.file)?;
     let to = args.to.expose_secret();
     match to.split_once("://").map(|(scheme, _)| scheme) {
-        Some("http" | "https") if args.subject.is_some() => Err(Failure::new(
-            "--subject is for NATS; an event's own subject stands in the file",
-        )),
+        Some("http" | "https") if args.subject.is_some() => {
+            Err(Failure::new("--subject is for NATS; an event's own subject stands in the file"))
+        }
         Some("http" | "https") => over_http(to, body).await,
         Some("nats" | "tls") => match &args.subject {
             Some(subject) => over_nats(to, subject, body).await,
@@ -58,9 +58,7 @@ pub(super) async fn send(args: SendArgs) -> Result<(), Failure> {
                 "--subject is missing: the NATS subject to publish to, such as user-operation",
             )),
         },
-        _ => Err(Failure::new(
-            "--to must begin with http://, https://, nats:// or tls://",
-        )),
+        _ => Err(Failure::new("--to must begin with http://, https://, nats:// or tls://")),
     }
 }
 
@@ -73,10 +71,7 @@ fn read(file: &PathBuf) -> Result<Bytes, Failure> {
     };
     match read {
         Ok(_) => Ok(body.into()),
-        Err(error) => Err(Failure::new(format!(
-            "{} cannot be read: {error}",
-            file.display()
-        ))),
+        Err(error) => Err(Failure::new(format!("{} cannot be read: {error}", file.display()))),
     }
 }
 
@@ -85,9 +80,7 @@ fn is_batch(body: &[u8]) -> bool {
 }
 
 async fn over_http(to: &str, body: Bytes) -> Result<(), Failure> {
-    let uri: Uri = to
-        .parse()
-        .map_err(|error| Failure::new(format!("--to is no URL: {error}")))?;
+    let uri: Uri = to.parse().map_err(|error| Failure::new(format!("--to is no URL: {error}")))?;
     let mut tcp = HttpConnector::new();
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(Duration::from_secs(10)));
@@ -107,11 +100,8 @@ async fn post<C: Connect + Clone + Send + Sync + 'static>(
     uri: Uri,
     body: Bytes,
 ) -> Result<(), Failure> {
-    let place = format!(
-        "{}://{}",
-        uri.scheme_str().unwrap_or_default(),
-        uri.authority().map_or("", |a| a.as_str())
-    );
+    let place =
+        format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |a| a.as_str()));
     let content_type = if is_batch(&body) { BATCH } else { JSON };
     let request = Request::post(uri)
         .header(CONTENT_TYPE, content_type)
@@ -120,35 +110,22 @@ async fn post<C: Connect + Clone + Send + Sync + 'static>(
     let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(connector);
     let exchange = async {
         let response = client.request(request).await.map_err(|error| {
-            let hint = if error.is_connect() {
-                "; is the operator running there?"
-            } else {
-                ""
-            };
+            let hint = if error.is_connect() { "; is the operator running there?" } else { "" };
             Failure::new(format!("{place} cannot be reached: {}{hint}", causes(&error)))
         })?;
         let status = response.status();
         const LONGEST: usize = 64 * 1024;
-        let answer = to_bytes(axum::body::Body::new(response.into_body()), LONGEST)
-            .await
-            .unwrap_or_default();
+        let answer = to_bytes(axum::body::Body::new(response.into_body()), LONGEST).await.unwrap_or_default();
         Ok((status, answer))
     };
     let (status, answer) = timeout(PATIENCE, exchange)
         .await
         .map_err(|_| Failure::new(format!("{place} did not answer within {} s", PATIENCE.as_secs())))??;
     if status.is_success() {
-        print(if status == StatusCode::ACCEPTED {
-            "accepted: the event is stored"
-        } else {
-            "sent"
-        });
+        print(if status == StatusCode::ACCEPTED { "accepted: the event is stored" } else { "sent" });
         return Ok(());
     }
-    Err(Failure::new(format!(
-        "{place} answered {status}{}",
-        detail(&answer)
-    )))
+    Err(Failure::new(format!("{place} answered {status}{}", detail(&answer))))
 }
 
 /// What a problem document (RFC 9457) says, event by event.
@@ -156,24 +133,11 @@ fn detail(answer: &[u8]) -> String {
     let Ok(problem) = serde_json::from_slice::<serde_json::Value>(answer) else {
         return String::new();
     };
-    let mut text = problem
-        .get("detail")
-        .and_then(|detail| detail.as_str())
-        .map_or(String::new(), |d| format!(": {d}"));
-    for event in problem
-        .get("events")
-        .and_then(|events| events.as_array())
-        .into_iter()
-        .flatten()
-    {
-        let index = event
-            .get("index")
-            .and_then(serde_json::Value::as_u64)
-            .unwrap_or_default();
-        let detail = event
-            .get("detail")
-            .and_then(|detail| detail.as_str())
-            .unwrap_or_default();
+    let mut text =
+        problem.get("detail").and_then(|detail| detail.as_str()).map_or(String::new(), |d| format!(": {d}"));
+    for event in problem.get("events").and_then(|events| events.as_array()).into_iter().flatten() {
+        let index = event.get("index").and_then(serde_json::Value::as_u64).unwrap_or_default();
+        let detail = event.get("detail").and_then(|detail| detail.as_str()).unwrap_or_default();
         text.push_str(&format!("\n  event {index}: {detail}"));
     }
     text
@@ -196,18 +160,13 @@ async fn over_nats(to: &str, subject: &str, body: Bytes) -> Result<(), Failure> 
             Ok(_) => Ok(bytes),
             Err(error) => Err(Failure::new(format!("event {index}: {error}"))),
         };
-        batch
-            .into_iter()
-            .enumerate()
-            .map(event)
-            .collect::<Result<_, _>>()?
+        batch.into_iter().enumerate().map(event).collect::<Result<_, _>>()?
     } else {
         Event::from_json(&body).map_err(|error| Failure::new(error.to_string()))?;
         vec![body]
     };
-    let address: async_nats::ServerAddr = to
-        .parse()
-        .map_err(|_| Failure::new("--to is no NATS URL such as nats://user:password@host:4222"))?;
+    let address: async_nats::ServerAddr =
+        to.parse().map_err(|_| Failure::new("--to is no NATS URL such as nats://user:password@host:4222"))?;
     let place = format!("{}:{}", address.host(), address.port());
     let mut options = async_nats::ConnectOptions::new().name("fleet-operator send");
     if let (Some(user), Some(password)) = (address.username(), address.password()) {
@@ -219,10 +178,7 @@ async fn over_nats(to: &str, subject: &str, body: Bytes) -> Result<(), Failure> 
         let fail = |what: &str, error: &dyn std::error::Error| {
             Failure::new(format!("{place} {what}: {}", causes(error)))
         };
-        let client = options
-            .connect(address)
-            .await
-            .map_err(|error| fail("cannot be reached", &error))?;
+        let client = options.connect(address).await.map_err(|error| fail("cannot be reached", &error))?;
         for event in &events {
             let mut headers = async_nats::HeaderMap::new();
             headers.insert("Content-Type", JSON);
@@ -231,14 +187,8 @@ async fn over_nats(to: &str, subject: &str, body: Bytes) -> Result<(), Failure> 
                 .await
                 .map_err(|error| fail("did not take the event", &error))?;
         }
-        client
-            .flush()
-            .await
-            .map_err(|error| fail("did not take the event", &error))?;
-        client
-            .drain()
-            .await
-            .map_err(|error| fail("did not take the event", &error))
+        client.flush().await.map_err(|error| fail("did not take the event", &error))?;
+        client.drain().await.map_err(|error| fail("did not take the event", &error))
     };
     timeout(PATIENCE, publish)
         .await

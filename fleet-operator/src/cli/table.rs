@@ -31,15 +31,7 @@ fn table(question: Question, rows: &[Value], wide: bool) -> Result<String, Failu
             // What is not there (yet) is only of interest together with the reason.
             let shown = rows.iter().filter(|row| wide || row.time.is_some());
             (
-                vec![
-                    "CLUSTER",
-                    "RESOURCE TYPE",
-                    "NAMESPACE",
-                    "NAME",
-                    "VERSION",
-                    "TIME",
-                    "PROFILES",
-                ],
+                vec!["CLUSTER", "RESOURCE TYPE", "NAMESPACE", "NAME", "VERSION", "TIME", "PROFILES"],
                 shown.map(|row| addon(row, wide)).collect(),
             )
         }
@@ -54,24 +46,12 @@ fn table(question: Question, rows: &[Value], wide: bool) -> Result<String, Failu
             let rows: Vec<SourceRow> = read(rows)?;
             let line =
                 |row: SourceRow| vec![row.name, row.transport, flag(row.ready), row.reason, row.message];
-            (
-                vec!["NAME", "TRANSPORT", "READY", "REASON", "MESSAGE"],
-                rows.into_iter().map(line).collect(),
-            )
+            (vec!["NAME", "TRANSPORT", "READY", "REASON", "MESSAGE"], rows.into_iter().map(line).collect())
         }
         Question::Triggers => {
             let rows: Vec<TriggerRow> = read(rows)?;
             (
-                vec![
-                    "NAME",
-                    "SOURCE",
-                    "READY",
-                    "WORKS",
-                    "APPLIED",
-                    "STALLED",
-                    "UNDER WAY",
-                    "REASON",
-                ],
+                vec!["NAME", "SOURCE", "READY", "WORKS", "APPLIED", "STALLED", "UNDER WAY", "REASON"],
                 rows.into_iter().map(|row| trigger(row, wide)).collect(),
             )
         }
@@ -94,9 +74,7 @@ fn table(question: Question, rows: &[Value], wide: bool) -> Result<String, Failu
         });
     }
     let mut table = Table::new();
-    table
-        .load_style(presets::ASCII_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::ASCII_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header);
     for line in &mut lines {
         for cell in line.iter_mut() {
@@ -125,19 +103,9 @@ fn addon(row: &AddonRow, wide: bool) -> Vec<String> {
 }
 
 fn cluster(row: ClusterRow, wide: bool) -> Vec<String> {
-    let labels: Vec<_> = row
-        .labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
+    let labels: Vec<_> = row.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let version = row.version.unwrap_or_else(|| "N/A".to_owned());
-    let mut line = vec![
-        row.namespace,
-        row.name,
-        flag(row.ready),
-        version,
-        labels.join(","),
-    ];
+    let mut line = vec![row.namespace, row.name, flag(row.ready), version, labels.join(",")];
     if wide {
         line.extend([row.connection, row.message]);
     }
@@ -175,9 +143,7 @@ fn flag(ready: Option<bool>) -> String {
 
 /// In the reader's own time zone.
 fn time(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::system())
-        .strftime("%Y-%m-%d %H:%M:%S %z %Z")
-        .to_string()
+    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 
 fn read<T: DeserializeOwned>(rows: &[Value]) -> Result<Vec<T>, Failure> {

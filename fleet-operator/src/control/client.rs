@@ -33,22 +33,17 @@ pub enum CallError {
 /// See [`CallError`].
 pub async fn call(data: &Path, question: Question) -> Result<Answer, CallError> {
     let reach = Reach::new(data).map_err(|_| CallError::NobodyRuns)?;
-    let stream = UnixStream::connect(reach.socket())
-        .await
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::PermissionDenied => {
-                CallError::NoAnswer("the socket belongs to another user".to_owned())
-            }
-            _ => CallError::NobodyRuns,
-        })?;
+    let stream = UnixStream::connect(reach.socket()).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            CallError::NoAnswer("the socket belongs to another user".to_owned())
+        }
+        _ => CallError::NobodyRuns,
+    })?;
     match timeout(PATIENCE, exchange(stream, question)).await {
         Ok(Ok(Ok(answer))) => Ok(answer),
         Ok(Ok(Err(reason))) => Err(CallError::Refused(reason)),
         Ok(Err(error)) => Err(CallError::NoAnswer(error.to_string())),
-        Err(_) => Err(CallError::NoAnswer(format!(
-            "it took longer than {} s",
-            PATIENCE.as_secs()
-        ))),
+        Err(_) => Err(CallError::NoAnswer(format!("it took longer than {} s", PATIENCE.as_secs()))),
     }
 }
 

@@ -82,41 +82,21 @@ mod tests {
     }
 
     async fn asks_and_is_answered(data: &std::path::Path) {
-        assert!(matches!(
-            call(data, Question::Addons).await,
-            Err(CallError::NobodyRuns)
-        ));
-        std::fs::write(
-            data.join("control.sock"),
-            "left behind by an operator that was killed",
-        )
-        .unwrap();
+        assert!(matches!(call(data, Question::Addons).await, Err(CallError::NobodyRuns)));
+        std::fs::write(data.join("control.sock"), "left behind by an operator that was killed").unwrap();
         let control = Control::bind(data).unwrap();
-        let mode = std::fs::metadata(data.join("control.sock"))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777;
+        let mode = std::fs::metadata(data.join("control.sock")).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(control.run(Arc::new(Parrot), shutdown.clone()));
         let answer = call(data, Question::Addons).await.unwrap();
-        assert_eq!(
-            answer,
-            Answer {
-                rows: vec!["a".into()],
-                notes: vec!["a note".to_owned()]
-            }
-        );
+        assert_eq!(answer, Answer { rows: vec!["a".into()], notes: vec!["a note".to_owned()] });
         assert!(
             matches!(call(data, Question::Clusters).await, Err(CallError::Refused(why)) if why == "no idea")
         );
         shutdown.cancel();
         running.await.unwrap();
-        assert!(matches!(
-            call(data, Question::Addons).await,
-            Err(CallError::NobodyRuns)
-        ));
+        assert!(matches!(call(data, Question::Addons).await, Err(CallError::NobodyRuns)));
         assert_eq!(std::fs::read_dir(data).unwrap().count(), 0);
     }
 

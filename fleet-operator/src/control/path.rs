@@ -16,20 +16,14 @@ impl Reach {
     pub(super) fn new(data: &Path) -> io::Result<Self> {
         const SAFE: usize = 80;
         if data.as_os_str().len() <= SAFE {
-            return Ok(Self {
-                _folder: None,
-                base: data.to_path_buf(),
-            });
+            return Ok(Self { _folder: None, base: data.to_path_buf() });
         }
         #[cfg(target_os = "linux")]
         {
             use std::os::fd::AsRawFd;
             let folder = File::open(data)?;
             let base = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
-            Ok(Self {
-                _folder: Some(folder),
-                base,
-            })
+            Ok(Self { _folder: Some(folder), base })
         }
         #[cfg(not(target_os = "linux"))]
         Err(io::Error::new(

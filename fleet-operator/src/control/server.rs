@@ -96,9 +96,7 @@ impl Control {
 async fn serve(mut stream: UnixStream, answering: &dyn Answering) -> std::io::Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
-    BufReader::new(read.take(LONGEST_REQUEST))
-        .read_line(&mut line)
-        .await?;
+    BufReader::new(read.take(LONGEST_REQUEST)).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Question>(&line) {
         Ok(question) => answering.answer(question).await,
         Err(_) => Err("the question is not understood; is the program as new as the operator?".to_owned()),

@@ -35,10 +35,7 @@ impl LastGood {
         let root = fs::canonicalize(root).unwrap_or_else(|_| root.to_path_buf());
         let kept = match load(&store) {
             Some(kept) if kept.root == root => kept,
-            _ => Kept {
-                root,
-                files: BTreeMap::new(),
-            },
+            _ => Kept { root, files: BTreeMap::new() },
         };
         Self { store, kept }
     }
@@ -57,11 +54,7 @@ impl LastGood {
     pub(super) fn remember(&mut self, found: &Manifests, faulty: &BTreeSet<PathBuf>) {
         let mut files = BTreeMap::new();
         for (path, text) in &found.files {
-            let good = if faulty.contains(path) {
-                self.kept.files.get(path)
-            } else {
-                Some(text)
-            };
+            let good = if faulty.contains(path) { self.kept.files.get(path) } else { Some(text) };
             if let Some(good) = good {
                 files.insert(path.clone(), Arc::clone(good));
             }
@@ -85,12 +78,8 @@ impl LastGood {
 
     fn save(&self) -> io::Result<()> {
         let staged = self.store.with_extension("json.new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&staged)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
         file.write_all(&serde_json::to_vec(&self.kept)?)?;
         file.sync_all()?;
         fs::rename(&staged, &self.store)
@@ -102,19 +91,13 @@ fn load(store: &Path) -> Option<Kept> {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
-            warn!(
-                "{} cannot be read: {error}; last good versions of manifests are lost",
-                store.display()
-            );
+            warn!("{} cannot be read: {error}; last good versions of manifests are lost", store.display());
             return None;
         }
     };
     let kept = serde_json::from_slice(&bytes);
     if kept.is_err() {
-        warn!(
-            "{} is damaged; last good versions of manifests are lost",
-            store.display()
-        );
+        warn!("{} is damaged; last good versions of manifests are lost", store.display());
     }
     kept.ok()
 }

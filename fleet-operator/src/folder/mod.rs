@@ -10,9 +10,9 @@ mod last_good;
 mod read;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use fleet_core::catalog::{Catalog, CatalogError, CatalogSnapshot, Condition, Subject};
 use fleet_kube::definitions::{Definitions, Fault, Location, Problem};
@@ -28,8 +28,7 @@ use self::read::Manifests;
 
 /// A Catalog that reads a folder and follows what changes there.
 pub struct Folder {
-    published: channel::Receiver<Arc<Definitions>>,
-    conditions: Mutex<BTreeMap<Subject, Condition>>,
+    published: channel::Receiver<Option<Arc<Definitions>>>,
 }
 
 /// Reads the folder again and again. Nothing changes while it does not run.
@@ -38,7 +37,7 @@ pub struct Follower {
     last_good: LastGood,
     said: BTreeSet<String>,
     changes: watch::Changes,
-    publish: channel::Sender<Arc<Definitions>>,
+    publish: channel::Sender<Option<Arc<Definitions>>>,
 }
 
 impl Folder {
@@ -48,22 +47,11 @@ impl Folder {
         let changes = watch::Changes::of(root.to_path_buf());
         let last_good = LastGood::open(data, root);
         let previous = Definitions::read(last_good.manifests().objects, Vec::new(), None);
-        let (publish, published) = channel::channel(Arc::new(previous));
-        let mut follower = Follower {
-            root: root.to_path_buf(),
-            last_good,
-            said: BTreeSet::new(),
-            changes,
-            publish,
-        };
+        let (publish, published) = channel::channel(Some(Arc::new(previous)));
+        let mut follower =
+            Follower { root: root.to_path_buf(), last_good, said: BTreeSet::new(), changes, publish };
         follower.refresh();
-        (
-            Arc::new(Self {
-                published,
-                conditions: Mutex::default(),
-            }),
-            follower,
-        )
+        (Arc::new(Self { published }), follower)
     }
 
     /// What was defined when the last operator ran, for a look at it while none runs.
@@ -71,18 +59,9 @@ impl Folder {
         Definitions::read(LastGood::remembered(data).objects, Vec::new(), None)
     }
 
-    /// The definitions as they are now, and every change.
-    pub fn definitions(&self) -> channel::Receiver<Arc<Definitions>> {
+    /// The definitions as they are now, and every change. Never `None`.
+    pub fn definitions(&self) -> channel::Receiver<Option<Arc<Definitions>>> {
         self.published.clone()
-    }
-
-    /// What the engine said of a definition last.
-    pub fn condition(&self, subject: &Subject) -> Option<Condition> {
-        self.conditions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(subject)
-            .cloned()
     }
 }
 
@@ -91,20 +70,12 @@ impl Catalog for Folder {
     async fn subscribe(&self) -> Result<BoxStream<'static, Arc<CatalogSnapshot>>, CatalogError> {
         let snapshots = WatchStream::new(self.published.clone());
         Ok(snapshots
-            .map(|definitions| Arc::new(definitions.catalog.clone()))
+            .filter_map(async |read| read.map(|definitions| Arc::new(definitions.catalog.clone())))
             .boxed())
     }
 
-    fn report(&self, subject: &Subject, condition: Condition) {
-        // What a source says of itself is logged where it is heard.
-        if let (Subject::Trigger(name), false) = (subject, condition.ready) {
-            warn!("EventTrigger {name}: {}: {}", condition.reason, condition.message);
-        }
-        self.conditions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(subject.clone(), condition);
-    }
+    /// Nothing is written into the folder.
+    fn report(&self, _subject: &Subject, _condition: Condition) {}
 }
 
 impl Follower {
@@ -130,12 +101,12 @@ impl Follower {
     fn refresh(&mut self) {
         let mut found = Manifests::find(&self.root);
         let (objects, unread) = (std::mem::take(&mut found.objects), found.problems.clone());
-        let previous = Arc::clone(&self.publish.borrow());
-        let definitions = Definitions::read(objects, unread, Some(&previous));
+        let previous = self.publish.borrow().clone();
+        let definitions = Definitions::read(objects, unread, previous.as_deref());
         self.last_good.remember(&found, &faulty(&definitions));
         self.say(&definitions.problems);
-        if !definitions.same(&previous) {
-            self.publish.send_replace(Arc::new(definitions));
+        if !previous.is_some_and(|previous| definitions.same(&previous)) {
+            self.publish.send_replace(Some(Arc::new(definitions)));
         }
     }
 
@@ -154,10 +125,7 @@ impl Follower {
 
 /// The files in which something itself is at fault, not only what it refers to.
 fn faulty(definitions: &Definitions) -> BTreeSet<PathBuf> {
-    let itself = definitions
-        .problems
-        .iter()
-        .filter(|problem| problem.fault != Fault::MissingReference);
+    let itself = definitions.problems.iter().filter(|problem| problem.fault != Fault::MissingReference);
     itself
         .filter_map(|problem| match &problem.location {
             Location::File { file, .. } => Some(file.to_path_buf()),

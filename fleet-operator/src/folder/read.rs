@@ -91,10 +91,8 @@ impl Manifests {
 
     fn walk(&mut self, folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) {
         if depth > DEEPEST {
-            return self.unreadable(
-                folder,
-                "folders are nested too deep; is there a loop of symbolic links?",
-            );
+            return self
+                .unreadable(folder, "folders are nested too deep; is there a loop of symbolic links?");
         }
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
@@ -105,10 +103,7 @@ impl Manifests {
                 Ok(entry) => entry.path(),
                 Err(error) => return self.unreadable(folder, &error.to_string()),
             };
-            if path
-                .file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
-            {
+            if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
                 continue;
             }
             // Follows symbolic links: Kubernetes mounts volumes with them.
@@ -126,11 +121,7 @@ impl Manifests {
     }
 
     fn unreadable(&mut self, path: &Path, reason: &str) {
-        self.problems.push(Problem::unreadable(
-            path,
-            None,
-            format!("cannot be read: {reason}"),
-        ));
+        self.problems.push(Problem::unreadable(path, None, format!("cannot be read: {reason}")));
     }
 }
 

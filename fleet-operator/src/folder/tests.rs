@@ -30,11 +30,7 @@ fn lab(files: &[(&str, &str)]) -> Lab {
         fs::write(dir.path().join("manifests").join(name), text).unwrap();
     }
     let (folder, follower) = Folder::open(&dir.path().join("manifests"), &dir.path().join("data"));
-    Lab {
-        dir,
-        folder,
-        follower,
-    }
+    Lab { dir, folder, follower }
 }
 
 impl Lab {
@@ -57,25 +53,18 @@ impl Lab {
     }
 
     fn now(&self) -> Arc<Definitions> {
-        Arc::clone(&self.folder.definitions().borrow())
+        self.folder.definitions().borrow().clone().unwrap()
     }
 
     fn problems(&self) -> String {
-        self.now()
-            .problems
-            .iter()
-            .map(|problem| format!("{problem}\n"))
-            .collect()
+        self.now().problems.iter().map(|problem| format!("{problem}\n")).collect()
     }
 
     fn names(&self) -> Vec<String> {
         let now = self.now();
         let sources = now.catalog.sources.keys().map(ToString::to_string);
         let clusters = now.clusters.iter().map(|cluster| cluster.id.to_string());
-        sources
-            .chain(now.catalog.triggers.keys().map(ToString::to_string))
-            .chain(clusters)
-            .collect()
+        sources.chain(now.catalog.triggers.keys().map(ToString::to_string)).chain(clusters).collect()
     }
 }
 
@@ -83,14 +72,8 @@ impl Lab {
 fn manifests_are_found_in_all_folders_and_events_beside_them_are_left_alone() {
     let mut lab = lab(&[
         ("a.yaml", SOURCE),
-        (
-            "login.json",
-            r#"{"specversion":"1.0","id":"1","source":"s","type":"t"}"#,
-        ),
-        (
-            "batch.json",
-            r#"[{"specversion":"1.0","id":"1","source":"s","type":"t"}]"#,
-        ),
+        ("login.json", r#"{"specversion":"1.0","id":"1","source":"s","type":"t"}"#),
+        ("batch.json", r#"[{"specversion":"1.0","id":"1","source":"s","type":"t"}]"#),
         ("notes.txt", "{"),
         (".hidden.yaml", "{"),
     ]);
@@ -131,28 +114,20 @@ fn problems_name_file_line_and_field() {
         ("c.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n"),
     ]);
     let problems = lab.problems();
-    for expected in [
-        "a.yaml:3: is not YAML",
-        "b.yaml:6: EventSource user-operation: spec.filtres: ",
-        "c.yaml:",
-    ] {
+    for expected in
+        ["a.yaml:3: is not YAML", "b.yaml:6: EventSource user-operation: spec.filtres: ", "c.yaml:"]
+    {
         assert!(problems.contains(expected), "{expected} in:\n{problems}");
     }
 }
 
 #[test]
 fn a_removed_file_is_a_removal_only_if_the_rest_was_read() {
-    let mut lab = lab(&[
-        ("source.yaml", SOURCE),
-        ("cluster.yaml", CLUSTER),
-        ("other.yaml", "# nothing yet\n---\n"),
-    ]);
+    let mut lab =
+        lab(&[("source.yaml", SOURCE), ("cluster.yaml", CLUSTER), ("other.yaml", "# nothing yet\n---\n")]);
     lab.write("other.yaml", "a: [");
     lab.remove("cluster.yaml");
-    assert!(
-        !lab.now().catalog.complete,
-        "what is missing is not gone while a file is broken"
-    );
+    assert!(!lab.now().catalog.complete, "what is missing is not gone while a file is broken");
     lab.restart();
     assert!(!lab.now().catalog.complete);
     lab.write("other.yaml", "# nothing yet\n");
@@ -180,31 +155,17 @@ fn an_empty_or_missing_folder_withdraws_nothing() {
     }
     fs::create_dir(lab.path("")).unwrap();
     lab.write("source.yaml", SOURCE);
-    assert_eq!(
-        (lab.names(), lab.now().catalog.complete),
-        (vec!["user-operation".to_owned()], true)
-    );
+    assert_eq!((lab.names(), lab.now().catalog.complete), (vec!["user-operation".to_owned()], true));
 }
 
 #[test]
 fn what_is_immutable_stays_as_it_was_and_is_named() {
-    let mut lab = lab(&[
-        ("trigger.yaml", &trigger("user-operation")),
-        ("source.yaml", SOURCE),
-    ]);
-    assert!(
-        lab.problems().contains("ConfigMap default/namespace"),
-        "{}",
-        lab.problems()
-    );
+    let mut lab = lab(&[("trigger.yaml", &trigger("user-operation")), ("source.yaml", SOURCE)]);
+    assert!(lab.problems().contains("ConfigMap default/namespace"), "{}", lab.problems());
     lab.write("trigger.yaml", &trigger("another"));
     for _ in 0..2 {
         assert_eq!(&*lab.now().catalog.triggers["manage"].source, "user-operation");
-        assert!(
-            lab.problems().contains("spec.eventSourceName: is immutable"),
-            "{}",
-            lab.problems()
-        );
+        assert!(lab.problems().contains("spec.eventSourceName: is immutable"), "{}", lab.problems());
         lab.restart();
     }
 }
@@ -218,11 +179,11 @@ fn what_is_kept_is_for_its_owner_alone_and_of_one_folder_only() {
     let other = lab.dir.path().join("other");
     fs::create_dir(&other).unwrap();
     let (folder, _follower) = Folder::open(&other, &lab.dir.path().join("data"));
-    assert!(folder.definitions().borrow().catalog.sources.is_empty());
+    assert!(folder.definitions().borrow().as_ref().unwrap().catalog.sources.is_empty());
     fs::write(&kept, "garbage").unwrap();
     let (folder, _follower) = Folder::open(&lab.path(""), &lab.dir.path().join("data"));
     assert_eq!(
-        folder.definitions().borrow().catalog.sources.len(),
+        folder.definitions().borrow().as_ref().unwrap().catalog.sources.len(),
         1,
         "a damaged memory is no obstacle"
     );
@@ -230,11 +191,7 @@ fn what_is_kept_is_for_its_owner_alone_and_of_one_folder_only() {
 
 #[tokio::test]
 async fn changes_are_followed() {
-    let Lab {
-        dir,
-        folder,
-        follower,
-    } = lab(&[("source.yaml", SOURCE)]);
+    let Lab { dir, folder, follower } = lab(&[("source.yaml", SOURCE)]);
     let mut definitions = folder.definitions();
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(follower.run(shutdown.clone()));
@@ -242,20 +199,14 @@ async fn changes_are_followed() {
     let manifests = dir.path().join("manifests");
     fs::create_dir(manifests.join("new")).unwrap();
     fs::write(manifests.join("new/cluster.yaml"), CLUSTER).unwrap();
-    let arrived = definitions.wait_for(|now| now.clusters.len() == 1);
-    tokio::time::timeout(within, arrived)
-        .await
-        .expect("a new file in a new folder goes unnoticed")
-        .unwrap();
+    let arrived = definitions.wait_for(|now| now.as_ref().unwrap().clusters.len() == 1);
+    tokio::time::timeout(within, arrived).await.expect("a new file in a new folder goes unnoticed").unwrap();
     // A folder that is replaced as a whole, as by git or a volume mount.
     fs::rename(&manifests, dir.path().join("old")).unwrap();
     fs::create_dir(&manifests).unwrap();
     fs::write(manifests.join("source.yaml"), SOURCE).unwrap();
-    let left = definitions.wait_for(|now| now.clusters.is_empty());
-    tokio::time::timeout(within, left)
-        .await
-        .expect("a new folder goes unnoticed")
-        .unwrap();
+    let left = definitions.wait_for(|now| now.as_ref().unwrap().clusters.is_empty());
+    tokio::time::timeout(within, left).await.expect("a new folder goes unnoticed").unwrap();
     shutdown.cancel();
     running.await.unwrap();
 }

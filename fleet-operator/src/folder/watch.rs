@@ -30,13 +30,7 @@ impl Changes {
     pub(super) fn of(root: PathBuf) -> Self {
         // One note that something happened is as good as many.
         let (sender, notes) = mpsc::channel(1);
-        let mut changes = Self {
-            root,
-            watcher: None,
-            sender,
-            notes,
-            warned: false,
-        };
+        let mut changes = Self { root, watcher: None, sender, notes, warned: false };
         changes.begin();
         changes
     }

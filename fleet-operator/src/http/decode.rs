@@ -23,35 +23,20 @@ pub(super) struct Incoming {
 /// A browser sends a request with one of the content types of HTML forms, or with none, to any server without asking;
 /// so JSON is only taken for an event where the content type says JSON.
 pub(super) fn decode(headers: &HeaderMap, body: &Bytes) -> Vec<Incoming> {
-    let one = |event| {
-        vec![Incoming {
-            event,
-            raw: body.clone(),
-        }]
-    };
+    let one = |event| vec![Incoming { event, raw: body.clone() }];
     let fault = |reason: String| one(Err(DecodeError { reason }));
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .map(|value| value.to_str().unwrap_or_default());
-    let essence = content_type
-        .unwrap_or_default()
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let content_type = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+    let essence =
+        content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
         "application/cloudevents-batch+json" => match Event::batch_from_json(body) {
-            Ok(events) => events
-                .into_iter()
-                .map(|(raw, event)| Incoming { event, raw })
-                .collect(),
+            Ok(events) => events.into_iter().map(|(raw, event)| Incoming { event, raw }).collect(),
             Err(error) => one(Err(error)),
         },
         "application/cloudevents+json" | "application/cloudevents" => one(Event::from_json(body)),
-        format if format.starts_with("application/cloudevents") => fault(format!(
-            "Content-Type {format} is not supported; send application/cloudevents+json"
-        )),
+        format if format.starts_with("application/cloudevents") => {
+            fault(format!("Content-Type {format} is not supported; send application/cloudevents+json"))
+        }
         _ if headers.contains_key("ce-specversion") => one(binary(headers, content_type, body.clone())),
         "application/json" => one(Event::from_json(body)),
         "" => fault(
@@ -86,9 +71,7 @@ fn binary(headers: &HeaderMap, content_type: Option<&str>, body: Bytes) -> Resul
 
 /// A header's value as an attribute's, by section 3.1.3.2: double quotes taken off, then percent-decoded once.
 fn header_text(name: &HeaderName, value: &HeaderValue) -> Result<String, DecodeError> {
-    let fault = |what: &str| DecodeError {
-        reason: format!("header {name} {what}"),
-    };
+    let fault = |what: &str| DecodeError { reason: format!("header {name} {what}") };
     let text = std::str::from_utf8(value.as_bytes()).map_err(|_| fault("is not UTF-8"))?;
     let unquoted = match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(quoted) if text.len() > 1 => unescape(quoted),
@@ -104,11 +87,7 @@ fn unescape(quoted: &str) -> String {
     let mut chars = quoted.chars();
     let mut text = String::with_capacity(quoted.len());
     while let Some(char) = chars.next() {
-        text.push(if char == '\\' {
-            chars.next().unwrap_or(char)
-        } else {
-            char
-        });
+        text.push(if char == '\\' { chars.next().unwrap_or(char) } else { char });
     }
     text
 }
@@ -119,16 +98,10 @@ pub(super) fn message(path: &str, headers: &HeaderMap) -> Arc<Message> {
         .iter()
         .filter(|(name, _)| ![AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name))
         .map(|(name, value)| {
-            (
-                name.as_str().to_owned(),
-                String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            )
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
         })
         .collect();
-    Arc::new(Message {
-        subject: path.to_owned(),
-        headers,
-    })
+    Arc::new(Message { subject: path.to_owned(), headers })
 }
 
 #[cfg(test)]
@@ -158,10 +131,7 @@ mod tests {
             "application/CloudEvents+JSON; charset=utf-8",
             "application/json",
         ] {
-            assert_eq!(
-                only(&[("content-type", content_type)], LOGIN).unwrap().subject(),
-                Some("mgianluc")
-            );
+            assert_eq!(only(&[("content-type", content_type)], LOGIN).unwrap().subject(), Some("mgianluc"));
         }
     }
 
@@ -202,33 +172,13 @@ mod tests {
     #[test]
     fn what_is_no_event_says_how_to_send_one() {
         for (pairs, body, expected) in [
-            (
-                &[("content-type", "text/plain")][..],
-                LOGIN,
-                "application/cloudevents+json",
-            ),
+            (&[("content-type", "text/plain")][..], LOGIN, "application/cloudevents+json"),
             (&[], LOGIN, "neither a Content-Type"),
-            (
-                &[("content-type", "application/cloudevents+avro")],
-                LOGIN,
-                "not supported",
-            ),
+            (&[("content-type", "application/cloudevents+avro")], LOGIN, "not supported"),
             (&[("content-type", "application/json")], "hello", "not JSON"),
-            (
-                &[("content-type", "application/cloudevents+json")],
-                "{}",
-                "specversion is missing",
-            ),
-            (
-                &[("ce-specversion", "1.0"), ("ce-id", "%ff")],
-                "",
-                "header ce-id does not percent-decode",
-            ),
-            (
-                &[("ce-specversion", "1.0"), ("ce-datacontenttype", "a/b")],
-                "",
-                "use Content-Type",
-            ),
+            (&[("content-type", "application/cloudevents+json")], "{}", "specversion is missing"),
+            (&[("ce-specversion", "1.0"), ("ce-id", "%ff")], "", "header ce-id does not percent-decode"),
+            (&[("ce-specversion", "1.0"), ("ce-datacontenttype", "a/b")], "", "use Content-Type"),
         ] {
             let error = only(pairs, body).unwrap_err();
             assert!(error.reason.contains(expected), "{}", error.reason);
@@ -237,10 +187,8 @@ mod tests {
 
     #[test]
     fn credentials_are_left_out_of_messages() {
-        let message = message(
-            "/events",
-            &headers(&[("authorization", "a"), ("cookie", "b"), ("x-team", "c")]),
-        );
+        let message =
+            message("/events", &headers(&[("authorization", "a"), ("cookie", "b"), ("x-team", "c")]));
         assert_eq!(message.headers, [("x-team".to_owned(), "c".to_owned())]);
     }
 }

@@ -20,10 +20,8 @@ use super::{Limits, Shared};
 pub(super) async fn post(State(shared): State<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let limits = &shared.limits;
-    let declared = parts
-        .headers
-        .get(http::header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let declared =
+        parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: usize| length > limits.body) {
         return too_large(limits);
     }
@@ -35,21 +33,14 @@ pub(super) async fn post(State(shared): State<Shared>, request: Request) -> Resp
         Ok(Err(error)) if is_length_limit(&error) => return too_large(limits),
         Ok(Err(_)) => return problem(StatusCode::BAD_REQUEST, "the request's body broke off"),
         Err(_) => {
-            return problem(
-                StatusCode::REQUEST_TIMEOUT,
-                "the request's body did not arrive in time",
-            );
+            return problem(StatusCode::REQUEST_TIMEOUT, "the request's body did not arrive in time");
         }
     };
     let message = message(parts.uri.path(), &parts.headers);
     let mut waiting = Vec::new();
     for (index, incoming) in decode(&parts.headers, &body).into_iter().enumerate() {
         match shared.intake.offer(&incoming, &message, limits.patience).await {
-            Ok(told) => waiting.push(Waiting {
-                index,
-                undecodable: incoming.event.is_err(),
-                told,
-            }),
+            Ok(told) => waiting.push(Waiting { index, undecodable: incoming.event.is_err(), told }),
             // What was handed over already is stored all the same; sent again, it does no harm.
             Err(full) => return refusal(full, &incoming),
         }
@@ -91,11 +82,7 @@ impl Waiting {
                 (Settled::Stored, Settled::Stored) => Settled::Stored,
             };
         }
-        Outcome {
-            index: self.index,
-            undecodable: self.undecodable,
-            settled: worst,
-        }
+        Outcome { index: self.index, undecodable: self.undecodable, settled: worst }
     }
 }
 
@@ -129,15 +116,10 @@ fn answer(outcomes: &[Outcome]) -> Response {
     if outcomes.len() == 1 {
         return problem(status, reason);
     }
-    let events: Vec<_> = refused
-        .iter()
-        .map(|(outcome, reason)| json!({"index": outcome.index, "detail": reason}))
-        .collect();
-    let detail = format!(
-        "{} of {} events were refused; the others are stored",
-        refused.len(),
-        outcomes.len()
-    );
+    let events: Vec<_> =
+        refused.iter().map(|(outcome, reason)| json!({"index": outcome.index, "detail": reason})).collect();
+    let detail =
+        format!("{} of {} events were refused; the others are stored", refused.len(), outcomes.len());
     problem_with(status, json!({"detail": detail, "events": events}))
 }
 
@@ -150,11 +132,7 @@ fn refusal(full: Full, incoming: &Incoming) -> Response {
             5,
             "no EventSource takes events over HTTP (yet); define one with `http: {}`",
         ),
-        (Full::Behind, _) => later(
-            StatusCode::TOO_MANY_REQUESTS,
-            1,
-            "too many events wait to be stored",
-        ),
+        (Full::Behind, _) => later(StatusCode::TOO_MANY_REQUESTS, 1, "too many events wait to be stored"),
     }
 }
 
@@ -162,9 +140,7 @@ fn refusal(full: Full, incoming: &Incoming) -> Response {
 fn room(shared: &Shared, declared: Option<usize>) -> Option<OwnedSemaphorePermit> {
     const KIB: usize = 1024;
     let wanted = declared.unwrap_or(shared.limits.body).div_ceil(KIB).max(1);
-    std::sync::Arc::clone(&shared.room)
-        .try_acquire_many_owned(u32::try_from(wanted).ok()?)
-        .ok()
+    std::sync::Arc::clone(&shared.room).try_acquire_many_owned(u32::try_from(wanted).ok()?).ok()
 }
 
 fn is_length_limit(error: &axum::Error) -> bool {
@@ -187,9 +163,7 @@ fn too_large(limits: &Limits) -> Response {
 
 fn later(status: StatusCode, seconds: u64, detail: &str) -> Response {
     let mut response = problem(status, detail);
-    response
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     response
 }
 
@@ -201,16 +175,12 @@ fn problem(status: StatusCode, detail: &str) -> Response {
 fn problem_with(status: StatusCode, mut body: serde_json::Value) -> Response {
     if let Some(fields) = body.as_object_mut() {
         fields.insert("status".to_owned(), status.as_u16().into());
-        fields.insert(
-            "title".to_owned(),
-            status.canonical_reason().unwrap_or_default().into(),
-        );
+        fields.insert("title".to_owned(), status.canonical_reason().unwrap_or_default().into());
     }
     let mut response = Response::new(Body::from(Bytes::from(body.to_string())));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     response
 }

@@ -95,15 +95,7 @@ impl Server {
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let room = Arc::new(Semaphore::new(limits.room));
-        Ok(Self {
-            listener,
-            shared: Shared {
-                intake,
-                health,
-                limits,
-                room,
-            },
-        })
+        Ok(Self { listener, shared: Shared { intake, health, limits, room } })
     }
 
     /// Where it listens, with the port that the system chose if it was asked for port 0.
@@ -191,11 +183,7 @@ async fn readyz(State(shared): State<Shared>) -> Response {
 async fn metrics(State(shared): State<Shared>) -> Response {
     const OPEN_METRICS: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    (
-        [(http::header::CONTENT_TYPE, OPEN_METRICS)],
-        shared.health.metrics(),
-    )
-        .into_response()
+    ([(http::header::CONTENT_TYPE, OPEN_METRICS)], shared.health.metrics()).into_response()
 }
 
 #[cfg(test)]

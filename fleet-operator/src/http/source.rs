@@ -50,10 +50,7 @@ pub(super) enum Full {
 impl Intake {
     /// The EventSource of this name. Opening it again replaces the stream opened before.
     pub fn source(&self, name: impl Into<Arc<str>>) -> HttpSource {
-        HttpSource {
-            name: name.into(),
-            intake: self.clone(),
-        }
+        HttpSource { name: name.into(), intake: self.clone() }
     }
 
     /// Hands an event to every source, waiting for a place with each. The receivers tell what became of it.

@@ -30,23 +30,12 @@ struct Lab {
 
 async fn lab_with(limits: Limits) -> Lab {
     let intake = Intake::default();
-    let server = Server::bind(
-        ([127, 0, 0, 1], 0).into(),
-        intake.clone(),
-        Arc::new(Ready),
-        limits,
-    )
-    .await
-    .unwrap();
+    let server =
+        Server::bind(([127, 0, 0, 1], 0).into(), intake.clone(), Arc::new(Ready), limits).await.unwrap();
     let address = server.address().unwrap();
     let shutdown = CancellationToken::new();
     let server = tokio::spawn(server.run(shutdown.clone()));
-    Lab {
-        address,
-        intake,
-        shutdown,
-        server,
-    }
+    Lab { address, intake, shutdown, server }
 }
 
 async fn lab() -> Lab {
@@ -71,10 +60,7 @@ impl Lab {
     }
 
     async fn get(&self, path: &str) -> String {
-        self.raw(format!(
-            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        ))
-        .await
+        self.raw(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
     }
 
     async fn open(&self, name: &str) -> BoxStream<'static, SourceItem> {
@@ -106,10 +92,7 @@ async fn accepted_means_settled_by_every_source() {
     assert_eq!(one.event.as_ref().unwrap().subject(), Some("mgianluc"));
     assert_eq!(one.raw, LOGIN);
     one.settle.ack().await.unwrap();
-    assert!(
-        answer.as_mut().now_or_never().is_none(),
-        "one of two sources settled it"
-    );
+    assert!(answer.as_mut().now_or_never().is_none(), "one of two sources settled it");
     two.settle.ack().await.unwrap();
     assert_eq!(status(&answer.await), "202");
 }
@@ -125,10 +108,7 @@ async fn what_is_no_event_is_delivered_as_such_and_refused() {
         delivery.settle.terminate(&reason).await.unwrap();
     });
     assert_eq!(status(&answer), "400");
-    assert!(
-        answer.contains("application/problem+json") && answer.contains("not a CloudEvent"),
-        "{answer}"
-    );
+    assert!(answer.contains("application/problem+json") && answer.contains("not a CloudEvent"), "{answer}");
 }
 
 #[tokio::test]
@@ -136,12 +116,7 @@ async fn an_event_that_could_not_be_stored_is_to_be_sent_again() {
     let lab = lab().await;
     let mut stream = lab.open("a").await;
     let (answer, ()) = tokio::join!(lab.post(JSON, LOGIN), async {
-        delivery(&mut stream)
-            .await
-            .settle
-            .give_back(Duration::from_secs(7))
-            .await
-            .unwrap();
+        delivery(&mut stream).await.settle.give_back(Duration::from_secs(7)).await.unwrap();
     });
     assert_eq!(status(&answer), "503");
     assert!(answer.to_lowercase().contains("retry-after: 7"), "{answer}");
@@ -150,17 +125,9 @@ async fn an_event_that_could_not_be_stored_is_to_be_sent_again() {
     });
     assert_eq!(status(&answer), "503", "dropped unsettled");
     let (answer, ()) = tokio::join!(lab.post(JSON, LOGIN), async {
-        delivery(&mut stream)
-            .await
-            .settle
-            .terminate("the key is empty")
-            .await
-            .unwrap();
+        delivery(&mut stream).await.settle.terminate("the key is empty").await.unwrap();
     });
-    assert!(
-        status(&answer) == "422" && answer.contains("the key is empty"),
-        "{answer}"
-    );
+    assert!(status(&answer) == "422" && answer.contains("the key is empty"), "{answer}");
 }
 
 #[tokio::test]
@@ -168,9 +135,8 @@ async fn a_batch_tells_which_of_its_events_were_refused() {
     let lab = lab().await;
     let mut stream = lab.open("a").await;
     let batch = format!("[{LOGIN},{{\"specversion\":\"9\"}},{LOGIN}]");
-    let (answer, ()) = tokio::join!(
-        lab.post("Content-Type: application/cloudevents-batch+json", &batch),
-        async {
+    let (answer, ()) =
+        tokio::join!(lab.post("Content-Type: application/cloudevents-batch+json", &batch), async {
             for _ in 0..3 {
                 let delivery = delivery(&mut stream).await;
                 match &delivery.event {
@@ -178,48 +144,26 @@ async fn a_batch_tells_which_of_its_events_were_refused() {
                     Err(error) => delivery.settle.terminate(&error.to_string()).await.unwrap(),
                 }
             }
-        }
-    );
+        });
     assert_eq!(status(&answer), "400");
-    assert!(
-        answer.contains("1 of 3 events were refused") && answer.contains("\"index\":1"),
-        "{answer}"
-    );
+    assert!(answer.contains("1 of 3 events were refused") && answer.contains("\"index\":1"), "{answer}");
 }
 
 #[tokio::test]
 async fn back_pressure_tells_when_to_come_back() {
-    let lab = lab_with(Limits {
-        patience: Duration::from_millis(50),
-        ..Limits::default()
-    })
-    .await;
-    assert!(
-        lab.post(JSON, LOGIN)
-            .await
-            .contains("no EventSource takes events over HTTP")
-    );
-    assert_eq!(
-        status(&lab.post(JSON, "hello").await),
-        "400",
-        "also while nobody listens"
-    );
+    let lab = lab_with(Limits { patience: Duration::from_millis(50), ..Limits::default() }).await;
+    assert!(lab.post(JSON, LOGIN).await.contains("no EventSource takes events over HTTP"));
+    assert_eq!(status(&lab.post(JSON, "hello").await), "400", "also while nobody listens");
     let _never_read = lab.open("a").await;
     let batch = format!("[{}]", [LOGIN; 1025].join(","));
-    let answer = lab
-        .post("Content-Type: application/cloudevents-batch+json", &batch)
-        .await;
+    let answer = lab.post("Content-Type: application/cloudevents-batch+json", &batch).await;
     assert_eq!(status(&answer), "429");
     assert!(answer.to_lowercase().contains("retry-after: 1"), "{answer}");
 }
 
 #[tokio::test]
 async fn bodies_are_limited_with_and_without_a_declared_length() {
-    let lab = lab_with(Limits {
-        body: 1000,
-        ..Limits::default()
-    })
-    .await;
+    let lab = lab_with(Limits { body: 1000, ..Limits::default() }).await;
     let _stream = lab.open("a").await;
     assert_eq!(status(&lab.post(JSON, &"x".repeat(1001)).await), "413");
     let chunk = "x".repeat(1001);
@@ -227,30 +171,20 @@ async fn bodies_are_limited_with_and_without_a_declared_length() {
         "POST /events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{JSON}\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n{chunk}\r\n0\r\n\r\n"
     );
     assert_eq!(status(&lab.raw(chunked).await), "413");
-    let narrow = lab_with(Limits {
-        room: 0,
-        ..Limits::default()
-    })
-    .await;
+    let narrow = lab_with(Limits { room: 0, ..Limits::default() }).await;
     assert_eq!(status(&narrow.post(JSON, LOGIN).await), "429");
 }
 
 #[tokio::test]
 async fn a_connection_that_says_nothing_is_closed() {
-    let limits = Limits {
-        head: Duration::from_millis(50),
-        read: Duration::from_millis(50),
-        ..Limits::default()
-    };
+    let limits =
+        Limits { head: Duration::from_millis(50), read: Duration::from_millis(50), ..Limits::default() };
     let lab = lab_with(limits).await;
     let mut silent = TcpStream::connect(lab.address).await.unwrap();
     let closed = tokio::time::timeout(Duration::from_secs(5), silent.read_to_end(&mut Vec::new())).await;
     assert!(closed.is_ok(), "an idle connection stays open");
-    let answer = lab
-        .raw(format!(
-            "POST /events HTTP/1.1\r\nHost: x\r\n{JSON}\r\nContent-Length: 9\r\n\r\n"
-        ))
-        .await;
+    let answer =
+        lab.raw(format!("POST /events HTTP/1.1\r\nHost: x\r\n{JSON}\r\nContent-Length: 9\r\n\r\n")).await;
     assert_eq!(status(&answer), "408");
 }
 

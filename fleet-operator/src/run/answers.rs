@@ -12,15 +12,16 @@ use fleet_kube::connection::{ClusterDefinition, Connection};
 use fleet_kube::definitions::{Definitions, Transport};
 use tokio::sync::watch;
 
-use super::definitions::Conditions;
+use super::definitions::{Recorded, Troubles};
 use crate::control::{Answer, Answering, Question};
 use crate::show::{self, ClusterRow, SourceRow, Tally, TriggerRow};
 
 /// Answers for an operator that runs.
 pub(super) struct Running {
     pub(super) store: Arc<dyn WorkStore>,
-    pub(super) definitions: watch::Receiver<Arc<Definitions>>,
-    pub(super) conditions: Arc<dyn Conditions>,
+    pub(super) definitions: watch::Receiver<Option<Arc<Definitions>>>,
+    pub(super) catalog: Arc<Recorded>,
+    pub(super) troubles: Troubles,
     pub(super) clusters: Arc<Clusters>,
     pub(super) engine: Handle,
 }
@@ -28,18 +29,13 @@ pub(super) struct Running {
 #[async_trait]
 impl Answering for Running {
     async fn answer(&self, question: Question) -> Result<Answer, String> {
-        let definitions = Arc::clone(&self.definitions.borrow());
-        let live = Live {
-            conditions: &*self.conditions,
-            clusters: &self.clusters,
-        };
-        let mut notes: Vec<String> = definitions.problems.iter().map(ToString::to_string).collect();
+        let definitions = self.definitions.borrow().clone().unwrap_or_default();
+        let live = Live { catalog: &self.catalog, clusters: &self.clusters };
+        let mut notes: Vec<String> =
+            definitions.problems.iter().map(ToString::to_string).chain(self.troubles.now()).collect();
         if question == Question::ConfirmWithdrawals {
             let works = self.engine.confirm_withdrawals();
-            return Ok(Answer {
-                rows: Vec::new(),
-                notes: vec![format!("{works} Works are withdrawn")],
-            });
+            return Ok(Answer { rows: Vec::new(), notes: vec![format!("{works} Works are withdrawn")] });
         }
         if let Some(held) = self.engine.held_withdrawals() {
             notes.push(format!(
@@ -66,13 +62,13 @@ pub async fn without_operator(
 
 /// What only a running operator knows.
 struct Live<'a> {
-    conditions: &'a dyn Conditions,
+    catalog: &'a Recorded,
     clusters: &'a Clusters,
 }
 
 impl Live<'_> {
     fn condition(&self, subject: &Subject) -> Option<Condition> {
-        self.conditions.condition(subject)
+        self.catalog.condition(subject)
     }
 }
 
@@ -131,13 +127,7 @@ fn sources(definitions: &Definitions, live: Option<&Live<'_>>) -> Vec<SourceRow>
         };
         let condition = live.and_then(|live| live.condition(&Subject::Source(Arc::clone(name))));
         let (ready, reason, message) = told(condition);
-        SourceRow {
-            name: name.to_string(),
-            transport: transport.to_owned(),
-            ready,
-            reason,
-            message,
-        }
+        SourceRow { name: name.to_string(), transport: transport.to_owned(), ready, reason, message }
     };
     definitions.catalog.sources.keys().map(row).collect()
 }
@@ -165,11 +155,7 @@ fn triggers(
 
 fn told(condition: Option<Condition>) -> (Option<bool>, String, String) {
     match condition {
-        Some(Condition {
-            ready,
-            reason,
-            message,
-        }) => (Some(ready), reason, message),
+        Some(Condition { ready, reason, message }) => (Some(ready), reason, message),
         None => (None, String::new(), String::new()),
     }
 }

@@ -10,25 +10,35 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::definitions::Troubles;
 use crate::http::Health;
 
 /// What the HTTP server shows of an engine.
 pub(super) struct EngineHealth {
     engine: Handle,
+    troubles: Troubles,
     registry: Registry,
 }
 
 impl EngineHealth {
-    pub(super) fn of(engine: Handle) -> Self {
+    pub(super) fn of(engine: Handle, troubles: Troubles) -> Self {
         let mut registry = Registry::with_prefix("fleet");
         registry.register_collector(Box::new(EngineCollector(engine.clone())));
-        Self { engine, registry }
+        Self { engine, troubles, registry }
     }
 }
 
 impl Health for EngineHealth {
     fn unready(&self) -> Option<String> {
-        (!self.engine.is_loaded()).then(|| "definitions and clusters are loading".to_owned())
+        if self.engine.is_loaded() {
+            return None;
+        }
+        let mut reason = "definitions and clusters are loading".to_owned();
+        for trouble in self.troubles.now() {
+            reason.push_str("; ");
+            reason.push_str(&trouble);
+        }
+        Some(reason)
     }
 
     fn metrics(&self) -> String {
@@ -46,52 +56,24 @@ impl Collector for EngineCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let counters = self.0.counters();
         let counts: [(&str, &str, &Counter); 10] = [
-            (
-                "events_received",
-                "Deliveries read from sources",
-                &counters.received,
-            ),
-            (
-                "events_unmatched",
-                "Deliveries that no trigger wanted",
-                &counters.unmatched,
-            ),
+            ("events_received", "Deliveries read from sources", &counters.received),
+            ("events_unmatched", "Deliveries that no trigger wanted", &counters.unmatched),
             ("events_stored", "Intents stored as Work", &counters.stored),
             (
                 "events_superseded",
                 "Deliveries that were duplicates or older than what is stored",
                 &counters.superseded,
             ),
-            (
-                "dead_letters",
-                "Deliveries that never became Work",
-                &counters.dead_letters,
-            ),
+            ("dead_letters", "Deliveries that never became Work", &counters.dead_letters),
             (
                 "events_given_back",
                 "Deliveries given back because nothing could be stored",
                 &counters.given_back,
             ),
-            (
-                "works_applied",
-                "Times a Work was brought up to date in a cluster",
-                &counters.applied,
-            ),
-            (
-                "works_removed",
-                "Times a Work was removed from a cluster",
-                &counters.removed,
-            ),
-            (
-                "works_stalled",
-                "Times a Work stalled in a cluster",
-                &counters.stalled,
-            ),
-            (
-                "works_retried",
-                "Attempts in a cluster that failed for a reason outside",
-                &counters.retried,
-            ),
+            ("works_applied", "Times a Work was brought up to date in a cluster", &counters.applied),
+            ("works_removed", "Times a Work was removed from a cluster", &counters.removed),
+            ("works_stalled", "Times a Work stalled in a cluster", &counters.stalled),
+            ("works_retried", "Attempts in a cluster that failed for a reason outside", &counters.retried),
         ];
         for (name, help, counter) in counts {
             let metric = ConstCounter::new(counter.get());
@@ -103,11 +85,7 @@ impl Collector for EngineCollector {
                 "Works that wait to be looked at, counted once for each cluster",
                 self.0.backlog(),
             ),
-            (
-                "tombstones",
-                "Works kept only because an older event may still come",
-                self.0.tombstones(),
-            ),
+            ("tombstones", "Works kept only because an older event may still come", self.0.tombstones()),
             (
                 "withdrawals_held",
                 "Works whose withdrawal waits to be confirmed",
@@ -140,10 +118,7 @@ impl Collector for EngineCollector {
                 &counters.applied_latency,
             ),
         ] {
-            encode(
-                histogram,
-                encoder.encode_descriptor(name, help, None, MetricType::Histogram)?,
-            )?;
+            encode(histogram, encoder.encode_descriptor(name, help, None, MetricType::Histogram)?)?;
         }
         Ok(())
     }
@@ -156,10 +131,7 @@ fn encode(
     const MICROS: f64 = 1e6;
     let cumulative = histogram.cumulative();
     let mut before = 0;
-    let bounds = BUCKETS
-        .iter()
-        .map(|bound| *bound as f64 / MICROS)
-        .chain([f64::INFINITY]);
+    let bounds = BUCKETS.iter().map(|bound| *bound as f64 / MICROS).chain([f64::INFINITY]);
     let buckets: Vec<(f64, u64)> = bounds
         .zip(cumulative)
         .map(|(bound, count)| {

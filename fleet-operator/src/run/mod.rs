@@ -3,6 +3,7 @@
 mod answers;
 mod data;
 mod definitions;
+mod management;
 mod metrics;
 mod route;
 mod sources;
@@ -27,20 +28,21 @@ use tokio_util::task::TaskTracker;
 
 pub use self::answers::without_operator;
 pub use self::data::DataFolder;
+pub use self::management::{ManagementError, connect as connect_management};
 
 use self::answers::Running;
+use self::definitions::Origin;
 use self::metrics::EngineHealth;
 use self::route::Routed;
 use self::sources::Sources;
 use crate::control::Control;
-use crate::folder::{self, Folder};
 use crate::http::{Intake, Limits, Server};
 
 /// What an operator is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The folder of manifests.
-    pub folder: PathBuf,
+    /// The folder of manifests; `None`: definitions come from the management cluster.
+    pub folder: Option<PathBuf>,
     /// Where HTTP is served.
     pub listen: SocketAddr,
     /// The data folder.
@@ -65,6 +67,9 @@ pub enum StartError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The management cluster cannot be used.
+    #[error(transparent)]
+    Management(#[from] ManagementError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}; choose another address with --listen")]
     Listen {
@@ -82,10 +87,11 @@ pub struct Operator {
     server: Server,
     control: Control,
     running: Arc<Running>,
-    follower: folder::Follower,
+    origin: Origin,
     sources: Sources,
-    definitions: watch::Receiver<Arc<Definitions>>,
+    definitions: watch::Receiver<Option<Arc<Definitions>>>,
     clusters: Arc<Clusters>,
+    applier: Arc<Routed>,
 }
 
 impl Operator {
@@ -95,23 +101,22 @@ impl Operator {
     /// See [`StartError`].
     pub async fn start(options: &Options) -> Result<Self, StartError> {
         let data = DataFolder::at(&options.data);
-        let unusable = |source| StartError::Data {
-            path: options.data.clone(),
-            source,
-        };
+        let unusable = |source| StartError::Data { path: options.data.clone(), source };
         data.make().map_err(unusable)?;
         // Whoever has the database is the only operator here.
         let store: Arc<dyn WorkStore> = Arc::new(RedbStore::open(&data.database())?);
         let folders = DirectoryApplier::new(data.clusters()).map_err(unusable)?;
         let control = Control::bind(data.root()).map_err(unusable)?;
-        let (folder, follower) = Folder::open(&options.folder, data.root());
+        let origin = Origin::open(options).await?;
+        let catalog = origin.catalog();
         let clusters = Arc::new(Clusters::new());
+        let applier = Arc::new(Routed::new(Arc::clone(&clusters), folders));
         let parts = Parts {
             store: Arc::clone(&store),
-            catalog: Arc::clone(&folder) as _,
+            catalog: Arc::clone(&catalog) as _,
             clusters: Arc::clone(&clusters) as _,
             renderer: Arc::new(MinijinjaRenderer),
-            applier: Arc::new(Routed::new(Arc::clone(&clusters), folders)),
+            applier: Arc::clone(&applier) as _,
             environment: Environment::default(),
         };
         let mut config = Config::default();
@@ -119,31 +124,30 @@ impl Operator {
         let engine = Engine::new(parts, config);
         let handle = engine.handle();
         let intake = Intake::default();
-        let health = Arc::new(EngineHealth::of(handle.clone()));
+        let health = Arc::new(EngineHealth::of(handle.clone(), origin.troubles()));
         let server = Server::bind(options.listen, intake.clone(), health, Limits::default())
             .await
-            .map_err(|source| StartError::Listen {
-                address: options.listen,
-                source,
-            })?;
-        let definitions = folder.definitions();
+            .map_err(|source| StartError::Listen { address: options.listen, source })?;
+        let definitions = origin.definitions();
         let running = Running {
             store,
             definitions: definitions.clone(),
-            conditions: Arc::clone(&folder) as _,
+            catalog: Arc::clone(&catalog),
+            troubles: origin.troubles(),
             clusters: Arc::clone(&clusters),
             engine: handle.clone(),
         };
-        let sources = Sources::new(handle, intake, Arc::clone(&folder) as _);
+        let sources = Sources::new(handle, intake, catalog);
         Ok(Self {
             engine,
             server,
             control,
             running: Arc::new(running),
-            follower,
+            origin,
             sources,
             definitions,
             clusters,
+            applier,
         })
     }
 
@@ -157,20 +161,11 @@ impl Operator {
 
     /// Runs until `shutdown`: then takes no more events, lets what is under way come to its end, and returns.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self {
-            engine,
-            server,
-            control,
-            running,
-            follower,
-            sources,
-            definitions,
-            clusters,
-        } = self;
+        let Self { engine, server, control, running, origin, sources, definitions, clusters, applier } = self;
         let tasks = TaskTracker::new();
         tasks.spawn(control.run(running, shutdown.clone()));
-        tasks.spawn(follower.run(shutdown.clone()));
-        tasks.spawn(follow(definitions, clusters, sources, shutdown.clone()));
+        tasks.spawn(origin.follow(Arc::clone(&clusters), shutdown.clone()));
+        tasks.spawn(follow(definitions, clusters, applier, sources, shutdown.clone()));
         let served = tasks.spawn(server.run(shutdown.clone()));
         // The engine outlives the server, so that requests under way are still answered.
         let engine_stop = CancellationToken::new();
@@ -188,23 +183,27 @@ impl Operator {
 
 /// Hands definitions on to whoever acts on them beside the engine.
 async fn follow(
-    mut definitions: watch::Receiver<Arc<Definitions>>,
+    mut definitions: watch::Receiver<Option<Arc<Definitions>>>,
     clusters: Arc<Clusters>,
+    applier: Arc<Routed>,
     mut sources: Sources,
     shutdown: CancellationToken,
 ) {
     let mut known: Vec<ClusterDefinition> = Vec::new();
     loop {
-        let now = Arc::clone(&definitions.borrow_and_update());
-        let mut all = now.clusters.clone();
-        if !now.catalog.complete {
-            // What is missing is not gone.
-            known.retain(|old| all.iter().all(|new| new.id != old.id));
-            all.append(&mut known);
+        let now = definitions.borrow_and_update().clone();
+        if let Some(now) = now {
+            let mut all = now.clusters.clone();
+            if !now.catalog.complete {
+                // What is missing is not gone.
+                known.retain(|old| all.iter().all(|new| new.id != old.id));
+                all.append(&mut known);
+            }
+            applier.note(&all);
+            clusters.update(all.clone());
+            known = all;
+            sources.follow(&now);
         }
-        clusters.update(all.clone());
-        known = all;
-        sources.follow(&now);
         tokio::select! {
             () = shutdown.cancelled() => return,
             changed = definitions.changed() => if changed.is_err() { return },

@@ -1,6 +1,7 @@
 //! Which Applier an object goes through: by how its cluster is reached.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +10,7 @@ use fleet_core::cluster::ClusterId;
 use fleet_core::directory::DirectoryApplier;
 use fleet_kube::applier::KubeApplier;
 use fleet_kube::clusters::{Clusters, Route};
+use fleet_kube::connection::{ClusterDefinition, Connection};
 use futures::stream::BoxStream;
 
 /// Applies to folders and to API servers alike.
@@ -16,15 +18,20 @@ pub(super) struct Routed {
     clusters: Arc<Clusters>,
     folders: DirectoryApplier,
     servers: KubeApplier,
+    /// Whether there is, or was, a cluster that is no folder.
+    any_server: AtomicBool,
 }
 
 impl Routed {
     pub(super) fn new(clusters: Arc<Clusters>, folders: DirectoryApplier) -> Self {
         let servers = KubeApplier::new(Arc::clone(&clusters));
-        Self {
-            clusters,
-            folders,
-            servers,
+        Self { clusters, folders, servers, any_server: AtomicBool::new(false) }
+    }
+
+    /// Takes note of how clusters are reached, before anything is applied to them.
+    pub(super) fn note(&self, clusters: &[ClusterDefinition]) {
+        if clusters.iter().any(|cluster| !matches!(cluster.connection, Connection::Directory)) {
+            self.any_server.store(true, Ordering::Release);
         }
     }
 
@@ -49,7 +56,9 @@ impl Applier for Routed {
     }
 
     fn settle_time(&self) -> Duration {
-        self.folders.settle_time().max(self.servers.settle_time())
+        let servers =
+            if self.any_server.load(Ordering::Acquire) { self.servers.settle_time() } else { Duration::ZERO };
+        servers.max(self.folders.settle_time())
     }
 
     fn drift(&self, cluster: &ClusterId) -> BoxStream<'static, Drift> {

@@ -11,6 +11,7 @@ use fleet_nats::connection::{ConfigError, Connections};
 
 use tracing::warn;
 
+use super::definitions::Recorded;
 use super::transport;
 use crate::http::Intake;
 
@@ -18,20 +19,14 @@ use crate::http::Intake;
 pub(super) struct Sources {
     engine: Handle,
     intake: Intake,
-    catalog: Arc<dyn Catalog>,
+    catalog: Arc<Recorded>,
     connections: Connections,
     running: BTreeMap<Arc<str>, Transport>,
 }
 
 impl Sources {
-    pub(super) fn new(engine: Handle, intake: Intake, catalog: Arc<dyn Catalog>) -> Self {
-        Self {
-            engine,
-            intake,
-            catalog,
-            connections: Connections::new(),
-            running: BTreeMap::new(),
-        }
+    pub(super) fn new(engine: Handle, intake: Intake, catalog: Arc<Recorded>) -> Self {
+        Self { engine, intake, catalog, connections: Connections::new(), running: BTreeMap::new() }
     }
 
     /// Makes what runs agree with what is defined. What did not change is left alone.
@@ -45,11 +40,7 @@ impl Sources {
                 Err(error) => {
                     let message = format!("{error}; correct the EventSource");
                     warn!("EventSource {name}: {message}");
-                    let condition = Condition {
-                        ready: false,
-                        reason: "CannotConnect".to_owned(),
-                        message,
-                    };
+                    let condition = Condition { ready: false, reason: "CannotConnect".to_owned(), message };
                     self.catalog.report(&Subject::Source(Arc::clone(name)), condition);
                     self.engine.detach(name);
                 }
@@ -58,13 +49,7 @@ impl Sources {
         }
         if definitions.catalog.complete {
             let gone = |name: &Arc<str>| !definitions.catalog.sources.contains_key(name);
-            for name in self
-                .running
-                .keys()
-                .filter(|name| gone(name))
-                .cloned()
-                .collect::<Vec<_>>()
-            {
+            for name in self.running.keys().filter(|name| gone(name)).cloned().collect::<Vec<_>>() {
                 self.engine.detach(&name);
                 self.running.remove(&name);
             }

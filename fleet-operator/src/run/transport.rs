@@ -20,12 +20,9 @@ pub(super) fn nats(
 ) -> Result<Arc<dyn EventSource>, ConfigError> {
     let nats = config(transport)?;
     Ok(match &transport.jet_stream {
-        Some(stream) => Arc::new(JetStreamSource::new(
-            name,
-            connections,
-            nats,
-            jet_stream(stream, &transport.subjects),
-        )),
+        Some(stream) => {
+            Arc::new(JetStreamSource::new(name, connections, nats, jet_stream(stream, &transport.subjects)))
+        }
         None => {
             let mut core = CoreConfig::new(&transport.subjects);
             core.queue_group.clone_from(&transport.queue_group);
@@ -49,15 +46,8 @@ fn config(transport: &NatsTransport) -> Result<NatsConfig, ConfigError> {
     let client = transport
         .client_certificate
         .clone()
-        .map(|client| ClientCertificate {
-            certificate: client.certificate,
-            key: client.key,
-        });
-    Ok(config.tls(Tls {
-        ca: transport.ca.clone(),
-        client,
-        first: false,
-    }))
+        .map(|client| ClientCertificate { certificate: client.certificate, key: client.key });
+    Ok(config.tls(Tls { ca: transport.ca.clone(), client, first: false }))
 }
 
 fn jet_stream(stream: &defined::JetStream, subjects: &[String]) -> JetStreamConfig {

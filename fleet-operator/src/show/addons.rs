@@ -33,10 +33,7 @@ pub async fn addons(store: &dyn WorkStore) -> Result<Vec<AddonRow>, StoreError> 
         };
         for item in &applied.inventory {
             let object = &item.object;
-            let time = item
-                .uid
-                .as_ref()
-                .and(Some(item.applied_at.unwrap_or(applied.updated)));
+            let time = item.uid.as_ref().and(Some(item.applied_at.unwrap_or(applied.updated)));
             rows.push(row(
                 format!("{}:{}", object.gvk.group, object.gvk.kind),
                 object.namespace.as_deref().unwrap_or_default(),
