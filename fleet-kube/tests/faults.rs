@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use fleet_core::apply::Outcome;
 use fleet_core::cluster::{ClusterChange, ClusterSelector};
-use fleet_kube::clusters::{Clusters, VERSION_LABEL};
+use fleet_kube::api::KUBERNETES_VERSION_LABEL;
+use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::{ClusterDefinition, Connection};
 use futures::StreamExt;
 use lab::*;
@@ -58,7 +59,7 @@ async fn a_stopped_api_server_is_the_clusters_fault_and_comes_back() {
     let lab = Lab::start(&bare()).await;
     let ours = Ours::new(&lab, User::Admin, Route::Direct).await;
     let mut feed = ours.clusters.subscribe().await.unwrap();
-    let version = feed.snapshot[0].labels[VERSION_LABEL].clone();
+    let version = feed.snapshot[0].labels[KUBERNETES_VERSION_LABEL].clone();
     assert!(version.starts_with("v1."), "{version}");
     assert!(feed.snapshot[0].ready);
     assert_eq!(feed.snapshot[0].labels["env"], "production");

@@ -50,16 +50,13 @@ impl Rig {
         register(&self.management, registration).await
     }
 
-    /// As `fleet-operator crds` does, but only what registering needs.
+    /// As `fleet-operator crds` does.
     async fn install(&self) {
-        let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {"name": "clusters.fleet-events.dev"},
-            "spec": {"group": "fleet-events.dev", "scope": "Namespaced",
-                "names": {"plural": "clusters", "singular": "cluster", "kind": "Cluster"},
-                "versions": [{"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
-                    {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}});
         let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-        self.admin.send("POST", path, Some(&definition)).await.unwrap();
+        for definition in fleet_kube::api::crds() {
+            let definition = serde_json::to_value(definition).unwrap();
+            self.admin.send("POST", path, Some(&definition)).await.unwrap();
+        }
         let served = async {
             while self.admin.send("GET", "/apis/fleet-events.dev/v1alpha1/clusters", None).await.is_err() {}
         };
@@ -107,7 +104,10 @@ async fn a_cluster_is_registered_changed_and_taken_out_again() {
     let done = rig.register(&registration).await.unwrap();
     assert!(done.notes.is_empty(), "{:?}", done.notes);
     let cluster = rig.admin.get(&format!("{CLUSTERS}/one")).await.unwrap();
-    assert_eq!(cluster["spec"], json!({"kubeconfigSecretRef": {"name": "one-kubeconfig"}}));
+    assert_eq!(
+        cluster["spec"],
+        json!({"kubeconfigSecretRef": {"name": "one-kubeconfig", "key": "kubeconfig"}})
+    );
     let stored = rig.kubeconfig_of("one").await.unwrap();
     let config = from_secret("stored", &stored, Timestamp::now()).unwrap();
     assert_eq!(config.cluster_url.to_string(), format!("{}/", rig.lab.cluster.url(Route::Direct)));

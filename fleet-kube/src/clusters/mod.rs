@@ -17,13 +17,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::api::KUBERNETES_VERSION_LABEL;
 use crate::connection::{ClusterDefinition, Connection};
 use feed::Mailbox;
 pub use link::Link;
 pub use probe::Pace;
-
-/// The label that every cluster has by itself once it has been reached: the version of its API server, as `v1.36.3`.
-pub const VERSION_LABEL: &str = "fleet-events.dev/kubernetes-version";
 
 /// For how long a cluster that left can still be reached, so that what is there can be withdrawn.
 const FAREWELL: Duration = Duration::from_secs(600);
@@ -283,7 +281,7 @@ impl State {
         let folder = matches!(definition.connection, Connection::Directory);
         let health = Health {
             ready: folder,
-            version: definition.labels.get(VERSION_LABEL).filter(|_| !folder).cloned(),
+            version: definition.labels.get(KUBERNETES_VERSION_LABEL).filter(|_| !folder).cloned(),
             reason: if folder { "Directory" } else { "Connecting" },
             message: if folder { "the cluster is a folder" } else { "the cluster is being connected" }
                 .to_owned(),
@@ -330,7 +328,7 @@ impl State {
         };
         let mut labels = entry.definition.labels.clone();
         if let Some(version) = &entry.health.version {
-            labels.insert(VERSION_LABEL.to_owned(), label_value(version));
+            labels.insert(KUBERNETES_VERSION_LABEL.to_owned(), label_value(version));
         }
         let cluster = Cluster {
             id: id.clone(),
