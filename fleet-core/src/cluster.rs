@@ -33,10 +33,7 @@ impl ClusterId {
         names::dns_label(namespace)
             .map_err(|why| InvalidClusterId(format!("cluster namespace {namespace:?} {why}")))?;
         names::dns_subdomain(name).map_err(|why| InvalidClusterId(format!("cluster name {name:?} {why}")))?;
-        Ok(Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        })
+        Ok(Self { namespace: namespace.into(), name: name.into() })
     }
 
     /// The namespace.
@@ -73,9 +70,7 @@ impl FromStr for ClusterId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once('/') {
             Some((namespace, name)) => Self::new(namespace, name),
-            None => Err(InvalidClusterId(format!(
-                "{text:?} is not of the form namespace/name"
-            ))),
+            None => Err(InvalidClusterId(format!("{text:?} is not of the form namespace/name"))),
         }
     }
 }
@@ -112,16 +107,8 @@ impl Cluster {
         id: ClusterId,
         labels: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        let labels = labels
-            .into_iter()
-            .map(|(key, value)| (key.into(), value.into()))
-            .collect();
-        Self {
-            id,
-            labels,
-            annotations: Labels::new(),
-            ready: true,
-        }
+        let labels = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        Self { id, labels, annotations: Labels::new(), ready: true }
     }
 }
 

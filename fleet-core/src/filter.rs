@@ -39,9 +39,7 @@ impl Filter {
     /// Whether the event passes.
     pub fn matches(&self, event: &Event) -> bool {
         let every = |wanted: &BTreeMap<String, String>, test: fn(&str, &str) -> bool| {
-            wanted
-                .iter()
-                .all(|(name, value)| event.attribute(name).is_some_and(|found| test(&found, value)))
+            wanted.iter().all(|(name, value)| event.attribute(name).is_some_and(|found| test(&found, value)))
         };
         match self {
             Self::Exact(wanted) => every(wanted, |found, value| found == value),

@@ -94,11 +94,7 @@ mod tests {
     use super::*;
 
     fn at(domain: &str, epoch: u64, sequence: u64) -> Position {
-        Position {
-            domain: Domain::new(domain),
-            epoch,
-            sequence,
-        }
+        Position { domain: Domain::new(domain), epoch, sequence }
     }
 
     #[test]

@@ -64,10 +64,7 @@ impl LabelSelector {
     pub fn labels<K: Into<String>, V: Into<String>>(
         labels: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, InvalidSelector> {
-        let labels = labels
-            .into_iter()
-            .map(|(key, value)| (key.into(), value.into()))
-            .collect();
+        let labels = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         Self::new(labels, Vec::new())
     }
 
@@ -83,42 +80,25 @@ impl LabelSelector {
             check_key(key)?;
             check_value(key, value)?;
         }
-        for Requirement {
-            key,
-            operator,
-            values,
-        } in &match_expressions
-        {
+        for Requirement { key, operator, values } in &match_expressions {
             check_key(key)?;
             match operator {
                 Operator::In | Operator::NotIn if values.is_empty() => {
-                    return Err(InvalidSelector(format!(
-                        "{operator:?} on label {key:?} needs at least one value"
-                    )));
+                    return Err(InvalidSelector(format!("{operator:?} on label {key:?} needs at least one value")));
                 }
                 Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
-                    return Err(InvalidSelector(format!(
-                        "{operator:?} on label {key:?} takes no values"
-                    )));
+                    return Err(InvalidSelector(format!("{operator:?} on label {key:?} takes no values")));
                 }
                 _ => values.iter().try_for_each(|value| check_value(key, value))?,
             }
         }
-        Ok(Self {
-            match_labels,
-            match_expressions,
-        })
+        Ok(Self { match_labels, match_expressions })
     }
 
     /// Whether an object with these labels is selected.
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.match_labels
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
-            && self
-                .match_expressions
-                .iter()
-                .all(|requirement| requirement.matches(labels))
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|requirement| requirement.matches(labels))
     }
 
     /// Whether there is no condition at all.
@@ -129,16 +109,9 @@ impl LabelSelector {
     /// The labels and values that whatever is selected must have one of; `None` if no condition names values. For
     /// each selected object at least one of the pairs is among its labels.
     pub(crate) fn narrowest(&self) -> Option<(&str, Vec<&str>)> {
-        let fixed = self
-            .match_labels
-            .iter()
-            .next()
-            .map(|(key, value)| (key.as_str(), vec![value.as_str()]));
+        let fixed = self.match_labels.iter().next().map(|(key, value)| (key.as_str(), vec![value.as_str()]));
         fixed.or_else(|| {
-            let named = self
-                .match_expressions
-                .iter()
-                .filter(|one| one.operator == Operator::In);
+            let named = self.match_expressions.iter().filter(|one| one.operator == Operator::In);
             named
                 .min_by_key(|one| one.values.len())
                 .map(|one| (one.key.as_str(), one.values.iter().map(String::as_str).collect()))
@@ -166,12 +139,7 @@ impl fmt::Display for LabelSelector {
             write!(f, "{comma}{key}={value}")?;
             comma = ",";
         }
-        for Requirement {
-            key,
-            operator,
-            values,
-        } in &self.match_expressions
-        {
+        for Requirement { key, operator, values } in &self.match_expressions {
             f.write_str(comma)?;
             comma = ",";
             match operator {
@@ -199,10 +167,7 @@ impl TryFrom<Unchecked> for LabelSelector {
     type Error = InvalidSelector;
 
     fn try_from(read: Unchecked) -> Result<Self, Self::Error> {
-        Self::new(
-            read.match_labels.unwrap_or_default(),
-            read.match_expressions.unwrap_or_default(),
-        )
+        Self::new(read.match_labels.unwrap_or_default(), read.match_expressions.unwrap_or_default())
     }
 }
 
@@ -216,9 +181,7 @@ fn check_key(key: &str) -> Result<(), InvalidSelector> {
     if prefix_ok && !name.is_empty() && is_label_text(name) {
         Ok(())
     } else {
-        Err(InvalidSelector(format!(
-            "{key:?} is no label key: expected a name of at most 63 letters, digits, '-', '_', '.', after an optional DNS prefix and '/'"
-        )))
+        Err(InvalidSelector(format!("{key:?} is no label key: expected a name of at most 63 letters, digits, '-', '_', '.', after an optional DNS prefix and '/'")))
     }
 }
 
@@ -226,18 +189,14 @@ fn check_value(key: &str, value: &str) -> Result<(), InvalidSelector> {
     if is_label_text(value) {
         Ok(())
     } else {
-        Err(InvalidSelector(format!(
-            "{value:?} is no value of a label ({key}): expected at most 63 letters, digits, '-', '_', '.', beginning and ending with a letter or digit"
-        )))
+        Err(InvalidSelector(format!("{value:?} is no value of a label ({key}): expected at most 63 letters, digits, '-', '_', '.', beginning and ending with a letter or digit")))
     }
 }
 
 fn is_label_text(text: &str) -> bool {
     let edge = |byte: Option<u8>| byte.is_none_or(|byte| byte.is_ascii_alphanumeric());
     text.len() <= 63
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
         && edge(text.bytes().next())
         && edge(text.bytes().next_back())
 }
@@ -251,10 +210,7 @@ mod tests {
     }
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]
@@ -266,31 +222,11 @@ mod tests {
             (r#"{"matchLabels":{"env":"production"}}"#, true, false),
             (r#"{"matchLabels":{"env":"staging"}}"#, false, false),
             (r#"{"matchLabels":{"env":"production","tier":"b"}}"#, false, false),
-            (
-                r#"{"matchExpressions":[{"key":"env","operator":"In","values":["x","production"]}]}"#,
-                true,
-                false,
-            ),
-            (
-                r#"{"matchExpressions":[{"key":"env","operator":"NotIn","values":["production"]}]}"#,
-                false,
-                true,
-            ),
-            (
-                r#"{"matchExpressions":[{"key":"env","operator":"NotIn","values":["x"]}]}"#,
-                true,
-                true,
-            ),
-            (
-                r#"{"matchExpressions":[{"key":"env","operator":"Exists"}]}"#,
-                true,
-                false,
-            ),
-            (
-                r#"{"matchExpressions":[{"key":"env","operator":"DoesNotExist"}]}"#,
-                false,
-                true,
-            ),
+            (r#"{"matchExpressions":[{"key":"env","operator":"In","values":["x","production"]}]}"#, true, false),
+            (r#"{"matchExpressions":[{"key":"env","operator":"NotIn","values":["production"]}]}"#, false, true),
+            (r#"{"matchExpressions":[{"key":"env","operator":"NotIn","values":["x"]}]}"#, true, true),
+            (r#"{"matchExpressions":[{"key":"env","operator":"Exists"}]}"#, true, false),
+            (r#"{"matchExpressions":[{"key":"env","operator":"DoesNotExist"}]}"#, false, true),
             (
                 r#"{"matchLabels":{"env":"production"},"matchExpressions":[{"key":"tier","operator":"In","values":["b"]}]}"#,
                 false,

@@ -131,9 +131,7 @@ impl Message {
 /// Headers may hold what event data holds.
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message")
-            .field("subject", &self.subject)
-            .finish_non_exhaustive()
+        f.debug_struct("Message").field("subject", &self.subject).finish_non_exhaustive()
     }
 }
 

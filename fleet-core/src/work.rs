@@ -27,11 +27,7 @@ impl WorkId {
     /// The id of the Work of a trigger and a key.
     pub fn new(trigger: &str, key: &EventKey) -> Self {
         match key {
-            EventKey::About {
-                origin,
-                source,
-                subject,
-            } => {
+            EventKey::About { origin, source, subject } => {
                 let origin = origin.as_ref().map(ToString::to_string);
                 Self::of_parts(
                     trigger,
@@ -209,11 +205,7 @@ mod tests {
     use super::*;
 
     fn about(source: &str, subject: Option<&str>) -> EventKey {
-        EventKey::About {
-            origin: None,
-            source: source.into(),
-            subject: subject.map(Into::into),
-        }
+        EventKey::About { origin: None, source: source.into(), subject: subject.map(Into::into) }
     }
 
     #[test]
@@ -234,10 +226,6 @@ mod tests {
             assert_eq!(WorkId::from_stored(id.as_str()).as_ref(), Some(id));
         }
         let long = WorkId::new(&format!("{}-x", "t".repeat(39)), &EventKey::Text("k".into()));
-        assert_eq!(
-            long.as_str().len(),
-            39 + 1 + 20,
-            "a dash at the cut is dropped: {long}"
-        );
+        assert_eq!(long.as_str().len(), 39 + 1 + 20, "a dash at the cut is dropped: {long}");
     }
 }

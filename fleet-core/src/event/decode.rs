@@ -18,9 +18,7 @@ pub struct DecodeError {
 }
 
 fn fault<T>(reason: impl Into<String>) -> Result<T, DecodeError> {
-    Err(DecodeError {
-        reason: reason.into(),
-    })
+    Err(DecodeError { reason: reason.into() })
 }
 
 impl Event {
@@ -114,10 +112,7 @@ impl Event {
         let ty = required(&mut fields, "type")?;
         let subject = optional(&mut fields, "subject")?;
         let time = optional(&mut fields, "time")?;
-        if time
-            .as_ref()
-            .is_some_and(|time| time.parse::<jiff::Timestamp>().is_err())
-        {
+        if time.as_ref().is_some_and(|time| time.parse::<jiff::Timestamp>().is_err()) {
             return fault("time is no RFC 3339 timestamp, such as 2026-11-23T10:00:00Z");
         }
         let data_content_type = optional(&mut fields, "datacontenttype")?;
@@ -207,12 +202,7 @@ impl Content {
     /// Absent means JSON.
     pub(super) fn of(content_type: Option<&str>) -> Self {
         let Some(ty) = content_type else { return Self::Json };
-        let essence = ty
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase();
+        let essence = ty.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         if essence.ends_with("/json") || essence.ends_with("+json") {
             Self::Json
         } else if essence.starts_with("text/") || essence.ends_with("/xml") || essence.ends_with("+xml") {
@@ -255,24 +245,17 @@ fn optional(fields: &mut Map<String, Value>, name: &str) -> Result<Option<String
 /// A URI reference, as far as it matters: something without spaces and control characters.
 fn reference(text: String, name: &str) -> Result<String, DecodeError> {
     if text.chars().any(|char| char.is_whitespace() || char.is_control()) {
-        return fault(format!(
-            "{name} is no URI reference: it has spaces or control characters"
-        ));
+        return fault(format!("{name} is no URI reference: it has spaces or control characters"));
     }
     Ok(text)
 }
 
 fn is_media_type(text: &str) -> bool {
     let token = |text: &str| {
-        !text.is_empty()
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+*'%`|~".contains(&byte))
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+*'%`|~".contains(&byte))
     };
     let essence = text.split(';').next().unwrap_or_default().trim();
-    essence
-        .split_once('/')
-        .is_some_and(|(ty, subtype)| token(ty) && token(subtype))
+    essence.split_once('/').is_some_and(|(ty, subtype)| token(ty) && token(subtype))
 }
 
 fn extensions(fields: Map<String, Value>) -> Result<BTreeMap<String, Extension>, DecodeError> {
@@ -280,17 +263,13 @@ fn extensions(fields: Map<String, Value>) -> Result<BTreeMap<String, Extension>,
     for (name, value) in fields {
         let lawful = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         if name.is_empty() || !name.bytes().all(lawful) {
-            return fault(format!(
-                "attribute name {name:?} is not allowed: lower case letters and digits only"
-            ));
+            return fault(format!("attribute name {name:?} is not allowed: lower case letters and digits only"));
         }
         let value = match value {
             Value::Null => continue,
             Value::String(text) => Extension::String(text),
             Value::Bool(flag) => Extension::Boolean(flag),
-            Value::Number(number) if number.is_i64() => {
-                Extension::Integer(number.as_i64().unwrap_or_default())
-            }
+            Value::Number(number) if number.is_i64() => Extension::Integer(number.as_i64().unwrap_or_default()),
             other => Extension::Json(other),
         };
         extensions.insert(name, value);
@@ -328,15 +307,9 @@ mod tests {
     #[test]
     fn the_articles_event_decodes_and_comes_back_whole() {
         let event = Event::from_json(LOGIN.as_bytes()).unwrap();
-        assert_eq!(
-            (event.ty(), event.subject()),
-            ("auth.example.com.login", Some("mgianluc"))
-        );
+        assert_eq!((event.ty(), event.subject()), ("auth.example.com.login", Some("mgianluc")));
         assert_eq!(event.to_json(), serde_json::from_str::<Value>(LOGIN).unwrap());
-        assert!(
-            !format!("{event:?}").contains("User mgianluc"),
-            "debug output must not show data"
-        );
+        assert!(!format!("{event:?}").contains("User mgianluc"), "debug output must not show data");
     }
 
     #[test]
@@ -351,11 +324,7 @@ mod tests {
             ("type", json!(""), "type is empty"),
             ("subject", json!(""), "subject is empty"),
             ("time", json!("yesterday"), "time is no RFC 3339"),
-            (
-                "datacontenttype",
-                json!("json"),
-                "datacontenttype is no media type",
-            ),
+            ("datacontenttype", json!("json"), "datacontenttype is no media type"),
             ("ExtName", json!("x"), "attribute name \"ExtName\""),
             ("data_base64", json!("aGk="), "both data and data_base64"),
         ] {
@@ -371,20 +340,11 @@ mod tests {
     fn what_exists_in_the_wild_is_taken() {
         let float = with("rate", json!(1.5)).unwrap();
         assert_eq!(float.to_json()["rate"], json!(1.5));
-        assert_eq!(
-            with("ext", json!({"a": 1})).unwrap().to_json()["ext"],
-            json!({"a": 1})
-        );
+        assert_eq!(with("ext", json!({"a": 1})).unwrap().to_json()["ext"], json!({"a": 1}));
         assert!(with("dataschema", json!("#")).is_ok());
         assert!(with("subject", Value::Null).unwrap().subject().is_none());
         for ty in ["application/vnd.x+json; charset=utf-8", "Application/JSON"] {
-            assert!(
-                matches!(
-                    with("datacontenttype", json!(ty)).unwrap().data(),
-                    Some(Data::Json(_))
-                ),
-                "{ty}"
-            );
+            assert!(matches!(with("datacontenttype", json!(ty)).unwrap().data(), Some(Data::Json(_))), "{ty}");
         }
         let offset = with("time", json!("2026-11-23T10:00:00+02:00")).unwrap();
         assert_eq!(offset.time(), Some("2026-11-23T10:00:00+02:00"));
@@ -392,28 +352,17 @@ mod tests {
 
     #[test]
     fn binary_mode() {
-        let attributes = [
-            ("SpecVersion", "1.0"),
-            ("id", "1"),
-            ("source", "/s"),
-            ("type", "t"),
-            ("n", "5"),
-        ];
+        let attributes = [("SpecVersion", "1.0"), ("id", "1"), ("source", "/s"), ("type", "t"), ("n", "5")];
         let event = Event::from_attributes(attributes, Bytes::from_static(br#"{"a":1}"#)).unwrap();
         assert_eq!(event.data(), Some(&Data::Json(json!({"a": 1}))));
         assert_eq!(event.attribute("n").as_deref(), Some("5"));
         let broken = Event::from_attributes(attributes, Bytes::from_static(b"{")).unwrap_err();
         assert!(broken.reason.starts_with("data is not JSON"), "{}", broken.reason);
 
-        let octets = attributes
-            .into_iter()
-            .chain([("datacontenttype", "application/x-own")]);
+        let octets = attributes.into_iter().chain([("datacontenttype", "application/x-own")]);
         let event = Event::from_attributes(octets, Bytes::from_static(b"\x00\xff")).unwrap();
         assert_eq!(event.data(), Some(&Data::Binary(Bytes::from_static(b"\x00\xff"))));
-        assert_eq!(
-            Event::from_json(event.to_json().to_string().as_bytes()).unwrap(),
-            event
-        );
+        assert_eq!(Event::from_json(event.to_json().to_string().as_bytes()).unwrap(), event);
     }
 
     #[test]

@@ -28,11 +28,7 @@ pub struct Gvk {
 impl Gvk {
     /// `group/version`, or `version` alone in the core group.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.to_string()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
     }
 
     fn parse(api_version: &str, kind: &str) -> Result<Self, String> {
@@ -43,11 +39,7 @@ impl Gvk {
         }
         names::version(version).map_err(|why| format!("apiVersion {api_version:?}: the version {why}"))?;
         names::kind(kind).map_err(|why| format!("kind {kind:?}: {why}"))?;
-        Ok(Self {
-            group: group.into(),
-            version: version.into(),
-            kind: kind.into(),
-        })
+        Ok(Self { group: group.into(), version: version.into(), kind: kind.into() })
     }
 }
 
@@ -103,28 +95,18 @@ impl Manifest {
     pub fn new(object: Value) -> Result<Self, ManifestError> {
         let fault = |reason: String| ManifestError { reason };
         let Value::Object(object) = object else {
-            return Err(fault(
-                "is not a mapping; a Kubernetes object was expected".to_owned(),
-            ));
+            return Err(fault("is not a mapping; a Kubernetes object was expected".to_owned()));
         };
         let text = |field: &str| match object.get(field) {
             Some(Value::String(text)) => Ok(text.as_str()),
             Some(_) => Err(fault(format!("{field} must be a string"))),
-            None => Err(fault(format!(
-                "{field} is missing; a Kubernetes object was expected"
-            ))),
+            None => Err(fault(format!("{field} is missing; a Kubernetes object was expected"))),
         };
         let gvk = Gvk::parse(text("apiVersion")?, text("kind")?).map_err(fault)?;
         let Some(Value::Object(metadata)) = object.get("metadata") else {
             return Err(fault("metadata is missing or not a mapping".to_owned()));
         };
-        for server_side in [
-            "uid",
-            "resourceVersion",
-            "managedFields",
-            "generateName",
-            "selfLink",
-        ] {
+        for server_side in ["uid", "resourceVersion", "managedFields", "generateName", "selfLink"] {
             if metadata.contains_key(server_side) {
                 return Err(fault(format!("metadata.{server_side} is not allowed; remove it")));
             }
@@ -134,9 +116,7 @@ impl Manifest {
                 None | Some(Value::Null) => {}
                 Some(Value::Object(entries)) => {
                     if let Some((key, _)) = entries.iter().find(|(_, value)| !value.is_string()) {
-                        return Err(fault(format!(
-                            "metadata.{field}[{key:?}] must be a string; quote it"
-                        )));
+                        return Err(fault(format!("metadata.{field}[{key:?}] must be a string; quote it")));
                     }
                 }
                 Some(_) => return Err(fault(format!("metadata.{field} must be a mapping"))),
@@ -157,11 +137,7 @@ impl Manifest {
             }
             Some(_) => return Err(fault("metadata.namespace must be a string; quote it".to_owned())),
         };
-        let id = ObjectRef {
-            gvk,
-            namespace,
-            name: name.into(),
-        };
+        let id = ObjectRef { gvk, namespace, name: name.into() };
         Ok(Self { id, object })
     }
 
@@ -179,9 +155,7 @@ impl Manifest {
     pub fn marked(&self, work: &WorkId) -> Map<String, Value> {
         let mut object = self.object.clone();
         if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
-            let labels = metadata
-                .entry("labels")
-                .or_insert_with(|| Value::Object(Map::new()));
+            let labels = metadata.entry("labels").or_insert_with(|| Value::Object(Map::new()));
             if labels.is_null() {
                 *labels = Value::Object(Map::new());
             }
@@ -221,11 +195,7 @@ fn name_rule(gvk: &Gvk) -> fn(&str) -> Result<(), &'static str> {
 fn shown(name: &str) -> String {
     const LONGEST: usize = 80;
     match name.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!(
-            "{:?}… ({} bytes)",
-            name.get(..end).unwrap_or_default(),
-            name.len()
-        ),
+        Some((end, _)) => format!("{:?}… ({} bytes)", name.get(..end).unwrap_or_default(), name.len()),
         None => format!("{name:?}"),
     }
 }
@@ -246,24 +216,14 @@ mod tests {
             assert!(error.reason.starts_with("metadata.name "), "{}", error.reason);
         }
         let long = Manifest::new(namespace(&"x".repeat(300))).unwrap_err();
-        assert!(
-            long.reason.len() < 200 && long.reason.contains("(300 bytes)"),
-            "{}",
-            long.reason
-        );
+        assert!(long.reason.len() < 200 && long.reason.contains("(300 bytes)"), "{}", long.reason);
     }
 
     #[test]
     fn kinds_and_groups_cannot_leave_their_folder() {
-        for (api_version, kind) in [
-            ("v1", "../x"),
-            ("../v1", "A"),
-            ("a/b/c", "A"),
-            ("/v1", "A"),
-            ("v1", ""),
-            ("", "A"),
-            ("x/V1", "A"),
-        ] {
+        for (api_version, kind) in
+            [("v1", "../x"), ("../v1", "A"), ("a/b/c", "A"), ("/v1", "A"), ("v1", ""), ("", "A"), ("x/V1", "A")]
+        {
             let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}});
             assert!(Manifest::new(object).is_err(), "{api_version} {kind}");
         }
@@ -277,18 +237,9 @@ mod tests {
             (json!({"apiVersion": "v1"}), "kind is missing"),
             (json!({"apiVersion": "v1", "kind": 5}), "kind must be a string"),
             (json!({"apiVersion": "v1", "kind": "A"}), "metadata is missing"),
-            (
-                json!({"apiVersion": "v1", "kind": "A", "metadata": {}}),
-                "metadata.name is missing",
-            ),
-            (
-                json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": 5}}),
-                "metadata.name must be a string",
-            ),
-            (
-                json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "a", "uid": "x"}}),
-                "metadata.uid is not",
-            ),
+            (json!({"apiVersion": "v1", "kind": "A", "metadata": {}}), "metadata.name is missing"),
+            (json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": 5}}), "metadata.name must be a string"),
+            (json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "a", "uid": "x"}}), "metadata.uid is not"),
             (
                 json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "a", "labels": {"n": 5}}}),
                 "metadata.labels[\"n\"] must be a string",

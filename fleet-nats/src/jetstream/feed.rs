@@ -190,16 +190,8 @@ impl Feed {
             }
             _ => None,
         };
-        let wire = Arc::new(Wire {
-            connection: Arc::clone(&self.connection),
-            client: client.clone(),
-        });
-        Ok(Session {
-            wire,
-            context,
-            consumer: info.name.clone(),
-            advisories,
-        })
+        let wire = Arc::new(Wire { connection: Arc::clone(&self.connection), client: client.clone() });
+        Ok(Session { wire, context, consumer: info.name.clone(), advisories })
     }
 
     async fn find_stream(&self, context: &Context) -> Result<stream::Info, Trouble> {
@@ -235,10 +227,7 @@ impl Feed {
                 let message = format!(
                     "stream {name} is older than the one this EventSource read before, so its sequences cannot be put in order; restore the stream, or begin anew by raising spec.replay"
                 );
-                return Err(Trouble {
-                    reason: "StreamOlder",
-                    message,
-                });
+                return Err(Trouble { reason: "StreamOlder", message });
             }
         }
         let Some(newest) = self.epochs.newest() else {
@@ -272,9 +261,7 @@ impl Feed {
     /// Where a consumer begins that does not exist yet.
     fn start(&self) -> DeliverPolicy {
         match self.epochs.floor_sequence() {
-            Some(floor) => DeliverPolicy::ByStartSequence {
-                start_sequence: floor + 1,
-            },
+            Some(floor) => DeliverPolicy::ByStartSequence { start_sequence: floor + 1 },
             None if self.epochs.has_history() => DeliverPolicy::All,
             None => match self.config.start {
                 Start::All => DeliverPolicy::All,
@@ -326,15 +313,8 @@ impl Feed {
                 return;
             }
         };
-        let shorter = self
-            .epochs
-            .newest()
-            .is_some_and(|newest| stream.state.last_sequence < newest.sequence);
-        if shorter
-            || !self
-                .epochs
-                .is_present(nanos(stream.created.unix_timestamp_nanos()))
-        {
+        let shorter = self.epochs.newest().is_some_and(|newest| stream.state.last_sequence < newest.sequence);
+        if shorter || !self.epochs.is_present(nanos(stream.created.unix_timestamp_nanos())) {
             return self.leave();
         }
         self.count_unread(&stream, &consumer.config, consumer.delivered.stream_sequence);
@@ -396,13 +376,13 @@ impl Feed {
 
     fn hand_out(&mut self, message: async_nats::Message, wire: Arc<Wire>) {
         let Some(Facts { sequence, published }) = message.reply.as_deref().and_then(Facts::parse) else {
-            tracing::warn!(source = self.source, "a message without the facts that JetStream adds was skipped");
+            tracing::warn!(
+                source = self.source,
+                "a message without the facts that JetStream adds was skipped"
+            );
             return;
         };
-        let (epoch, lost) = self.epochs.see(Seen {
-            sequence,
-            published,
-        });
+        let (epoch, lost) = self.epochs.see(Seen { sequence, published });
         if lost {
             self.tail_was_lost();
             self.tell_ready();
@@ -414,10 +394,7 @@ impl Feed {
         self.items.push_back(SourceItem::Delivery(Delivery {
             event: binding::decode_pairs(&headers, message.payload.clone()),
             origin: None,
-            message: Arc::new(Message {
-                subject: message.subject.to_string(),
-                headers,
-            }),
+            message: Arc::new(Message { subject: message.subject.to_string(), headers }),
             raw: message.payload,
             position: Some(self.epochs.position(epoch, sequence)),
             published: Timestamp::from_nanosecond(published.into()).ok(),
@@ -427,10 +404,8 @@ impl Feed {
 
     fn tell_ready(&mut self) {
         let Some(session) = &self.session else { return };
-        let mut message = format!(
-            "reading stream {} through consumer {}",
-            self.config.stream, session.consumer
-        );
+        let mut message =
+            format!("reading stream {} through consumer {}", self.config.stream, session.consumer);
         for note in [&self.notes.epoch, &self.notes.consumer].into_iter().flatten() {
             message += "; ";
             message += note;
@@ -458,12 +433,7 @@ impl Feed {
 
     fn tell(&mut self, ready: bool, reason: &str, message: String) {
         let lost = self.notes.unread + self.notes.exhausted;
-        let status = SourceStatus {
-            ready,
-            reason: reason.to_owned(),
-            message,
-            lost,
-        };
+        let status = SourceStatus { ready, reason: reason.to_owned(), message, lost };
         if self.told.as_ref() != Some(&status) {
             self.told = Some(status.clone());
             self.items.push_back(SourceItem::Status(status));
@@ -473,7 +443,12 @@ impl Feed {
 
 impl Session {
     /// Cancel safe: nothing is taken out before it is returned.
-    async fn woken(&mut self, pull: &mut Pull, link: &mut watch::Receiver<Link>, inspect_at: Instant) -> Woken {
+    async fn woken(
+        &mut self,
+        pull: &mut Pull,
+        link: &mut watch::Receiver<Link>,
+        inspect_at: Instant,
+    ) -> Woken {
         let advisory = async {
             match &mut self.advisories {
                 Some(advisories) => advisories.next().await,

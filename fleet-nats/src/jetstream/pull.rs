@@ -91,10 +91,14 @@ impl Pull {
                 self.open = target.batch;
                 self.heard = Instant::now();
             }
-            let Ok(message) = tokio::time::timeout_at(self.heard + target.silence, self.subscriber.next()).await else {
+            let Ok(message) =
+                tokio::time::timeout_at(self.heard + target.silence, self.subscriber.next()).await
+            else {
                 return Err(Stop::Silent);
             };
-            let Some(message) = message else { return Err(Stop::Ended("the connection is closed".to_owned())) };
+            let Some(message) = message else {
+                return Err(Stop::Ended("the connection is closed".to_owned()));
+            };
             self.heard = Instant::now();
             match message.status {
                 None | Some(StatusCode::OK) => {
@@ -110,7 +114,9 @@ impl Pull {
                         // The request brought what it could.
                         Some("Batch Completed") => continue,
                         Some("Consumer Deleted") => Err(Stop::ConsumerDeleted),
-                        description => Err(Stop::Ended(format!("{status} {}", description.unwrap_or_default()))),
+                        description => {
+                            Err(Stop::Ended(format!("{status} {}", description.unwrap_or_default())))
+                        }
                     };
                 }
             }
@@ -125,7 +131,9 @@ impl Pull {
     pub(super) fn arrived(&mut self) -> Vec<Subject> {
         let mut replies = Vec::new();
         while let Some(Some(message)) = self.subscriber.next().now_or_never() {
-            replies.extend(message.reply.filter(|_| message.status.is_none_or(|status| status == StatusCode::OK)));
+            replies.extend(
+                message.reply.filter(|_| message.status.is_none_or(|status| status == StatusCode::OK)),
+            );
         }
         replies
     }
