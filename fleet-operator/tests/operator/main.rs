@@ -1,4 +1,5 @@
 //! The operator from outside: a process, its command line, its files and its port.
 
+mod bad_input;
 mod process;
 mod quickstart;
