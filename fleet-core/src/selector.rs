@@ -108,24 +108,11 @@ impl LabelSelector {
         self.match_labels.is_empty() && self.match_expressions.is_empty()
     }
 
-    /// Whether a single condition decides, so that an index over labels answers alone.
-    pub(crate) fn is_single(&self) -> bool {
-        self.match_labels.len() + self.match_expressions.len() == 1
-    }
-
-    /// The labels and values that whatever is selected must have one of; `None` if no condition names values. For
-    /// each selected object at least one of the pairs is among its labels.
-    pub(crate) fn narrowest(&self) -> Option<(&str, Vec<&str>)> {
-        let fixed = self.match_labels.iter().next().map(|(key, value)| (key.as_str(), vec![value.as_str()]));
-        fixed.or_else(|| {
-            let named = self.match_expressions.iter().filter(|one| one.operator == Operator::In);
-            named.min_by_key(|one| one.values.len()).map(|one| {
-                let mut values: Vec<_> = one.values.iter().map(String::as_str).collect();
-                values.sort_unstable();
-                values.dedup();
-                (one.key.as_str(), values)
-            })
-        })
+    /// All conditions as requirements, `matchLabels` among them.
+    pub(crate) fn requirements(&self) -> impl Iterator<Item = (&str, Operator, &[String])> {
+        let labels = self.match_labels.iter();
+        let labels = labels.map(|(key, value)| (key.as_str(), Operator::In, std::slice::from_ref(value)));
+        labels.chain(self.match_expressions.iter().map(|it| (it.key.as_str(), it.operator, &*it.values)))
     }
 }
 

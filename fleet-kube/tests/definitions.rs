@@ -1,5 +1,8 @@
 //! What users see when they write definitions: what comes out of good ones, and one clear problem for each mistake.
 
+// Clippy takes only test functions for tests, not what they call.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -220,6 +223,17 @@ fn each_mistake_gives_one_clear_problem() {
              `prefix`, `suffix`, `all`, `any`, `not`",
         ),
         (
+            "  - exact: {source: auth.example.com}\n",
+            "  - exact: {source: auth.example.com}\n    prefix: {type: auth}\n",
+            "f.yaml:16: EventSource user-operation: spec.filters[0]: must be a mapping with exactly one key; write one \
+             item of the list for each",
+        ),
+        (
+            "    matchLabels: {env: production}\n",
+            "    []\n",
+            "f.yaml:25: EventTrigger manage-namespace: spec.sourceClusterSelector: is a list; a mapping was expected",
+        ),
+        (
             "  directory: {}\n",
             "  directory: {}\n  inCluster: {}\n",
             "f.yaml:7: Cluster civo/production1: spec: exactly one of kubeconfigSecretRef, kubeconfigFile, directory, \
@@ -275,9 +289,20 @@ fn each_mistake_gives_one_clear_problem() {
 fn one_bad_object_does_not_hide_the_others() {
     let definitions = read(&STORY.replace("  directory: {}", "  directory: []"));
     assert_eq!(definitions.problems.len(), 1);
-    assert!(definitions.clusters.is_empty());
     assert_eq!(definitions.catalog.triggers.len(), 1);
-    assert!(!definitions.catalog.complete, "the cluster is there, so nothing may count as gone");
+    // The cluster is still one, with its labels; it cannot be reached.
+    assert!(definitions.catalog.complete);
+    let [cluster] = definitions.clusters.as_slice() else { panic!() };
+    assert_eq!(cluster.labels["env"], "production");
+    let Connection::KubeconfigSecret { kubeconfig: Err(reason), .. } = &cluster.connection else { panic!() };
+    assert_eq!(
+        reason,
+        "f.yaml:8: Cluster civo/production1: spec.directory: is a list; a mapping was expected"
+    );
+
+    let definitions = read(&STORY.replace("oneForEvent: true", "oneForEvent: false"));
+    assert_eq!(definitions.clusters.len(), 1);
+    assert!(!definitions.catalog.complete, "the trigger is there, so nothing may count as gone");
 }
 
 #[test]
@@ -489,7 +514,7 @@ fn a_kubeconfig_file_is_found_beside_its_manifest_and_only_in_folders() {
         RawObject::in_api(serde_json::json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": "Cluster",
         "metadata": {"name": "c", "namespace": "civo"}, "spec": {"kubeconfigFile": "/root/.kube/config"}}));
     let definitions = Definitions::read([cluster], Vec::new(), None);
-    assert!(definitions.clusters.is_empty());
+    assert!(!matches!(definitions.clusters[0].connection, Connection::KubeconfigFile(_)));
     assert!(
         definitions.problems[0].to_string().contains("works only in a folder"),
         "{:?}",

@@ -1,4 +1,11 @@
 //! What the Applier and the registry say when an API server does not answer, or not well.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected says so and stops; so do its helpers"
+)]
 
 mod lab;
 
@@ -29,34 +36,19 @@ async fn a_frozen_api_server_leaves_it_open_by_the_deadline() {
     let begun = Instant::now();
     let objects = [one.clone(), other.clone()];
     let deadline = Duration::from_millis(500);
-    let outcomes = ours
-        .apply_all(&work, &objects, &[item(&one, Some(&warm))], None, deadline)
-        .await;
+    let outcomes = ours.apply_all(&work, &objects, &[item(&one, Some(&warm))], None, deadline).await;
     let took = begun.elapsed();
-    assert!(
-        took >= deadline && took < deadline + Duration::from_millis(500),
-        "{took:?}"
-    );
+    assert!(took >= deadline && took < deadline + Duration::from_millis(500), "{took:?}");
     // The one that went out on a connection that stood may take effect; one that got no connection cannot have.
     for outcome in &outcomes {
-        assert!(
-            matches!(outcome, Outcome::Unknown { .. } | Outcome::Retry { .. }),
-            "{outcomes:?}"
-        );
+        assert!(matches!(outcome, Outcome::Unknown { .. } | Outcome::Retry { .. }), "{outcomes:?}");
     }
-    assert!(
-        outcomes
-            .iter()
-            .any(|outcome| matches!(outcome, Outcome::Unknown { .. })),
-        "{outcomes:?}"
-    );
+    assert!(outcomes.iter().any(|outcome| matches!(outcome, Outcome::Unknown { .. })), "{outcomes:?}");
     until_health(&ours.clusters, false).await;
 
     lab.cluster.api_server().resume().await.unwrap();
     until_health(&ours.clusters, true).await;
-    let again = ours
-        .apply_all(&work, &objects, &[item(&one, Some(&warm))], None, SOON)
-        .await;
+    let again = ours.apply_all(&work, &objects, &[item(&one, Some(&warm))], None, SOON).await;
     assert_eq!(uid(&again[0]), warm);
     let _ = uid(&again[1]);
 }
@@ -78,19 +70,13 @@ async fn a_stopped_api_server_is_the_clusters_fault_and_comes_back() {
         loop {
             // The very first may find a connection that broke only now.
             let outcomes = ours.apply_all(&work, &objects, &[], None, SOON).await;
-            if outcomes
-                .iter()
-                .all(|outcome| matches!(outcome, Outcome::Retry { cluster: true, .. }))
-            {
+            if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Retry { cluster: true, .. })) {
                 break outcomes;
             }
         }
     };
     let outcomes = tokio::time::timeout(SOON, unreachable).await.unwrap();
-    assert!(
-        format!("{outcomes:?}").contains("cannot be reached"),
-        "{outcomes:?}"
-    );
+    assert!(format!("{outcomes:?}").contains("cannot be reached"), "{outcomes:?}");
     let change = tokio::time::timeout(SOON, feed.changes.next()).await.unwrap();
     assert_eq!(change, Some(ClusterChange::Unready(ours.target.id.clone())));
     let health = ours.clusters.health(&ours.target.id).unwrap();
@@ -129,13 +115,7 @@ async fn lost_packets_leave_a_removal_open() {
     lab.cluster.proxy().heal();
     let gone = async { while ours.remove(&work, &[item(&object, Some(&made))]).await != [Outcome::Gone] {} };
     tokio::time::timeout(SOON, gone).await.unwrap();
-    assert!(
-        lab.admin()
-            .await
-            .get("/api/v1/namespaces/default/configmaps/one")
-            .await
-            .is_none()
-    );
+    assert!(lab.admin().await.get("/api/v1/namespaces/default/configmaps/one").await.is_none());
 }
 
 #[tokio::test]
@@ -149,17 +129,14 @@ async fn a_server_that_throttles_says_when() {
     let work = work("throttled");
     let throttled = async {
         for round in 0.. {
-            let objects: Vec<_> = (0..40)
-                .map(|index| config_map(&format!("m-{round}-{index}"), &[]))
-                .collect();
+            let objects: Vec<_> =
+                (0..40).map(|index| config_map(&format!("m-{round}-{index}"), &[])).collect();
             let all = objects.iter().map(|object| ours.apply(&work, object, &[]));
             for outcome in futures::future::join_all(all).await {
                 match outcome {
-                    Outcome::Retry {
-                        after,
-                        cluster: true,
-                        reason,
-                    } if reason.contains("throttles") => return after,
+                    Outcome::Retry { after, cluster: true, reason } if reason.contains("throttles") => {
+                        return after;
+                    }
                     Outcome::Applied { .. } => {}
                     other => panic!("{other:?}"),
                 }
@@ -175,10 +152,7 @@ async fn a_server_that_throttles_says_when() {
 async fn each_way_not_to_get_in_has_its_message() {
     let lab = Lab::start(&bare()).await;
     let good = lab.kubeconfig(User::Writer, Route::Direct);
-    let token = good
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("token: "))
-        .unwrap();
+    let token = good.lines().find_map(|line| line.trim().strip_prefix("token: ")).unwrap();
     let definition = |name: &str, kubeconfig: String| ClusterDefinition {
         id: fleet_core::cluster::ClusterId::new("civo", name).unwrap(),
         connection: Connection::KubeconfigSecret {
@@ -187,10 +161,7 @@ async fn each_way_not_to_get_in_has_its_message() {
         },
         ..lab.definition(User::Admin, Route::Direct)
     };
-    let authority = good
-        .lines()
-        .find(|line| line.contains("certificate-authority-data"))
-        .unwrap();
+    let authority = good.lines().find(|line| line.contains("certificate-authority-data")).unwrap();
     let clusters = Clusters::with_pace(pace());
     clusters.update(vec![
         definition("good", good.clone()),
@@ -210,11 +181,7 @@ async fn each_way_not_to_get_in_has_its_message() {
     ]);
     for (name, reason, message) in [
         ("good", "Connected", "the API server answers"),
-        (
-            "wrong-token",
-            "Unauthorized",
-            "does not accept the kubeconfig's credentials",
-        ),
+        ("wrong-token", "Unauthorized", "does not accept the kubeconfig's credentials"),
         ("wrong-port", "Unreachable", "refused"),
         ("wrong-authority", "Unreachable", "certificate"),
         ("not-kubernetes", "NotAnApiServer", "no API server"),
@@ -249,11 +216,7 @@ async fn a_file_that_comes_late_or_changes_is_read_again() {
     until_health(&clusters, false).await;
     let id = fleet_core::cluster::ClusterId::new("civo", "one").unwrap();
     let health = clusters.health(&id).unwrap();
-    assert!(
-        health.message.contains("kubeconfig cannot be read"),
-        "{}",
-        health.message
-    );
+    assert!(health.message.contains("kubeconfig cannot be read"), "{}", health.message);
     std::fs::write(&path, lab.kubeconfig(User::Admin, Route::Direct)).unwrap();
     until_health(&clusters, true).await;
     std::fs::write(&path, "garbage").unwrap();

@@ -52,24 +52,17 @@ pub fn decode_pairs(headers: &[(String, String)], payload: Bytes) -> Result<Even
     if attributes.is_empty() {
         return Event::from_json(&payload);
     }
-    let prefixed_type = attributes
-        .iter()
-        .any(|(name, _)| name.eq_ignore_ascii_case("datacontenttype"));
+    let prefixed_type = attributes.iter().any(|(name, _)| name.eq_ignore_ascii_case("datacontenttype"));
     match content_type {
         Some(content_type) if !prefixed_type => {
             let ty = std::iter::once(("datacontenttype", content_type.to_owned()));
             Event::from_attributes(
-                attributes
-                    .into_iter()
-                    .map(|(name, value)| (name, value.to_owned()))
-                    .chain(ty),
+                attributes.into_iter().map(|(name, value)| (name, value.to_owned())).chain(ty),
                 payload,
             )
         }
         _ => {
-            let decoded = attributes
-                .into_iter()
-                .map(|(name, value)| Ok((name, header_value(name, value)?)));
+            let decoded = attributes.into_iter().map(|(name, value)| Ok((name, header_value(name, value)?)));
             Event::from_attributes(decoded.collect::<Result<Vec<_>, DecodeError>>()?, payload)
         }
     }
@@ -89,9 +82,7 @@ pub(crate) fn pairs(headers: Option<&HeaderMap>) -> Vec<(String, String)> {
         .into_iter()
         .flat_map(HeaderMap::iter)
         .flat_map(|(name, values)| {
-            values
-                .iter()
-                .map(move |value| (name.to_string(), value.as_str().to_owned()))
+            values.iter().map(move |value| (name.to_string(), value.as_str().to_owned()))
         })
         .collect();
     pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -100,12 +91,7 @@ pub(crate) fn pairs(headers: Option<&HeaderMap>) -> Vec<(String, String)> {
 
 /// `rest` is what follows `application/cloudevents`: `+json`, `-batch+json`, parameters.
 fn structured(rest: &str, payload: &[u8]) -> Result<Event, DecodeError> {
-    let format = rest
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let format = rest.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let refuse = |reason: String| Err(DecodeError { reason });
     match format.as_str() {
         "" | "+json" => Event::from_json(payload),
@@ -123,9 +109,9 @@ fn header_value(name: &str, value: &str) -> Result<String, DecodeError> {
     let value = unquoted(value.trim());
     match percent_decode_str(&value).decode_utf8() {
         Ok(text) => Ok(text.into_owned()),
-        Err(_) => Err(DecodeError {
-            reason: format!("header ce-{name} is not UTF-8 after percent-decoding"),
-        }),
+        Err(_) => {
+            Err(DecodeError { reason: format!("header ce-{name} is not UTF-8 after percent-decoding") })
+        }
     }
 }
 

@@ -50,9 +50,9 @@ impl CoreConfig {
         }
         subject::check_filters(&self.subjects)?;
         match &self.queue_group {
-            Some(group) if !subject::is_plain(group) => wrong(format!(
-                "queue group {group:?} cannot be used: no spaces, `*` or `>`, and not empty"
-            )),
+            Some(group) if !subject::is_plain(group) => {
+                wrong(format!("queue group {group:?} cannot be used: no spaces, `*` or `>`, and not empty"))
+            }
             _ => Ok(()),
         }
     }
@@ -78,12 +78,7 @@ impl CoreSource {
         nats: NatsConfig,
         config: CoreConfig,
     ) -> Self {
-        Self {
-            name: name.into(),
-            connections: connections.clone(),
-            nats,
-            config,
-        }
+        Self { name: name.into(), connections: connections.clone(), nats, config }
     }
 }
 
@@ -210,10 +205,7 @@ impl Feed {
         let (sender, messages) = mpsc::channel(self.config.queue_messages.max(1));
         let room = self.config.queue_bytes.clamp(1, Semaphore::MAX_PERMITS);
         let reader = read(subscribers, sender, room, self.losses.own.clone());
-        Some(Subscription {
-            messages,
-            _reader: AbortOnDropHandle::new(tokio::spawn(reader)),
-        })
+        Some(Subscription { messages, _reader: AbortOnDropHandle::new(tokio::spawn(reader)) })
     }
 
     fn hear(&mut self, complaint: String) {
@@ -265,12 +257,7 @@ impl Feed {
             );
         }
         let reason = if lost > 0 { "SlowConsumer" } else { "Connected" };
-        SourceStatus {
-            ready: true,
-            reason: reason.to_owned(),
-            message,
-            lost,
-        }
+        SourceStatus { ready: true, reason: reason.to_owned(), message, lost }
     }
 }
 
@@ -286,13 +273,7 @@ struct Losses {
 impl Losses {
     fn new(library: watch::Receiver<u64>) -> Self {
         let library_before = *library.borrow();
-        Self {
-            own: watch::Sender::new(0),
-            library,
-            library_before,
-            told: 0,
-            tell: Instant::now(),
-        }
+        Self { own: watch::Sender::new(0), library, library_before, told: 0, tell: Instant::now() }
     }
 
     fn now(&self) -> u64 {
@@ -347,10 +328,7 @@ fn delivery(message: async_nats::Message) -> Delivery {
     Delivery {
         event: binding::decode_pairs(&headers, message.payload.clone()),
         origin: None,
-        message: Arc::new(Message {
-            subject: message.subject.to_string(),
-            headers,
-        }),
+        message: Arc::new(Message { subject: message.subject.to_string(), headers }),
         raw: message.payload,
         position: None,
         published: None,

@@ -75,9 +75,7 @@ pub async fn publish(
         let client = connected.map_err(|error| PublishError::NotConnected(nats.trouble(&error).message))?;
         send(&client, subject, event).await
     };
-    tokio::time::timeout(deadline, work)
-        .await
-        .unwrap_or(Err(PublishError::TimedOut(deadline)))
+    tokio::time::timeout(deadline, work).await.unwrap_or(Err(PublishError::TimedOut(deadline)))
 }
 
 async fn send(client: &Client, subject: &str, event: &Event) -> Result<Published, PublishError> {
@@ -92,22 +90,16 @@ async fn send(client: &Client, subject: &str, event: &Event) -> Result<Published
         description: String,
     }
     let (headers, payload) = binding::encode(event);
-    let request = Request::new()
-        .headers(headers)
-        .payload(payload)
-        .timeout(Some(STORED_WITHIN));
+    let request = Request::new().headers(headers).payload(payload).timeout(Some(STORED_WITHIN));
     // A stream answers; a subscriber of core NATS does not, or with something else.
     match client.send_request(subject.to_owned(), request).await {
         Ok(answer) => match serde_json::from_slice(&answer.payload) {
-            Ok(Answer {
-                error: Some(Refusal { description }),
-                ..
-            }) => Err(PublishError::Refused(description)),
-            Ok(Answer {
-                stream: Some(stream),
-                seq: Some(sequence),
-                ..
-            }) => Ok(Published::Stored { stream, sequence }),
+            Ok(Answer { error: Some(Refusal { description }), .. }) => {
+                Err(PublishError::Refused(description))
+            }
+            Ok(Answer { stream: Some(stream), seq: Some(sequence), .. }) => {
+                Ok(Published::Stored { stream, sequence })
+            }
             _ => Ok(Published::Delivered),
         },
         Err(error) => match error.kind() {

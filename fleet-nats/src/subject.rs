@@ -30,15 +30,11 @@ pub(crate) fn is_name(name: &str) -> bool {
 /// Not empty, without spaces, control characters and wildcards.
 pub(crate) fn is_plain(text: &str) -> bool {
     !text.is_empty()
-        && !text
-            .chars()
-            .any(|char| char.is_whitespace() || char.is_control() || "*>".contains(char))
+        && !text.chars().any(|char| char.is_whitespace() || char.is_control() || "*>".contains(char))
 }
 
 fn is_filter(subject: &str) -> bool {
-    let spaces = subject
-        .chars()
-        .any(|char| char.is_whitespace() || char.is_control());
+    let spaces = subject.chars().any(|char| char.is_whitespace() || char.is_control());
     let mut tokens = subject.split('.').rev();
     let last = tokens.next().is_some_and(|token| !token.is_empty());
     !spaces && last && tokens.all(|token| !token.is_empty() && token != ">")

@@ -13,10 +13,7 @@ fn message(bytes: &[u8]) -> (Vec<(String, String)>, Bytes) {
     let mut headers = Vec::new();
     let mut rest = bytes;
     loop {
-        let end = rest
-            .windows(2)
-            .position(|pair| pair == b"\r\n")
-            .expect("headers end with an empty line");
+        let end = rest.windows(2).position(|pair| pair == b"\r\n").expect("headers end with an empty line");
         let line = std::str::from_utf8(&rest[..end]).expect("headers are UTF-8");
         rest = &rest[end + 2..];
         match line.split_once(": ") {
@@ -40,11 +37,7 @@ fn every_message_of_the_corpus() {
         let decoded = decode_pairs(&headers, payload);
         if let Ok(expected) = fs::read_to_string(path.with_extension("error")) {
             let reason = decoded.expect_err(&path.display().to_string()).reason;
-            assert!(
-                reason.starts_with(expected.trim_end()),
-                "{}: {reason}",
-                path.display()
-            );
+            assert!(reason.starts_with(expected.trim_end()), "{}: {reason}", path.display());
         } else {
             let expected: Value =
                 serde_json::from_slice(&fs::read(path.with_extension("json")).unwrap()).unwrap();
@@ -59,12 +52,8 @@ fn every_message_of_the_corpus() {
 fn what_is_encoded_decodes_to_the_same_event() {
     for event in [
         Event::builder("1", "/s", "t").json(serde_json::json!({"a": 1})),
-        Event::builder("1", "/s", "t")
-            .data("application/x-own", vec![0_u8, 255].into())
-            .extension("n", 5),
-        Event::builder("1", "/s", "t")
-            .subject("€ \"%20\"")
-            .data("text/plain", "x".into()),
+        Event::builder("1", "/s", "t").data("application/x-own", vec![0_u8, 255].into()).extension("n", 5),
+        Event::builder("1", "/s", "t").subject("€ \"%20\"").data("text/plain", "x".into()),
     ] {
         let event = event.build().unwrap();
         let (headers, payload) = encode(&event);

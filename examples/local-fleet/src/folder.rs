@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use local_fleet::{Cluster, Lab, NatsAccess, Program, Route, User, private};
+use local_fleet::{Cluster, Lab, Program, Route, User};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -16,7 +16,9 @@ pub(crate) fn fill(lab: &Lab, programs: &[(Program, PathBuf)]) -> Result<()> {
     for cluster in lab.management().into_iter().chain(lab.clusters()) {
         cluster.write_kubeconfig(kubeconfig(lab.dir(), cluster), User::Admin, Route::Direct)?;
     }
-    write_nats_env(lab)?;
+    if let Some(nats) = lab.nats() {
+        nats.write_env(lab.dir().join("nats.env"))?;
+    }
     let bin = lab.dir().join("bin");
     fs::create_dir_all(&bin)?;
     for (program, path) in programs {
@@ -34,21 +36,11 @@ pub(crate) fn summary(lab: &Lab) -> String {
     // Writing to a string does not fail.
     for cluster in lab.management().into_iter().chain(lab.clusters()) {
         let file = kubeconfig(lab.dir(), cluster);
-        let _written = writeln!(
-            text,
-            "{:<11} {:<25} {}",
-            cluster.name(),
-            cluster.url(Route::Direct),
-            file.display()
-        );
+        let _written =
+            writeln!(text, "{:<11} {:<25} {}", cluster.name(), cluster.url(Route::Direct), file.display());
     }
     if let Some(nats) = lab.nats() {
-        let _written = writeln!(
-            text,
-            "{:<11} {:<25} {dir}/nats.env",
-            "nats",
-            nats.url(Route::Direct)
-        );
+        let _written = writeln!(text, "{:<11} {:<25} {dir}/nats.env", "nats", nats.url(Route::Direct));
     }
     let _written = write!(
         text,
@@ -70,10 +62,7 @@ fn kubeconfig(dir: &Path, cluster: &Cluster) -> PathBuf {
 fn remove_kubeconfigs(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "kubeconfig")
-        {
+        if path.extension().is_some_and(|extension| extension == "kubeconfig") {
             remove(&path)?;
         }
     }
@@ -85,18 +74,4 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// The variables under the names that the `nats` program knows.
-fn write_nats_env(lab: &Lab) -> Result<()> {
-    let Some(nats) = lab.nats() else { return Ok(()) };
-    let mut text = format!("export NATS_URL='{}'\n", nats.url(Route::Direct));
-    if let NatsAccess::UserPassword { user, password } = nats.access() {
-        let _written = write!(
-            text,
-            "export NATS_USER='{user}'\nexport NATS_PASSWORD='{password}'\n"
-        );
-    }
-    private::write(&lab.dir().join("nats.env"), text.as_bytes())?;
-    Ok(())
 }

@@ -80,24 +80,16 @@ impl LabBuilder {
         self.cluster_options.progress = self.progress.clone();
         let servers = dir.path().join(SERVERS);
         crate::private::create_dir(&servers).map_err(LabError::file("create", &servers))?;
-        let ended = leftover::end_all(&servers)
-            .await
-            .map_err(LabError::file("end what runs in", &servers))?;
+        let ended =
+            leftover::end_all(&servers).await.map_err(LabError::file("end what runs in", &servers))?;
         for server in ended {
-            self.progress
-                .say(format!("ended {server}, left behind by a lab that was killed"));
+            self.progress.say(format!("ended {server}, left behind by a lab that was killed"));
         }
         let nats = match self.nats.take() {
             Some(options) => Some(Nats::start(&servers, &options.progress(self.progress.clone())).await?),
             None => None,
         };
-        let mut lab = Lab {
-            nats,
-            clusters: Vec::new(),
-            management: None,
-            etcd: None,
-            dir,
-        };
+        let mut lab = Lab { nats, clusters: Vec::new(), management: None, etcd: None, dir };
         if self.management || self.clusters > 0 {
             let etcd = Etcd::start_named(&servers, "etcd", &self.progress).await?;
             lab.clusters = self.start_clusters(&etcd, &servers).await?;
@@ -155,9 +147,7 @@ impl Lab {
     pub async fn shared_cluster() -> Result<&'static Cluster> {
         static SHARED: OnceCell<Lab> = OnceCell::const_new();
         let lab = SHARED.get_or_try_init(|| Lab::builder().start_scratch()).await?;
-        lab.clusters.first().ok_or_else(|| LabError::NotRunning {
-            server: "the shared cluster".to_owned(),
-        })
+        lab.clusters.first().ok_or_else(|| LabError::NotRunning { server: "the shared cluster".to_owned() })
     }
 
     /// The folder of the lab.

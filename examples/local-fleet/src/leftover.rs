@@ -73,18 +73,17 @@ pub(crate) async fn end(pid_file: &Path) -> io::Result<bool> {
 fn open_recorded(record: &str) -> Option<OwnedFd> {
     let pid = record.split(' ').next()?.parse().ok().and_then(Pid::from_raw)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    // Compared after opening: what the descriptor means cannot change any more.
-    (identity(pid).ok()? == record).then_some(pidfd)
+    // Compared after opening: what the descriptor means cannot change any more. One that has ended keeps its number
+    // until somebody asks how it ended.
+    let runs = identity(pid).ok()? == record && !is_gone(&pidfd, Duration::ZERO).ok()?;
+    runs.then_some(pidfd)
 }
 
 async fn wait_gone(pidfd: &OwnedFd) -> io::Result<()> {
     let deadline = Instant::now() + GONE_WITHIN;
     while !is_gone(pidfd, Duration::ZERO)? {
         if Instant::now() > deadline {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "a killed process does not go away",
-            ));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "a killed process does not go away"));
         }
         sleep(Duration::from_millis(10)).await;
     }

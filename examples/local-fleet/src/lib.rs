@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("local-fleet needs Linux: the kernel ends its servers together with it");
+
 mod certificate;
 mod cluster;
 mod error;
@@ -13,7 +16,7 @@ mod lab;
 mod leftover;
 mod nats;
 mod port;
-pub mod private;
+mod private;
 mod process;
 mod program;
 mod progress;

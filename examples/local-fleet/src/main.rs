@@ -32,7 +32,7 @@ enum Command {
     /// and so on, nats.env (NATS_URL, NATS_USER and NATS_PASSWORD, to be sourced), and bin with the programs.
     /// Started again with the same DIR, it goes on with the same data.
     Up {
-        /// How many managed clusters; one takes about 350 MB of memory
+        /// How many managed clusters; one takes about 210 MB of memory
         #[arg(long, value_name = "N", default_value_t = 3)]
         clusters: usize,
         /// The folder for everything: keys, data, logs
@@ -81,11 +81,9 @@ async fn run(command: Command) -> Result<(), Box<dyn Error>> {
     let work = async {
         match command {
             Command::Install { only } => install_programs(&only).await.map(|()| None),
-            Command::Up {
-                clusters,
-                dir,
-                no_controllers,
-            } => up(clusters, dir, no_controllers).await.map(Some),
+            Command::Up { clusters, dir, no_controllers } => {
+                up(clusters, dir, no_controllers).await.map(Some)
+            }
         }
     };
     // Asked to stop while it starts: what has been started is killed by being dropped.
@@ -123,11 +121,7 @@ async fn up(clusters: usize, dir: PathBuf, no_controllers: bool) -> Result<Lab, 
         .management(true)
         .clusters(clusters)
         .cluster_options(local_fleet::ClusterOptions::default().controller_manager(!no_controllers))
-        .nats(
-            NatsOptions::default()
-                .jetstream(true)
-                .auth(NatsAuth::UserPassword),
-        )
+        .nats(NatsOptions::default().jetstream(true).auth(NatsAuth::UserPassword))
         .start(&dir)
         .await?;
     folder::fill(&lab, &programs)?;

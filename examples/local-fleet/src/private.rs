@@ -6,10 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// Writes a file with mode 0600 so that a reader sees the old content or the new, never half of it.
-///
-/// # Errors
-/// Those of the file system.
-pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut half = path.as_os_str().to_owned();
     half.push(".new");
     // A rest of an earlier attempt may have another mode.
@@ -18,12 +15,7 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     {
         return Err(error);
     }
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&half)?
-        .write_all(content)?;
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?.write_all(content)?;
     fs::rename(&half, path)
 }
 

@@ -28,11 +28,7 @@ impl Owned {
         let lock = dir.join(LOCK);
         let file = File::create(&lock).map_err(LabError::file("create", &lock))?;
         match file.try_lock() {
-            Ok(()) => Ok(Owned {
-                dir,
-                throw_away: false,
-                _lock: file,
-            }),
+            Ok(()) => Ok(Owned { dir, throw_away: false, _lock: file }),
             Err(TryLockError::WouldBlock) => Err(LabError::InUse { dir }),
             Err(TryLockError::Error(source)) => Err(LabError::file("lock", &lock)(source)),
         }
@@ -94,10 +90,8 @@ mod tests {
     #[test]
     fn abandoned_scratch_folders_are_swept() {
         let parent = tempfile::tempdir().unwrap();
-        let (used, abandoned) = (
-            parent.path().join("local-fleet-1-0"),
-            parent.path().join("local-fleet-2-0"),
-        );
+        let (used, abandoned) =
+            (parent.path().join("local-fleet-1-0"), parent.path().join("local-fleet-2-0"));
         let _owner = Owned::take(&used).unwrap();
         drop(Owned::take(&abandoned).unwrap());
         sweep(parent.path());

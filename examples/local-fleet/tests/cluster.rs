@@ -22,11 +22,15 @@ const SOON: Duration = Duration::from_secs(30);
 /// A client that gives up after ten seconds and never tries twice.
 async fn client(cluster: &Cluster, user: User, route: Route) -> Client {
     let _installed_before = rustls::crypto::ring::default_provider().install_default();
+<<<<<<< HEAD
+    let text = cluster.kubeconfig_for(user, route).unwrap();
+    let kubeconfig = Kubeconfig::from_yaml(&text).unwrap();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+=======
     let kubeconfig = Kubeconfig::from_yaml(&cluster.kubeconfig_for(user, route).unwrap()).unwrap();
     let options = KubeConfigOptions::default();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .unwrap();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+>>>>>>> lab
     config.read_timeout = Some(Duration::from_secs(10));
     config.default_retry = false;
     Client::try_from(config).unwrap()
@@ -36,10 +40,27 @@ async fn client(cluster: &Cluster, user: User, route: Route) -> Client {
 async fn own_cluster(options: &ClusterOptions) -> (Cluster, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let etcd = Etcd::start(dir.path()).await.unwrap();
-    (
-        Cluster::start(&etcd, dir.path(), "own", options).await.unwrap(),
-        dir,
-    )
+<<<<<<< HEAD
+    eprintln!("etcd {:?}", begun.elapsed());
+    let cluster = Cluster::start(&etcd, dir.path(), "one", &ClusterOptions::default()).await.unwrap();
+    eprintln!("cluster {:?}", begun.elapsed());
+    let api = Api::<Namespace>::all(client(&cluster, User::Admin, Route::Direct).await);
+    let all = api.list(&Default::default()).await.unwrap();
+    eprintln!(
+        "{:?} {:?}",
+        all.items.iter().map(|n| n.metadata.name.clone()).collect::<Vec<_>>(),
+        begun.elapsed()
+    );
+    eprintln!(
+        "{} MB etcd, {} MB api {} MB all",
+        etcd.server().resident_bytes().await.unwrap() >> 20,
+        cluster.api_server().resident_bytes().await.unwrap() >> 20,
+        cluster.resident_bytes().await.unwrap() >> 20
+    );
+    cluster.stop().await.unwrap();
+    eprintln!("stopped {:?}", begun.elapsed());
+=======
+    (Cluster::start(&etcd, dir.path(), "own", options).await.unwrap(), dir)
 }
 
 fn named<K: Default>(name: &str, set: impl FnOnce(&mut K) -> &mut ObjectMeta) -> K {
@@ -61,15 +82,9 @@ async fn a_deleted_namespace_goes_with_what_is_in_it() {
     let cluster = Lab::shared_cluster().await.unwrap();
     let client = client(cluster, User::Admin, Route::Direct).await;
     let namespaces = Api::<Namespace>::all(client.clone());
-    namespaces
-        .create(&PostParams::default(), &namespace("goes"))
-        .await
-        .unwrap();
+    namespaces.create(&PostParams::default(), &namespace("goes")).await.unwrap();
     let inside = Api::<ConfigMap>::namespaced(client, "goes");
-    inside
-        .create(&PostParams::default(), &config_map("inside"))
-        .await
-        .unwrap();
+    inside.create(&PostParams::default(), &config_map("inside")).await.unwrap();
 
     let only = WatchParams::default().fields("metadata.name=goes").timeout(120);
     let mut watch = namespaces.watch(&only, "0").await.unwrap().boxed();
@@ -85,10 +100,7 @@ async fn each_user_may_do_what_it_should() {
     for (user, may) in [(User::Admin, true), (User::Writer, true), (User::Guest, false)] {
         let config_maps = Api::<ConfigMap>::default_namespaced(client(cluster, user, Route::Direct).await);
         let name = format!("{user:?}").to_lowercase();
-        match config_maps
-            .create(&PostParams::default(), &config_map(&name))
-            .await
-        {
+        match config_maps.create(&PostParams::default(), &config_map(&name)).await {
             Ok(_) => assert!(may, "{user:?} may too much"),
             Err(kube::Error::Api(status)) => assert!(!may && status.is_forbidden(), "{user:?}: {status:?}"),
             Err(error) => panic!("{user:?}: {error}"),
@@ -114,16 +126,10 @@ async fn the_limits_on_requests_meet_the_writer_but_not_the_admin() {
         });
         let too_many = |answer: &Result<_, _>| matches!(answer, Err(kube::Error::Api(s)) if s.code == 429);
         let answers: Vec<_> = futures::stream::iter(writes).buffer_unordered(40).collect().await;
-        refused.insert(
-            format!("{user:?}"),
-            answers.iter().filter(|answer| too_many(answer)).count(),
-        );
+        refused.insert(format!("{user:?}"), answers.iter().filter(|answer| too_many(answer)).count());
     }
     assert_eq!(refused.get("Admin"), Some(&0));
-    assert!(
-        refused.get("Writer").is_some_and(|refused| *refused > 0),
-        "{refused:?}"
-    );
+    assert!(refused.get("Writer").is_some_and(|refused| *refused > 0), "{refused:?}");
 }
 
 #[tokio::test]
@@ -131,32 +137,18 @@ async fn kubectl_works_with_a_kubeconfig_file() {
     let cluster = Lab::shared_cluster().await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("kubeconfig");
-    cluster
-        .write_kubeconfig(&file, User::Admin, Route::Direct)
-        .unwrap();
-    let kubectl = install::find(Program::Kubectl, &Progress::default())
-        .await
-        .unwrap();
+    cluster.write_kubeconfig(&file, User::Admin, Route::Direct).unwrap();
+    let kubectl = install::find(Program::Kubectl, &Progress::default()).await.unwrap();
     let run = async |arguments: &[&str]| -> Output {
-        let command = Command::new(&kubectl)
-            .arg("--kubeconfig")
-            .arg(&file)
-            .args(arguments)
-            .output();
+        let command = Command::new(&kubectl).arg("--kubeconfig").arg(&file).args(arguments).output();
         timeout(SOON, command).await.unwrap().unwrap()
     };
     let output = run(&["get", "namespaces", "-o", "name"]).await;
-    assert!(
-        String::from_utf8_lossy(&output.stdout).contains("namespace/default"),
-        "{output:?}"
-    );
+    assert!(String::from_utf8_lossy(&output.stdout).contains("namespace/default"), "{output:?}");
     // Unstamped, kubectl cannot tell how far the two versions are apart.
     let output = run(&["version"]).await;
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        said.contains(&format!("Server Version: v{}", Program::KubeApiserver.version())),
-        "{output:?}"
-    );
+    assert!(said.contains(&format!("Server Version: v{}", Program::KubeApiserver.version())), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
 }
 
@@ -165,10 +157,7 @@ async fn a_restart_keeps_address_and_data() {
     let (cluster, _dir) = own_cluster(&ClusterOptions::default().controller_manager(false)).await;
     let client = client(&cluster, User::Admin, Route::Direct).await;
     let config_maps = Api::<ConfigMap>::default_namespaced(client);
-    config_maps
-        .create(&PostParams::default(), &config_map("kept"))
-        .await
-        .unwrap();
+    config_maps.create(&PostParams::default(), &config_map("kept")).await.unwrap();
     let url = cluster.url(Route::Direct);
 
     cluster.api_server().stop().await.unwrap();
@@ -189,19 +178,9 @@ async fn a_paused_server_answers_when_it_is_resumed() {
     for server in [cluster.api_server(), cluster.etcd().server()] {
         server.pause().await.unwrap();
         // A write: reads may come from the API server's memory.
-        let (namespace, how) = (
-            namespace("late"),
-            PostParams {
-                dry_run: true,
-                ..Default::default()
-            },
-        );
+        let (namespace, how) = (namespace("late"), PostParams { dry_run: true, ..Default::default() });
         let mut answer = Box::pin(namespaces.create(&how, &namespace));
-        assert!(
-            timeout(Duration::from_millis(500), &mut answer).await.is_err(),
-            "{} answers",
-            server.name()
-        );
+        assert!(timeout(Duration::from_millis(500), &mut answer).await.is_err(), "{} answers", server.name());
         server.resume().await.unwrap();
         let answer = timeout(SOON, answer).await.unwrap();
         assert!(answer.is_ok(), "{}: {answer:?}", server.name());
@@ -243,10 +222,8 @@ async fn a_server_that_does_not_start_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let etcd = Etcd::start(dir.path()).await.unwrap();
     let options = ClusterOptions::default().api_server_flag("--no-such-flag");
-    let error = Cluster::start(&etcd, dir.path(), "broken", &options)
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = Cluster::start(&etcd, dir.path(), "broken", &options).await.unwrap_err().to_string();
     assert!(error.contains("broken/kube-apiserver"), "{error}");
     assert!(error.contains("unknown flag: --no-such-flag"), "{error}");
+>>>>>>> lab
 }

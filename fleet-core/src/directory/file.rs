@@ -83,10 +83,7 @@ pub(super) fn look(root: &Path, place: &Place, object: &ObjectRef, work: &WorkId
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(error) if error.kind() == ErrorKind::InvalidData => {
-            return Ok(Found::Foreign(format!(
-                "a file that is no text at {}",
-                path.display()
-            )));
+            return Ok(Found::Foreign(format!("a file that is no text at {}", path.display())));
         }
         Err(error) => return Err(error),
     };
@@ -97,26 +94,18 @@ pub(super) fn look(root: &Path, place: &Place, object: &ObjectRef, work: &WorkId
         )));
     };
     if !head.names(object) {
-        let other = format!(
-            "a file of another object ({} {}) at {}",
-            head.kind,
-            head.metadata.name,
-            path.display()
-        );
+        let other =
+            format!("a file of another object ({} {}) at {}", head.kind, head.metadata.name, path.display());
         return Ok(Found::Foreign(other));
     }
     match (head.metadata.labels.get(MARK), head.metadata.annotations.get(UID)) {
-        (Some(mark), Some(uid)) if mark == work.hash() => Ok(Found::Ours {
-            uid: uid.as_str().into(),
-            text,
-        }),
+        (Some(mark), Some(uid)) if mark == work.hash() => Ok(Found::Ours { uid: uid.as_str().into(), text }),
         (Some(mark), _) if mark != work.hash() => {
             Ok(Found::Foreign(format!("the Work with the mark {mark}")))
         }
-        (Some(_), _) => Ok(Found::Foreign(format!(
-            "somebody who removed annotation {UID} from {}",
-            path.display()
-        ))),
+        (Some(_), _) => {
+            Ok(Found::Foreign(format!("somebody who removed annotation {UID} from {}", path.display())))
+        }
         (None, _) => Ok(Found::Foreign(format!("whoever wrote {}", path.display()))),
     }
 }
@@ -137,9 +126,7 @@ fn what(meta: &fs::Metadata) -> &'static str {
 pub(super) fn text(manifest: &Manifest, work: &WorkId, uid: &str) -> Result<String, String> {
     let mut object = manifest.marked(work);
     if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
-        let annotations = metadata
-            .entry("annotations")
-            .or_insert_with(|| Value::Object(Map::new()));
+        let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(Map::new()));
         if annotations.is_null() {
             *annotations = Value::Object(Map::new());
         }
@@ -161,21 +148,9 @@ pub(super) fn new_uid(place: &Place) -> String {
         hasher.update(part.as_bytes());
         hasher.update([0]);
     }
-    let hex: String = hasher
-        .finalize()
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex: String = hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-    format!(
-        "{}-{}-{}-{}-{}",
-        part(0, 8),
-        part(8, 12),
-        part(12, 16),
-        part(16, 20),
-        part(20, 32)
-    )
+    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
 }
 
 /// Whether a new file may take the place of one that is there.
@@ -194,11 +169,8 @@ pub(super) fn write(root: &Path, place: &Place, text: &str, how: Write) -> io::R
     for folder in &folders {
         make_folder(folder)?;
     }
-    let staged = root.join(STAGING).join(format!(
-        "{}-{}",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    ));
+    let staged =
+        root.join(STAGING).join(format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     let staged = Staged(staged);
     let mut file = private(OpenOptions::new().write(true).create_new(true)).open(&staged.0)?;
     file.write_all(text.as_bytes())?;
@@ -224,9 +196,7 @@ pub(super) fn remove(root: &Path, place: &Place) -> io::Result<()> {
     let [.., cluster, namespace, kind] = &place.folder_paths(root)[..] else {
         return Ok(());
     };
-    let left = [kind, namespace]
-        .into_iter()
-        .find(|folder| fs::remove_dir(folder).is_err());
+    let left = [kind, namespace].into_iter().find(|folder| fs::remove_dir(folder).is_err());
     sync_folder(left.unwrap_or(cluster))
 }
 

@@ -29,20 +29,13 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn of(cluster: &ClusterId, object: &ObjectRef) -> Self {
-        let group = if object.gvk.group.is_empty() {
-            CORE
-        } else {
-            &object.gvk.group
-        };
+        let group = if object.gvk.group.is_empty() { CORE } else { &object.gvk.group };
         let kind = format!("{}.{group}", object.gvk.kind.to_ascii_lowercase());
         Self {
             folders: [
                 segment(cluster.namespace()),
                 segment(cluster.name()),
-                object
-                    .namespace
-                    .as_deref()
-                    .map_or_else(|| NO_NAMESPACE.to_owned(), segment),
+                object.namespace.as_deref().map_or_else(|| NO_NAMESPACE.to_owned(), segment),
                 segment(&kind),
             ],
             file: segment(&object.name) + ENDING,
@@ -71,8 +64,7 @@ impl Place {
 
 /// The folder of everything in a cluster.
 pub(super) fn cluster_folder(root: &Path, cluster: &ClusterId) -> PathBuf {
-    root.join(segment(cluster.namespace()))
-        .join(segment(cluster.name()))
+    root.join(segment(cluster.namespace())).join(segment(cluster.name()))
 }
 
 /// A name as one segment of a path that is the same on file systems which tell upper from lower case and those which
@@ -126,12 +118,7 @@ mod tests {
                 "root/civo/cluster1/web/deployment.apps/a.b.yaml",
             ),
             (
-                place(
-                    "rbac.authorization.k8s.io/v1",
-                    "ClusterRole",
-                    None,
-                    "system:Viewer",
-                ),
+                place("rbac.authorization.k8s.io/v1", "ClusterRole", None, "system:Viewer"),
                 "root/civo/cluster1/_cluster/clusterrole.rbac.authorization.k8s.io/system%3a%56iewer.yaml",
             ),
             (
@@ -160,10 +147,8 @@ mod tests {
             &format!("{long}a"),
             &format!("{long}b"),
         ];
-        let places: std::collections::BTreeSet<String> = names
-            .iter()
-            .map(|name| rbac(name).to_string_lossy().to_lowercase())
-            .collect();
+        let places: std::collections::BTreeSet<String> =
+            names.iter().map(|name| rbac(name).to_string_lossy().to_lowercase()).collect();
         assert_eq!(places.len(), names.len());
         let group = format!("{}.example.com", "g".repeat(60).to_owned() + &".g".repeat(80));
         for path in places.iter().map(PathBuf::from).chain([place(
@@ -172,11 +157,7 @@ mod tests {
             None,
             "a",
         )]) {
-            assert!(
-                path.components().all(|part| part.as_os_str().len() <= 255),
-                "{}",
-                path.display()
-            );
+            assert!(path.components().all(|part| part.as_os_str().len() <= 255), "{}", path.display());
         }
     }
 }

@@ -53,11 +53,7 @@ impl DirectoryApplier {
         let root = root.into();
         file::prepare(&root)?;
         let locks = (0..LOCKS).map(|_| Arc::default()).collect();
-        Ok(Self {
-            root: Arc::new(root),
-            locks,
-            hasher: std::hash::RandomState::new(),
-        })
+        Ok(Self { root: Arc::new(root), locks, hasher: std::hash::RandomState::new() })
     }
 
     /// Whether there is anything in the folder of a cluster.
@@ -87,13 +83,7 @@ impl DirectoryApplier {
             let _guard = guard;
             items
                 .iter()
-                .map(|item| {
-                    if Instant::now() < until {
-                        step(&this, item)
-                    } else {
-                        busy()
-                    }
-                })
+                .map(|item| if Instant::now() < until { step(&this, item) } else { busy() })
                 .collect::<Vec<_>>()
         });
         match tokio::time::timeout_at(until, steps).await {
@@ -121,17 +111,11 @@ impl DirectoryApplier {
         if mode == Mode::Preview || old.as_ref() == Some(&text) {
             return Outcome::Applied { uid };
         }
-        let how = if old.is_some() {
-            Write::Replace
-        } else {
-            Write::Create
-        };
+        let how = if old.is_some() { Write::Replace } else { Write::Create };
         match file::write(&self.root, &place, &text, how) {
             Ok(()) => Outcome::Applied { uid },
             Err(error) if how == Write::Create && error.kind() == io::ErrorKind::AlreadyExists => {
-                Outcome::Conflict {
-                    owner: format!("whoever wrote {}", place.path(&self.root).display()),
-                }
+                Outcome::Conflict { owner: format!("whoever wrote {}", place.path(&self.root).display()) }
             }
             Err(error) => self.failed(&place, "written", &error),
         }
@@ -152,27 +136,17 @@ impl DirectoryApplier {
 
     fn failed(&self, place: &Place, what: &str, error: &io::Error) -> Outcome {
         let reason = format!("{} cannot be {what}: {error}", place.path(&self.root).display());
-        Outcome::Retry {
-            after: RETRY,
-            reason,
-            cluster: false,
-        }
+        Outcome::Retry { after: RETRY, reason, cluster: false }
     }
 }
 
 fn busy() -> Outcome {
     let reason = "the folder was busy until the deadline".to_owned();
-    Outcome::Retry {
-        after: Duration::from_secs(1),
-        reason,
-        cluster: true,
-    }
+    Outcome::Retry { after: Duration::from_secs(1), reason, cluster: true }
 }
 
 fn unknown(reason: &str) -> Outcome {
-    Outcome::Unknown {
-        reason: reason.to_owned(),
-    }
+    Outcome::Unknown { reason: reason.to_owned() }
 }
 
 #[async_trait]
@@ -185,38 +159,20 @@ impl Applier for DirectoryApplier {
             );
             return vec![Outcome::Rejected { reason }; request.manifests.len()];
         }
-        let ApplyRequest {
-            cluster,
-            work,
-            manifests,
-            mode,
-            deadline,
-            ..
-        } = request;
+        let ApplyRequest { cluster, work, manifests, mode, deadline, .. } = request;
         let id = cluster.id.clone();
-        self.each(
-            &cluster.id,
-            manifests.to_vec(),
-            deadline,
-            move |this, manifest| this.apply_one(&id, &work, manifest, mode),
-        )
+        self.each(&cluster.id, manifests.to_vec(), deadline, move |this, manifest| {
+            this.apply_one(&id, &work, manifest, mode)
+        })
         .await
     }
 
     async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
-        let RemoveRequest {
-            cluster,
-            work,
-            items,
-            deadline,
-            ..
-        } = request;
+        let RemoveRequest { cluster, work, items, deadline, .. } = request;
         let id = cluster.id.clone();
         let objects = items.into_iter().map(|item| item.object).collect();
-        self.each(&cluster.id, objects, deadline, move |this, object| {
-            this.remove_one(&id, &work, object)
-        })
-        .await
+        self.each(&cluster.id, objects, deadline, move |this, object| this.remove_one(&id, &work, object))
+            .await
     }
 
     /// Not at all: a later call for the same cluster waits until an earlier one has let go of the files.

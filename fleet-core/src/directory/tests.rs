@@ -20,11 +20,7 @@ fn lab() -> Lab {
     let dir = tempfile::tempdir().unwrap();
     let applier = DirectoryApplier::new(dir.path()).unwrap();
     let id = ClusterId::new("civo", "cluster1").unwrap();
-    Lab {
-        dir,
-        applier,
-        cluster: Arc::new(Cluster::new(id, [("env", "production")])),
-    }
+    Lab { dir, applier, cluster: Arc::new(Cluster::new(id, [("env", "production")])) }
 }
 
 const FILE: &str = "civo/cluster1/_cluster/namespace.core/mgianluc.yaml";
@@ -60,12 +56,7 @@ impl Lab {
         let request = RemoveRequest {
             cluster: Arc::clone(&self.cluster),
             work: work("k"),
-            items: vec![InventoryItem {
-                object,
-                uid: None,
-                uncertain_until: None,
-                applied_at: None,
-            }],
+            items: vec![InventoryItem { object, uid: None, uncertain_until: None, applied_at: None }],
             identity: None,
             deadline: Duration::from_secs(10),
         };
@@ -102,14 +93,9 @@ impl Lab {
 #[tokio::test]
 async fn an_object_comes_changes_and_goes() {
     let lab = lab();
-    let Outcome::Applied { uid } = lab.apply(namespace()).await else {
-        panic!()
-    };
+    let Outcome::Applied { uid } = lab.apply(namespace()).await else { panic!() };
     let written = lab.read(FILE);
-    assert_eq!(
-        written["metadata"]["labels"],
-        json!({"a": "1e3", MARK: work("k").hash()})
-    );
+    assert_eq!(written["metadata"]["labels"], json!({"a": "1e3", MARK: work("k").hash()}));
 
     let mut changed = namespace();
     changed["metadata"]["labels"] = json!({"b": "no"});
@@ -118,35 +104,17 @@ async fn an_object_comes_changes_and_goes() {
         Outcome::Applied { uid: uid.clone() },
         "the UID outlives changes"
     );
-    assert_eq!(
-        lab.read(FILE)["metadata"]["labels"],
-        json!({"b": "no", MARK: work("k").hash()})
-    );
+    assert_eq!(lab.read(FILE)["metadata"]["labels"], json!({"b": "no", MARK: work("k").hash()}));
 
-    let before = fs::metadata(lab.dir.path().join(FILE))
-        .unwrap()
-        .modified()
-        .unwrap();
-    assert_eq!(
-        lab.apply(changed.clone()).await,
-        Outcome::Applied { uid: uid.clone() }
-    );
-    let after = fs::metadata(lab.dir.path().join(FILE))
-        .unwrap()
-        .modified()
-        .unwrap();
+    let before = fs::metadata(lab.dir.path().join(FILE)).unwrap().modified().unwrap();
+    assert_eq!(lab.apply(changed.clone()).await, Outcome::Applied { uid: uid.clone() });
+    let after = fs::metadata(lab.dir.path().join(FILE)).unwrap().modified().unwrap();
     assert_eq!(before, after, "what is as it should be is not written again");
 
     assert_eq!(lab.remove(changed.clone()).await, Outcome::Gone);
-    assert_eq!(
-        lab.files(),
-        [".staging", "civo", "civo/cluster1"],
-        "empty folders in the cluster's go too"
-    );
+    assert_eq!(lab.files(), [".staging", "civo", "civo/cluster1"], "empty folders in the cluster's go too");
     assert_eq!(lab.remove(changed.clone()).await, Outcome::Gone);
-    let Outcome::Applied { uid: second } = lab.apply(changed).await else {
-        panic!()
-    };
+    let Outcome::Applied { uid: second } = lab.apply(changed).await else { panic!() };
     assert_ne!(uid, second, "a new life has a new UID");
 }
 
@@ -158,24 +126,16 @@ async fn what_we_did_not_write_is_a_conflict_and_stays_as_it_is() {
         )
     };
     for (text, owner) in [
-        (
-            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: mgianluc\n".to_owned(),
-            "whoever wrote",
-        ),
+        ("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: mgianluc\n".to_owned(), "whoever wrote"),
         (marked("0123456789abcdef0123"), "mark 0123456789abcdef0123"),
         (marked(work("k").hash()), "removed annotation"),
         ("a: [".to_owned(), "not one readable"),
         (String::new(), "not one readable"),
-        (
-            marked(work("k").hash()).replace("mgianluc", "other"),
-            "another object (Namespace other)",
-        ),
+        (marked(work("k").hash()).replace("mgianluc", "other"), "another object (Namespace other)"),
     ] {
         let lab = lab();
         lab.put(FILE, &text);
-        let Outcome::Conflict { owner: found } = lab.apply(namespace()).await else {
-            panic!("{text}")
-        };
+        let Outcome::Conflict { owner: found } = lab.apply(namespace()).await else { panic!("{text}") };
         assert!(found.contains(owner), "{found}");
         assert_eq!(lab.remove(namespace()).await, Outcome::Gone);
         assert_eq!(fs::read_to_string(lab.dir.path().join(FILE)).unwrap(), text);
@@ -185,13 +145,8 @@ async fn what_we_did_not_write_is_a_conflict_and_stays_as_it_is() {
 #[tokio::test]
 async fn two_works_cannot_have_one_object() {
     let lab = lab();
-    assert!(matches!(
-        lab.apply_as(&work("first"), namespace()).await,
-        Outcome::Applied { .. }
-    ));
-    let Outcome::Conflict { owner } = lab.apply(namespace()).await else {
-        panic!()
-    };
+    assert!(matches!(lab.apply_as(&work("first"), namespace()).await, Outcome::Applied { .. }));
+    let Outcome::Conflict { owner } = lab.apply(namespace()).await else { panic!() };
     assert!(owner.contains(work("first").hash()), "{owner}");
     assert_eq!(lab.remove(namespace()).await, Outcome::Gone);
     assert!(lab.dir.path().join(FILE).exists(), "the other Work's file stays");
@@ -226,9 +181,7 @@ async fn symbolic_links_are_not_followed() {
         let path = lab.dir.path().join(link);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         symlink(if link == FILE { &victim } else { outside.path() }, &path).unwrap();
-        let Outcome::Conflict { owner } = lab.apply(namespace()).await else {
-            panic!("{link}")
-        };
+        let Outcome::Conflict { owner } = lab.apply(namespace()).await else { panic!("{link}") };
         assert!(owner.starts_with("a symbolic link at"), "{owner}");
         assert_eq!(lab.remove(namespace()).await, Outcome::Gone);
         assert!(path.is_symlink());
@@ -257,15 +210,9 @@ async fn what_a_crash_left_half_written_is_cleared_away() {
     lab.put(".staging/123-0", "half a fi");
     let again = DirectoryApplier::new(lab.dir.path()).unwrap();
     assert_eq!(lab.files(), [".staging"]);
-    let lab = Lab {
-        applier: again,
-        ..lab
-    };
+    let lab = Lab { applier: again, ..lab };
     assert!(matches!(lab.apply(namespace()).await, Outcome::Applied { .. }));
-    assert!(
-        lab.files().iter().all(|file| !file.starts_with(".staging/")),
-        "nothing is left in staging"
-    );
+    assert!(lab.files().iter().all(|file| !file.starts_with(".staging/")), "nothing is left in staging");
 }
 
 #[tokio::test]
@@ -275,9 +222,7 @@ async fn a_refused_write_is_tried_again_and_had_no_effect() {
     let staging = lab.dir.path().join(".staging");
     fs::remove_dir(&staging).unwrap();
     fs::write(&staging, "").unwrap();
-    let Outcome::Retry { reason, .. } = lab.apply(namespace()).await else {
-        panic!()
-    };
+    let Outcome::Retry { reason, .. } = lab.apply(namespace()).await else { panic!() };
     assert!(reason.contains("mgianluc.yaml cannot be written: "), "{reason}");
     fs::remove_file(&staging).unwrap();
     fs::create_dir(&staging).unwrap();
@@ -309,23 +254,10 @@ async fn preview_writes_nothing() {
         mode: Mode::Preview,
         deadline: Duration::from_secs(10),
     };
-    assert!(matches!(
-        lab.applier.apply(request.clone()).await[..],
-        [Outcome::Applied { .. }]
-    ));
+    assert!(matches!(lab.applier.apply(request.clone()).await[..], [Outcome::Applied { .. }]));
     assert_eq!(lab.files(), [".staging"]);
-    let identity = Some(Identity {
-        namespace: "a".into(),
-        name: "b".into(),
-    });
-    let refused = lab
-        .applier
-        .apply(ApplyRequest {
-            identity,
-            mode: Mode::Write,
-            ..request
-        })
-        .await;
+    let identity = Some(Identity { namespace: "a".into(), name: "b".into() });
+    let refused = lab.applier.apply(ApplyRequest { identity, mode: Mode::Write, ..request }).await;
     assert!(matches!(&refused[..], [Outcome::Rejected { reason }] if reason.contains("service account a/b")));
 }
 
@@ -336,11 +268,8 @@ async fn clusters_come_and_go_beside_each_other() {
     let manifests: Arc<[Manifest]> = Arc::from([Manifest::new(namespace()).unwrap()]);
     let clusters = (0..8).map(|n| {
         let id = ClusterId::new("civo", &format!("cluster{n}")).unwrap();
-        let (applier, manifests, cluster) = (
-            applier.clone(),
-            manifests.clone(),
-            Arc::new(Cluster::new(id, [("a", "b")])),
-        );
+        let (applier, manifests, cluster) =
+            (applier.clone(), manifests.clone(), Arc::new(Cluster::new(id, [("a", "b")])));
         tokio::spawn(async move {
             for _ in 0..20 {
                 let deadline = Duration::from_secs(10);
@@ -353,25 +282,11 @@ async fn clusters_come_and_go_beside_each_other() {
                     mode: Mode::Write,
                     deadline,
                 };
-                assert!(matches!(
-                    applier.apply(apply).await[..],
-                    [Outcome::Applied { .. }]
-                ));
+                assert!(matches!(applier.apply(apply).await[..], [Outcome::Applied { .. }]));
                 let object = manifests[0].id().clone();
-                let item = InventoryItem {
-                    object,
-                    uid: None,
-                    uncertain_until: None,
-                    applied_at: None,
-                };
+                let item = InventoryItem { object, uid: None, uncertain_until: None, applied_at: None };
                 let (cluster, work) = (cluster.clone(), work("k"));
-                let remove = RemoveRequest {
-                    cluster,
-                    work,
-                    items: vec![item],
-                    identity: None,
-                    deadline,
-                };
+                let remove = RemoveRequest { cluster, work, items: vec![item], identity: None, deadline };
                 assert_eq!(applier.remove(remove).await, [Outcome::Gone]);
             }
         })
@@ -387,13 +302,7 @@ async fn files_are_for_their_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let lab = lab();
     lab.apply(namespace()).await;
-    let mode = |path: &str| {
-        fs::metadata(lab.dir.path().join(path))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777
-    };
+    let mode = |path: &str| fs::metadata(lab.dir.path().join(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(FILE), mode("civo")), (0o600, 0o700));
 }
 
@@ -416,10 +325,6 @@ async fn many_objects_get_an_outcome_each_in_order() {
     let outcomes = lab.applier.apply(request).await;
     assert!(matches!(
         outcomes[..],
-        [
-            Outcome::Applied { .. },
-            Outcome::Conflict { .. },
-            Outcome::Applied { .. }
-        ]
+        [Outcome::Applied { .. }, Outcome::Conflict { .. }, Outcome::Applied { .. }]
     ));
 }

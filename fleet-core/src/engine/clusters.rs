@@ -1,12 +1,12 @@
 //! The clusters as the engine sees them, and which of them a selector selects: indexed, and kept up to date by change.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 use crate::cluster::{Cluster, ClusterChange, ClusterId, Labels};
-use crate::selector::LabelSelector;
+use crate::selector::{LabelSelector, Operator};
 
 /// All clusters of the fleet.
 #[derive(Debug, Default)]
@@ -16,9 +16,12 @@ pub struct ClusterIndex {
 
 #[derive(Debug, Default)]
 struct State {
-    clusters: BTreeMap<ClusterId, Arc<Cluster>>,
-    /// Label, value, clusters that have it.
-    by_label: HashMap<String, HashMap<String, BTreeMap<ClusterId, Arc<Cluster>>>>,
+    /// Each cluster keeps its place while it is there; a place that became free is used again.
+    places: Vec<Option<Arc<Cluster>>>,
+    free: Vec<u32>,
+    by_id: HashMap<ClusterId, u32>,
+    /// Label, value, places of the clusters that have it.
+    by_label: HashMap<String, HashMap<String, Vec<u32>>>,
     /// What the selectors in use select; changed only where a cluster that changed is concerned.
     selected: HashMap<LabelSelector, Arc<[Arc<Cluster>]>>,
 }
@@ -27,23 +30,20 @@ impl ClusterIndex {
     /// An index of these clusters.
     pub fn new(clusters: impl IntoIterator<Item = Arc<Cluster>>) -> Self {
         let index = Self::default();
-        {
-            let mut state = index.state.write();
-            for cluster in clusters {
-                state.insert(cluster);
-            }
+        for cluster in clusters {
+            index.state.write().insert(cluster);
         }
         index
     }
 
     /// One cluster.
     pub fn get(&self, id: &ClusterId) -> Option<Arc<Cluster>> {
-        self.state.read().clusters.get(id).cloned()
+        self.state.read().get(id).cloned()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.state.read().clusters.len()
+        self.state.read().by_id.len()
     }
 
     /// Whether there are none.
@@ -51,7 +51,7 @@ impl ClusterIndex {
         self.len() == 0
     }
 
-    /// The clusters that a selector selects, by name. Computed once a selector, then kept up to date.
+    /// The clusters that a selector selects, in no particular order. Computed once a selector, then kept up to date.
     pub fn select(&self, selector: &LabelSelector) -> Arc<[Arc<Cluster>]> {
         if let Some(selected) = self.state.read().selected.get(selector) {
             return Arc::clone(selected);
@@ -88,49 +88,66 @@ impl ClusterIndex {
 
     /// All of them.
     pub(super) fn all(&self) -> Vec<Arc<Cluster>> {
-        self.state.read().clusters.values().cloned().collect()
+        self.state.read().places.iter().flatten().cloned().collect()
     }
 }
 
 impl State {
+    fn get(&self, id: &ClusterId) -> Option<&Arc<Cluster>> {
+        let place = *self.by_id.get(id)?;
+        self.places.get(place as usize)?.as_ref()
+    }
+
     fn insert(&mut self, cluster: Arc<Cluster>) -> Option<Arc<Cluster>> {
-        let old = self.clusters.insert(cluster.id.clone(), Arc::clone(&cluster));
-        if let Some(old) = &old {
-            self.unlist(&old.id, &old.labels);
-        }
-        for (label, value) in &cluster.labels {
-            let with_value =
-                self.by_label.entry(label.clone()).or_default().entry(value.clone()).or_default();
-            with_value.insert(cluster.id.clone(), Arc::clone(&cluster));
+        let place = match self.by_id.get(&cluster.id) {
+            Some(place) => *place,
+            None => {
+                let place = self.free.pop().unwrap_or_else(|| {
+                    self.places.push(None);
+                    // More clusters than that do not fit into memory.
+                    u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
+                });
+                self.by_id.insert(cluster.id.clone(), place);
+                place
+            }
+        };
+        let old = self.places.get_mut(place as usize)?.replace(Arc::clone(&cluster));
+        let same_labels = old.as_ref().is_some_and(|old| old.labels == cluster.labels);
+        if !same_labels {
+            if let Some(old) = &old {
+                self.unlist(place, &old.labels);
+            }
+            for (label, value) in &cluster.labels {
+                let values = self.by_label.entry(label.clone()).or_default();
+                values.entry(value.clone()).or_default().push(place);
+            }
         }
         self.update_selected(old.as_deref(), Some(&cluster));
         old
     }
 
     fn remove(&mut self, id: &ClusterId) -> Option<Arc<Cluster>> {
-        let old = self.clusters.remove(id)?;
-        self.unlist(id, &old.labels);
+        let place = self.by_id.remove(id)?;
+        let old = self.places.get_mut(place as usize)?.take()?;
+        self.free.push(place);
+        self.unlist(place, &old.labels);
         self.update_selected(Some(&old), None);
         Some(old)
     }
 
     fn set_ready(&mut self, id: &ClusterId, ready: bool) -> (Option<Arc<Cluster>>, Option<Arc<Cluster>>) {
-        let Some(old) = self.clusters.get(id).cloned() else {
-            return (None, None);
-        };
+        let Some(old) = self.get(id).cloned() else { return (None, None) };
         let new = Arc::new(Cluster { ready, ..(*old).clone() });
         self.insert(Arc::clone(&new));
         (Some(old), Some(new))
     }
 
-    fn unlist(&mut self, id: &ClusterId, labels: &Labels) {
+    fn unlist(&mut self, place: u32, labels: &Labels) {
         for (label, value) in labels {
-            let Some(values) = self.by_label.get_mut(label) else {
-                continue;
-            };
-            if let Some(clusters) = values.get_mut(value) {
-                clusters.remove(id);
-                if clusters.is_empty() {
+            let Some(values) = self.by_label.get_mut(label) else { continue };
+            if let Some(places) = values.get_mut(value) {
+                places.retain(|it| *it != place);
+                if places.is_empty() {
                     values.remove(value);
                 }
             }
@@ -142,43 +159,80 @@ impl State {
 
     fn update_selected(&mut self, old: Option<&Cluster>, new: Option<&Arc<Cluster>>) {
         for (selector, selected) in &mut self.selected {
-            let was = old.is_some_and(|old| selector.matches(&old.labels));
+            let was = old.filter(|old| selector.matches(&old.labels));
             let is = new.filter(|new| selector.matches(&new.labels));
-            let Some(id) = old.map(|old| &old.id).or(new.map(|new| &new.id)) else {
-                continue;
-            };
-            if was || is.is_some() {
-                let place = selected.partition_point(|cluster| cluster.id < *id);
-                let rest = if was { place + 1 } else { place };
-                let before = selected.iter().take(place);
-                *selected = before.chain(is).chain(selected.iter().skip(rest)).cloned().collect();
+            if was.is_some() || is.is_some() {
+                let others = selected.iter().filter(|cluster| was.is_none_or(|was| cluster.id != was.id));
+                *selected = others.chain(is).cloned().collect();
             }
         }
     }
 
+    /// Each condition is a set of places, and all of them are intersected, a machine word of places at a time.
     fn compute(&self, selector: &LabelSelector) -> Arc<[Arc<Cluster>]> {
-        let pick = |cluster: &&Arc<Cluster>| selector.matches(&cluster.labels);
-        match selector.narrowest() {
-            // The index already answers a single condition; more than one is checked on the fewer.
-            Some((label, values)) => {
-                let found = self.by_label.get(label);
-                let mut lists = values.iter().filter_map(|value| found?.get(*value));
-                match (lists.next(), lists.next()) {
-                    (None, _) => Arc::default(),
-                    (Some(only), None) if selector.is_single() => only.values().cloned().collect(),
-                    (Some(only), None) => only.values().filter(pick).cloned().collect(),
-                    (Some(first), Some(second)) => {
-                        let all =
-                            first.values().chain(second.values()).chain(lists.flat_map(BTreeMap::values));
-                        let mut all: Vec<_> = all.filter(pick).cloned().collect();
-                        all.sort_by(|a, b| a.id.cmp(&b.id));
-                        all.into()
-                    }
+        let mut found: Option<Places> = None;
+        for (label, operator, values) in selector.requirements() {
+            let by_value = self.by_label.get(label);
+            let mut places = Places::none(self.places.len());
+            match operator {
+                Operator::In | Operator::NotIn => {
+                    values.iter().filter_map(|value| by_value?.get(value)).for_each(|it| places.add(it));
+                }
+                Operator::Exists | Operator::DoesNotExist => {
+                    by_value.into_iter().flat_map(HashMap::values).for_each(|it| places.add(it));
                 }
             }
-            None if selector.is_everything() => self.clusters.values().cloned().collect(),
-            None => self.clusters.values().filter(pick).cloned().collect(),
+            if matches!(operator, Operator::NotIn | Operator::DoesNotExist) {
+                places.invert();
+            }
+            match &mut found {
+                None => found = Some(places),
+                Some(found) => found.keep(&places),
+            }
         }
+        match found {
+            None => self.places.iter().flatten().cloned().collect(),
+            Some(found) => found.iter().filter_map(|place| self.places.get(place)?.clone()).collect(),
+        }
+    }
+}
+
+/// A set of places, one bit each.
+struct Places(Vec<u64>);
+
+impl Places {
+    fn none(places: usize) -> Self {
+        Self(vec![0; places.div_ceil(64)])
+    }
+
+    fn add(&mut self, places: &Vec<u32>) {
+        for place in places {
+            if let Some(word) = self.0.get_mut(*place as usize / 64) {
+                *word |= 1 << (place % 64);
+            }
+        }
+    }
+
+    /// Free places, and places past the end, are in it afterwards; nothing is found there.
+    fn invert(&mut self) {
+        self.0.iter_mut().for_each(|word| *word = !*word);
+    }
+
+    fn keep(&mut self, others: &Self) {
+        self.0.iter_mut().zip(&others.0).for_each(|(word, other)| *word &= other);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().flat_map(|(index, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                (rest != 0).then(|| {
+                    let bit = rest.trailing_zeros() as usize;
+                    rest &= rest - 1;
+                    index * 64 + bit
+                })
+            })
+        })
     }
 }
 
@@ -230,10 +284,16 @@ mod tests {
             for change in &changes {
                 index.change(change);
                 for selector in selectors() {
+                    let sorted = |clusters: &[Arc<Cluster>]| {
+                        let mut clusters = clusters.to_vec();
+                        clusters.sort_by(|a, b| a.id.cmp(&b.id));
+                        clusters
+                    };
                     let expected: Vec<_> =
                         index.all().into_iter().filter(|cluster| selector.matches(&cluster.labels)).collect();
-                    prop_assert_eq!(&*index.select(&selector), &*expected);
-                    prop_assert_eq!(&*index.compute(&selector), &*expected);
+                    let expected = sorted(&expected);
+                    prop_assert_eq!(&sorted(&index.select(&selector)), &expected);
+                    prop_assert_eq!(&sorted(&index.compute(&selector)), &expected);
                 }
             }
         }

@@ -58,9 +58,8 @@ async fn try_step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Result<Ver
     let Some(target) = shared.clusters.get(cluster) else {
         return Ok(Verdict::Done);
     };
-    let verdict = match desired(shared, &work, cluster) {
+    let verdict = match desired(shared, &work, &target) {
         Desired::Present(trigger) => present(shared, &work, &trigger, target, record).await?,
-        Desired::Unknown => Verdict::Done,
         Desired::Unknown => Verdict::Done,
         Desired::Withdrawn if !job.withdraw => Verdict::Done,
         Desired::Absent | Desired::Withdrawn => match record {
@@ -80,13 +79,13 @@ async fn try_step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Result<Ver
     Ok(verdict)
 }
 
-fn desired(shared: &Shared, work: &Work, cluster: &ClusterId) -> Desired {
+fn desired(shared: &Shared, work: &Work, cluster: &Cluster) -> Desired {
     if work.intent == Intent::Delete {
         return Desired::Absent;
     }
     match shared.definitions.load().find(&work.trigger) {
         Found::Trigger(trigger)
-            if trigger.targets(work.origin.as_ref(), &shared.clusters).get(cluster).is_some() =>
+            if trigger.targets_cluster(work.origin.as_ref(), cluster, &shared.clusters) =>
         {
             Desired::Present(Arc::clone(trigger))
         }

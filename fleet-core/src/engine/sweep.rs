@@ -134,7 +134,7 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
             let applied = shared.store.applied(&work.id).await?;
             let elsewhere = applied.iter().map(|applied| &applied.value.cluster).filter(|cluster| {
                 wanted.covers(&work, cluster)
-                    && targets.as_ref().is_none_or(|targets| targets.get(cluster).is_none())
+                    && targets.as_ref().is_none_or(|targets| !targets.contains(cluster))
             });
             for cluster in elsewhere {
                 if work.intent == Intent::Delete {

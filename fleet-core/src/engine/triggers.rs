@@ -49,15 +49,8 @@ impl Targets {
         }
     }
 
-    pub(super) fn get(&self, id: &ClusterId) -> Option<&Arc<Cluster>> {
-        match self {
-            Self::None => None,
-            Self::One(cluster) => (cluster.id == *id).then_some(cluster),
-            Self::Many(clusters) => {
-                let place = clusters.binary_search_by(|cluster| cluster.id.cmp(id)).ok()?;
-                clusters.get(place)
-            }
-        }
+    pub(super) fn contains(&self, id: &ClusterId) -> bool {
+        self.iter().any(|cluster| cluster.id == *id)
     }
 }
 
@@ -115,6 +108,25 @@ impl Trigger {
                 _ => Targets::None,
             },
         }
+    }
+
+    /// Whether a Work of this trigger belongs into a cluster.
+    pub(super) fn targets_cluster(
+        &self,
+        origin: Option<&ClusterId>,
+        cluster: &Cluster,
+        clusters: &ClusterIndex,
+    ) -> bool {
+        let source = &self.def.source_clusters;
+        let from_here = match origin {
+            None => return self.def.destination_clusters.as_ref().unwrap_or(source).matches(&cluster.labels),
+            Some(origin) => clusters.get(origin).is_some_and(|origin| source.matches(&origin.labels)),
+        };
+        from_here
+            && match &self.def.destination_clusters {
+                Some(destination) => destination.matches(&cluster.labels),
+                None => origin == Some(&cluster.id),
+            }
     }
 
     /// Whether anything of this cluster can matter to the trigger's Works.

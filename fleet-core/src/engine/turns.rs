@@ -1,7 +1,6 @@
 //! Order per key: deliveries of one key take turns, in the order in which they arrived; keys do not wait for each other.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,7 +11,7 @@ use crate::work::WorkId;
 const SHARDS: usize = 64;
 
 /// Who is waiting for a key, and that somebody has it: a key with an entry is taken.
-type Queues = HashMap<WorkId, VecDeque<oneshot::Sender<()>>, BuildHasherDefault<DefaultHasher>>;
+type Queues = HashMap<WorkId, VecDeque<oneshot::Sender<()>>>;
 
 /// Hands out turns. As many wait as there are deliveries in flight, which are bounded.
 #[derive(Debug)]
@@ -28,10 +27,9 @@ impl Default for Turns {
 
 impl Turns {
     fn shard(&self, id: &WorkId) -> &Mutex<Queues> {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
-        // SHARDS entries were made, and the remainder is below that.
-        #[allow(clippy::indexing_slicing, clippy::cast_possible_truncation)]
-        &self.shards[hash as usize % SHARDS]
+        // There are SHARDS of them.
+        #[allow(clippy::indexing_slicing)]
+        &self.shards[id.shard(SHARDS)]
     }
 
     /// Takes a place in the key's queue. The order of calls is the order of turns.

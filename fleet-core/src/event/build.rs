@@ -167,10 +167,7 @@ mod tests {
                 .subject("x")
                 .time("2026-11-23T10:00:00+02:00")
                 .data_schema("#schema"),
-            Event::builder("1", "/s", "t")
-                .extension("n", 5)
-                .extension("flag", true)
-                .extension("text", "ü"),
+            Event::builder("1", "/s", "t").extension("n", 5).extension("flag", true).extension("text", "ü"),
             Event::builder("1", "/s", "t").json(json!({"a": [1, null]})),
             Event::builder("1", "/s", "t").data("application/x-own", vec![0_u8, 255].into()),
             Event::builder("1", "/s", "t").data("text/plain", "hello".into()),
@@ -178,10 +175,7 @@ mod tests {
         ];
         for builder in builders {
             let event = builder.build().unwrap();
-            assert_eq!(
-                Event::from_json(event.to_json().to_string().as_bytes()).unwrap(),
-                event
-            );
+            assert_eq!(Event::from_json(event.to_json().to_string().as_bytes()).unwrap(), event);
         }
     }
 
@@ -191,18 +185,9 @@ mod tests {
             (Event::builder("", "/s", "t"), "id is empty"),
             (Event::builder("1", "a b", "t"), "source is no URI"),
             (Event::builder("1", "/s", "t").time("now"), "time is no RFC 3339"),
-            (
-                Event::builder("1", "/s", "t").extension("No", 1),
-                "attribute name \"No\"",
-            ),
-            (
-                Event::builder("1", "/s", "t").extension("data", 1),
-                "data is no extension",
-            ),
-            (
-                Event::builder("1", "/s", "t").data("json", "x".into()),
-                "datacontenttype is no media type",
-            ),
+            (Event::builder("1", "/s", "t").extension("No", 1), "attribute name \"No\""),
+            (Event::builder("1", "/s", "t").extension("data", 1), "data is no extension"),
+            (Event::builder("1", "/s", "t").data("json", "x".into()), "datacontenttype is no media type"),
         ] {
             let reason = builder.build().unwrap_err().reason;
             assert!(reason.starts_with(expected), "{reason}");

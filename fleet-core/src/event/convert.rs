@@ -107,19 +107,13 @@ mod tests {
 
     #[test]
     fn what_the_sdk_can_hold_comes_back_equal() {
-        let full = Event::builder("1", "../relative", "t")
-            .subject("s")
-            .time("2026-11-23T10:00:00+00:00");
-        let full = full
-            .data_schema("https://example.com/schema")
-            .extension("n", -5)
-            .extension("flag", true);
+        let full = Event::builder("1", "../relative", "t").subject("s").time("2026-11-23T10:00:00+00:00");
+        let full = full.data_schema("https://example.com/schema").extension("n", -5).extension("flag", true);
         for event in [
             Event::builder("1", "/s", "t"),
             full.clone(),
             full.clone().json(json!({"a": 1.5})),
-            full.clone()
-                .data("application/vnd.x+json; charset=utf-8", json!([null]).into()),
+            full.clone().data("application/vnd.x+json; charset=utf-8", json!([null]).into()),
             full.clone().data("Application/JSON", json!("a string").into()),
             full.clone().data("text/xml", "<a/>".into()),
             full.data("application/x-own", vec![0_u8, 255].into()),
@@ -131,13 +125,9 @@ mod tests {
 
     #[test]
     fn what_it_cannot_hold_is_changed_as_documented() {
-        let event = Event::builder("1", "/s", "t")
-            .time("2026-11-23T12:00:00+02:00")
-            .data_schema("#schema");
+        let event = Event::builder("1", "/s", "t").time("2026-11-23T12:00:00+02:00").data_schema("#schema");
         let mut event = event.build().unwrap();
-        event
-            .extensions
-            .insert("rate".to_owned(), Extension::Json(json!(1.5)));
+        event.extensions.insert("rate".to_owned(), Extension::Json(json!(1.5)));
         let back = there_and_back(&event);
         assert_eq!(back.time(), Some("2026-11-23T10:00:00+00:00"));
         assert_eq!(back.data_schema(), None);
@@ -147,31 +137,12 @@ mod tests {
     #[test]
     fn an_event_of_the_sdk_is_checked() {
         let sdk = |id: &str| EventBuilderV10::new().id(id).source("/s").ty("t");
-        assert_eq!(
-            Event::try_from(sdk("").build().unwrap()).unwrap_err().reason,
-            "id is empty"
-        );
+        assert_eq!(Event::try_from(sdk("").build().unwrap()).unwrap_err().reason, "id is empty");
         let upper = sdk("1").extension("ExtName", "x").build().unwrap();
-        assert!(
-            Event::try_from(upper)
-                .unwrap_err()
-                .reason
-                .starts_with("attribute name")
-        );
+        assert!(Event::try_from(upper).unwrap_err().reason.starts_with("attribute name"));
         let broken = sdk("1").data("application/json", b"{".to_vec()).build().unwrap();
-        assert!(
-            Event::try_from(broken)
-                .unwrap_err()
-                .reason
-                .starts_with("data is not JSON")
-        );
-        let binary = sdk("1")
-            .data("application/json", br#"{"a":1}"#.to_vec())
-            .build()
-            .unwrap();
-        assert_eq!(
-            Event::try_from(binary).unwrap().data(),
-            Some(&Data::Json(json!({"a": 1})))
-        );
+        assert!(Event::try_from(broken).unwrap_err().reason.starts_with("data is not JSON"));
+        let binary = sdk("1").data("application/json", br#"{"a":1}"#.to_vec()).build().unwrap();
+        assert_eq!(Event::try_from(binary).unwrap().data(), Some(&Data::Json(json!({"a": 1}))));
     }
 }

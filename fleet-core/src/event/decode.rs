@@ -205,12 +205,7 @@ impl Content {
     /// Absent means JSON.
     pub(super) fn of(content_type: Option<&str>) -> Self {
         let Some(ty) = content_type else { return Self::Json };
-        let essence = ty
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase();
+        let essence = ty.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         if essence.ends_with("/json") || essence.ends_with("+json") {
             Self::Json
         } else if essence.starts_with("text/") || essence.ends_with("/xml") || essence.ends_with("+xml") {

@@ -1,7 +1,6 @@
 //! A WorkStore in memory.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,8 +34,10 @@ type Applied = Vec<(Arc<AppliedWork>, u64)>;
 
 #[derive(Debug, Default)]
 struct Shard {
-    works: BTreeMap<WorkId, (Arc<Work>, u64)>,
-    applied: HashMap<WorkId, Applied, BuildHasherDefault<DefaultHasher>>,
+    works: HashMap<WorkId, (Arc<Work>, u64)>,
+    /// The ids of `works`, for listing.
+    ids: BTreeSet<WorkId>,
+    applied: HashMap<WorkId, Applied>,
 }
 
 #[derive(Debug, Default)]
@@ -59,10 +60,9 @@ impl Default for MemoryStore {
 
 impl MemoryStore {
     fn shard(&self, id: &WorkId) -> &Mutex<Shard> {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
-        // SHARDS entries were made, and the remainder is below that.
-        #[allow(clippy::indexing_slicing, clippy::cast_possible_truncation)]
-        &self.shards[hash as usize % SHARDS]
+        // There are SHARDS of them.
+        #[allow(clippy::indexing_slicing)]
+        &self.shards[id.shard(SHARDS)]
     }
 
     fn next_revision(&self) -> u64 {
@@ -110,7 +110,9 @@ impl WorkStore for MemoryStore {
         {
             let mut shard = self.shard(&id).lock();
             check(&id, shard.works.get(&id).map(|(_, revision)| *revision), expected.as_ref())?;
-            shard.works.insert(id.clone(), (work, revision));
+            if shard.works.insert(id.clone(), (work, revision)).is_none() {
+                shard.ids.insert(id.clone());
+            }
             if !plans.is_empty() {
                 let applied = shard.applied.entry(id.clone()).or_default();
                 for plan in plans {
@@ -129,6 +131,7 @@ impl WorkStore for MemoryStore {
         let mut shard = self.shard(id).lock();
         check(id, shard.works.get(id).map(|(_, revision)| *revision), Some(&expected))?;
         shard.works.remove(id);
+        shard.ids.remove(id);
         drop(shard);
         let _ = self.changes.send(id.clone());
         Ok(())
@@ -140,16 +143,25 @@ impl WorkStore for MemoryStore {
         after: Option<&'a WorkId>,
         limit: usize,
     ) -> Result<Vec<Stored<Arc<Work>>>, StoreError> {
+        // All parts at once, so that a page costs what it holds and not that times the number of parts.
+        let shards: Vec<_> = self.shards.iter().map(Mutex::lock).collect();
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let parts = shards.iter().map(|shard| {
+            let ids = shard.ids.range::<WorkId, _>((start, Bound::Unbounded));
+            let works = ids.filter_map(|id| shard.works.get_key_value(id));
+            works.filter(|(_, (work, _))| trigger.is_none_or(|trigger| *work.trigger == *trigger)).peekable()
+        });
+        let mut parts: Vec<_> = parts.collect();
+        let mut next: BTreeSet<_> =
+            parts.iter_mut().enumerate().filter_map(|(part, works)| Some((works.peek()?.0, part))).collect();
         let mut page = Vec::new();
-        for shard in &self.shards {
-            let shard = shard.lock();
-            let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-            let works = shard.works.range::<WorkId, _>((start, Bound::Unbounded)).map(|(_, work)| work);
-            let wanted = works.filter(|(work, _)| trigger.is_none_or(|trigger| *work.trigger == *trigger));
-            page.extend(wanted.take(limit).map(stored));
+        while page.len() < limit
+            && let Some((_, part)) = next.pop_first()
+        {
+            let Some(works) = parts.get_mut(part) else { continue };
+            page.extend(works.next().map(|(_, work)| stored(work)));
+            next.extend(works.peek().map(|(id, _)| (*id, part)));
         }
-        page.sort_by(|a, b| a.value.id.cmp(&b.value.id));
-        page.truncate(limit);
         Ok(page)
     }
 

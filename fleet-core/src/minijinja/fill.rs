@@ -77,12 +77,16 @@ impl Fill for Printed {
         Ok(filled)
     }
 
+    fn keys_allowed(&self, parent: Option<&str>) -> bool {
+        parent.is_some_and(|parent| MAPPINGS_OF_DATA.contains(&parent))
+    }
+
     fn key(&self, text: &str, plain: bool, parent: Option<&str>, room: usize) -> Result<String, Misfit> {
         let only = self.only(text).filter(|_| plain);
         if let Some(Slot::Key(text)) = only {
             return Ok(text.clone());
         }
-        if !parent.is_some_and(|parent| MAPPINGS_OF_DATA.contains(&parent)) {
+        if !self.keys_allowed(parent) {
             let reason = format!(
                 "a key is printed here; printed keys are allowed only under {}: write the key, or print the mapping with \
                  toyaml or tojson",

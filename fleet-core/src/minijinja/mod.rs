@@ -42,7 +42,7 @@
 //! * `safe`, `escape`, `pprint`, `debug`, `{% autoescape %}` and other templates (`include`, `import`, `extends`) are
 //!   not available. Work is limited, as are size and depth of the result.
 //!
-//! What the template's own text means is what it means to `kubectl apply` (see [`yaml`](crate::yaml)); that a key comes
+//! What the template's own text means is what it means to `kubectl apply` (see [`yaml`]); that a key comes
 //! twice is an error. Documents are separated by `---`; empty ones are left out. A text that is no template (applied as
 //! it stands) follows the same rules, without any of the above.
 //!
@@ -52,8 +52,8 @@
 //!
 //! # How it works
 //!
-//! Every printed result writes one private-use character ([`printed`]), the text is parsed as YAML, and the characters
-//! are replaced inside the scalars that were parsed ([`fill`]). They come from a plane that occurs neither in the
+//! Every printed result writes one private-use character (module `printed`), the text is parsed as YAML, and the characters
+//! are replaced inside the scalars that were parsed (module `fill`). They come from a plane that occurs neither in the
 //! template nor in what it reads, so that text which was taken apart is noticed.
 
 mod context;

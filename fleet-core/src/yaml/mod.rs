@@ -5,6 +5,11 @@
 //! Stricter than kubectl in two ways: a key that comes twice is an error, and what Kubernetes could not store anyway
 //! (nesting beyond [`MAX_DEPTH`], aliases that expand without end) is refused.
 
+// The seam to rendering has no user without a renderer.
+#![cfg_attr(not(feature = "minijinja"), allow(dead_code, unused_imports))]
+
+mod fault;
+mod fill;
 mod position;
 mod read;
 mod resolve;
@@ -16,8 +21,10 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub(crate) use fault::{Fault, FaultKind};
+pub(crate) use fill::{Fill, Misfit, Nothing};
 pub(crate) use position::{Mark, Positions};
-pub(crate) use read::{Fault, FaultKind, Fill, Misfit, Nothing, Reader};
+pub(crate) use read::Reader;
 #[cfg(feature = "directory")]
 pub use write::{WriteError, to_string};
 

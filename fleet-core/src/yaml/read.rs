@@ -3,72 +3,17 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 use serde_json::{Map, Value};
 
+use super::fault::{Fault, FaultKind, place_fault, scan_fault, text_fault, too_deep};
+use super::fill::Fill;
 use super::{MAX_DEPTH, Mark, Positions, position, resolve};
 
 /// How many values a document may have, aliases expanded.
 const MAX_VALUES: usize = 500_000;
 /// How much text the documents of one source may have after filling in and expanding aliases, in bytes.
 const MAX_BYTES: usize = 8 << 20;
-
-/// What stands for something else in the text that is read. A rendered template has such places where it printed
-/// values; other texts have [`Nothing`].
-pub(crate) trait Fill {
-    /// How many places to fill a text has.
-    fn places(&self, text: &str) -> usize;
-    /// The value of a plain scalar that has places; `None` unless it is one place and nothing else.
-    fn whole(&self, text: &str) -> Option<Result<Value, Misfit>>;
-    /// The text of a scalar with its places filled, which must not become longer than `room` bytes.
-    fn text(&self, text: &str, room: usize) -> Result<String, Misfit>;
-    /// The text of a key that has places, in a mapping that stands under the key `parent`.
-    fn key(&self, text: &str, plain: bool, parent: Option<&str>, room: usize) -> Result<String, Misfit>;
-}
-
-/// A text without places to fill.
-pub(crate) struct Nothing;
-
-impl Fill for Nothing {
-    fn places(&self, _text: &str) -> usize {
-        0
-    }
-    fn whole(&self, _text: &str) -> Option<Result<Value, Misfit>> {
-        None
-    }
-    fn text(&self, text: &str, _room: usize) -> Result<String, Misfit> {
-        Ok(text.to_owned())
-    }
-    fn key(&self, text: &str, _: bool, _: Option<&str>, _room: usize) -> Result<String, Misfit> {
-        Ok(text.to_owned())
-    }
-}
-
-/// Why a place cannot be filled.
-#[derive(Debug)]
-pub(crate) struct Misfit {
-    pub(crate) kind: FaultKind,
-    pub(crate) reason: String,
-}
-
-/// Why a document cannot be read, and where. The reason quotes the text that is read, never what fills its places.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    pub(crate) at: Mark,
-    pub(crate) kind: FaultKind,
-    pub(crate) reason: String,
-}
-
-/// The kinds of [`Fault`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FaultKind {
-    /// The text is no YAML, or no JSON value.
-    Text,
-    /// A place to fill stands where none may.
-    Place,
-    /// The text is too large or too deep.
-    Limit,
-}
 
 /// One document.
 pub(crate) struct Parsed {
@@ -98,6 +43,8 @@ struct Node {
     value: Value,
     /// Whether something in it was filled in.
     filled: bool,
+    /// Whether it is a mapping, or a list of mappings, with a key that was filled in.
+    filled_keys: bool,
     height: usize,
     values: usize,
     bytes: usize,
@@ -221,6 +168,9 @@ impl<'t, F: Fill> Reader<'t, F> {
         let Some(node) = self.anchors.get(&id) else {
             return Err(text_fault(at, "the alias stands inside of what it refers to".to_owned()));
         };
+        if node.filled_keys && !self.fill.keys_allowed(place.under) {
+            return Err(place_fault(at, "an alias must not bring printed keys here".to_owned()));
+        }
         let (values, bytes) = (node.values, node.bytes);
         if place.depth + node.height > MAX_DEPTH {
             return Err(too_deep(at));
@@ -244,6 +194,7 @@ impl<'t, F: Fill> Reader<'t, F> {
             let item = self.node(event, span, Place { depth: place.depth + 1, under: None })?;
             self.leave(outside);
             node.take_in(&item);
+            node.filled_keys |= item.filled_keys;
             items.push(item.value);
         }
     }
@@ -263,11 +214,14 @@ impl<'t, F: Fill> Reader<'t, F> {
             let merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
             let (key, filled) = self.key(event, span, place)?;
             node.filled |= filled;
+            node.filled_keys |= filled;
             let outside = self.enter(|| key.clone());
             self.note(at);
             let (event, span) = self.event()?;
             let value_at = Mark::from(span.start);
-            let value = self.node(event, span, Place { depth: place.depth + 1, under: Some(&key) })?;
+            // What a printed key names must not decide about the keys below it.
+            let under = Some(key.as_str()).filter(|_| !filled);
+            let value = self.node(event, span, Place { depth: place.depth + 1, under })?;
             self.leave(outside);
             node.take_in(&value);
             if merge {
@@ -451,6 +405,12 @@ fn merge_sources(node: Node, place: Place<'_>, at: Mark) -> Result<Vec<(String, 
         }
         _ => return Err(no_mapping()),
     };
+    if node.filled_keys {
+        return Err(place_fault(
+            at,
+            "printed keys must not be merged: they could replace written ones".to_owned(),
+        ));
+    }
     let names_the_object =
         |mapping: &Map<String, Value>| mapping.contains_key("apiVersion") || mapping.contains_key("kind");
     if place.depth == 0 && node.filled && mappings.iter().any(names_the_object) {
@@ -469,34 +429,11 @@ impl Node {
     }
 }
 
-impl Misfit {
-    fn at(self, at: Mark) -> Fault {
-        Fault { at, kind: self.kind, reason: self.reason }
-    }
-}
-
 fn leaf(value: Value, filled: bool) -> Node {
-    Node { value, filled, height: 0, values: 1, bytes: 0 }
+    Node { value, filled, filled_keys: false, height: 0, values: 1, bytes: 0 }
 }
 
 /// The name of a tag after `tag:yaml.org,2002:`.
 fn core_tag(tag: &Tag) -> Option<Cow<'_, str>> {
     tag.suffix_in_namespace("tag:yaml.org,2002:")
-}
-
-fn scan_fault(error: &ScanError) -> Fault {
-    text_fault((*error.marker()).into(), format!("not YAML: {}", error.info()))
-}
-
-fn text_fault(at: Mark, reason: String) -> Fault {
-    Fault { at, kind: FaultKind::Text, reason }
-}
-
-fn place_fault(at: Mark, reason: String) -> Fault {
-    Fault { at, kind: FaultKind::Place, reason }
-}
-
-fn too_deep(at: Mark) -> Fault {
-    let reason = format!("the document nests deeper than {MAX_DEPTH} levels");
-    Fault { at, kind: FaultKind::Limit, reason }
 }

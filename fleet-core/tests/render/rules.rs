@@ -213,6 +213,34 @@ fn identity_anchors_and_tags_are_written() {
 }
 
 #[test]
+fn printed_keys_stay_where_they_were_printed() {
+    let reason = "printed keys must not be merged";
+    for x in [
+        "{labels: &l { {{ event.data.text }}: 1}, spec: {a: 1, <<: *l}}",
+        "{labels: &l { {{ 'a' }}: 1}, b: {<<: [*l]}}",
+    ] {
+        refuses(x, TemplateFault::Structure, "printed keys");
+    }
+    for x in ["{a: 1, <<: {{ event.data.map | tojson }}}", "{a: 1, <<: {{ [event.data.map] | tojson }}}"] {
+        refuses(x, TemplateFault::Structure, reason);
+    }
+    refuses(
+        "{labels: { {{ 'labels' }}: { {{ event.data.text }}: 1}}}",
+        TemplateFault::Structure,
+        "a key is printed here",
+    );
+    refuses("{labels: &l { {{ event.data.text }}: 1}, spec: *l}", TemplateFault::Structure, "printed keys");
+    gives(
+        "{labels: &l { {{ 'a' }}: b}, matchLabels: *l}",
+        json!({"labels": {"a": "b"}, "matchLabels": {"a": "b"}}),
+    );
+    gives("{base: &b {a: {{ event.data.int }}}, <<: *b}", json!({"base": {"a": 5}, "a": 5}));
+    // The characters of a printed key are not a merge key.
+    gives("{labels: { {{ '<<' }}: {a: 1}}}", json!({"labels": {"<<": {"a": 1}}}));
+    gives("{{ {'<<': {'a': 1}} | tojson }}", json!({"<<": {"a": 1}}));
+}
+
+#[test]
 fn tojson_and_toyaml_print_structure() {
     let deep = json!({"list": [{"a": 1, "b": []}, [true, null]], "empty": {}});
     for x in [

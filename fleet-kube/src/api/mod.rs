@@ -7,6 +7,8 @@
 
 // `KubeSchema` repeats each type inside a function, where `pub` reaches nobody.
 #![allow(unreachable_pub)]
+// Printer columns share attributes.
+#![allow(clippy::duplicated_attributes)]
 
 mod cluster;
 mod crd;

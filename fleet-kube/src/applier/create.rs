@@ -33,30 +33,22 @@ impl Run<'_> {
         request: &[Manifest],
     ) -> Result<Outcome, Failure> {
         let id = manifest.id();
-        let found = self
-            .link
-            .kinds
-            .find(&self.link.client, &id.gvk, self.deadline)
-            .await;
+        let found = self.link.kinds.find(&self.link.client, &id.gvk, self.deadline).await;
         let Some(resource) = found.map_err(of_reading)? else {
             return Ok(unknown_kind(id, request));
         };
         if let Some(fault) = self.scope_fault(id, &resource) {
             return Ok(fault);
         }
-        let known = inventory
-            .iter()
-            .find(|item| item.object.same_object(id))
-            .and_then(|item| item.uid.clone());
+        let known =
+            inventory.iter().find(|item| item.object.same_object(id)).and_then(|item| item.uid.clone());
         let object = manifest.marked(self.work);
         let mut step = known.map_or(Step::Create, Step::Update);
         for _ in 0..TURNS {
             step = match step {
                 Step::Create => match self.create(id, &resource, &object).await {
                     Ok(object) => {
-                        return Ok(Outcome::Applied {
-                            uid: Arc::clone(object.uid()),
-                        });
+                        return Ok(Outcome::Applied { uid: Arc::clone(object.uid()) });
                     }
                     Err(Failure::AlreadyExists) => Step::Look,
                     Err(failure) => return Err(failure),
@@ -74,9 +66,7 @@ impl Run<'_> {
                         Step::Update(Arc::clone(object.uid()))
                     }
                     Some(object) => {
-                        return Ok(Outcome::Conflict {
-                            owner: object.owner(),
-                        });
+                        return Ok(Outcome::Conflict { owner: object.owner() });
                     }
                 },
             };
@@ -141,18 +131,12 @@ impl Run<'_> {
                 Err(failure) => return Err(failure),
             }
         }
-        Err(Failure::Conflict {
-            message: "others write to it all the time".to_owned(),
-        })
+        Err(Failure::Conflict { message: "others write to it all the time".to_owned() })
     }
 
     pub(super) async fn look(&self, id: &ObjectRef, resource: &Resource) -> Result<Option<Object>, Failure> {
         let path = resource.object(id.namespace.as_deref(), &id.name);
-        let call = Call {
-            accept: METADATA,
-            identity: self.identity,
-            ..Call::get(path)
-        };
+        let call = Call { accept: METADATA, identity: self.identity, ..Call::get(path) };
         match self.link.client.call(call, self.deadline).await {
             Ok(body) => Object::parse(&body).map(Some).map_err(of_reading),
             Err(Failure::NotFound { .. }) => Ok(None),
@@ -171,20 +155,16 @@ fn with_uid(object: &Map<String, Value>, uid: &str) -> Map<String, Value> {
 }
 
 fn to_bytes(object: &Map<String, Value>) -> Result<Bytes, Failure> {
-    serde_json::to_vec(object)
-        .map(Bytes::from)
-        .map_err(|_| Failure::Invalid {
-            message: "the manifest cannot be written as JSON".to_owned(),
-            causes: Vec::new(),
-        })
+    serde_json::to_vec(object).map(Bytes::from).map_err(|_| Failure::Invalid {
+        message: "the manifest cannot be written as JSON".to_owned(),
+        causes: Vec::new(),
+    })
 }
 
 fn unknown_kind(id: &ObjectRef, request: &[Manifest]) -> Outcome {
     let (api_version, kind) = (id.gvk.api_version(), &id.gvk.kind);
     if request.iter().any(|manifest| defines(manifest, id)) {
-        return Outcome::Waiting {
-            reason: format!("{kind} ({api_version}) is not established yet"),
-        };
+        return Outcome::Waiting { reason: format!("{kind} ({api_version}) is not established yet") };
     }
     Outcome::Rejected {
         reason: format!(
@@ -197,11 +177,7 @@ fn unknown_kind(id: &ObjectRef, request: &[Manifest]) -> Outcome {
 /// Whether a manifest is the definition of the kind.
 fn defines(manifest: &Manifest, id: &ObjectRef) -> bool {
     let text = |path| {
-        manifest
-            .object()
-            .get("spec")
-            .and_then(|spec: &Value| spec.pointer(path))
-            .and_then(Value::as_str)
+        manifest.object().get("spec").and_then(|spec: &Value| spec.pointer(path)).and_then(Value::as_str)
     };
     &*manifest.id().gvk.kind == "CustomResourceDefinition"
         && text("/group") == Some(&*id.gvk.group)
@@ -209,9 +185,7 @@ fn defines(manifest: &Manifest, id: &ObjectRef) -> bool {
 }
 
 pub(super) fn being_deleted(id: &ObjectRef) -> Outcome {
-    Outcome::Waiting {
-        reason: format!("{id} is being deleted"),
-    }
+    Outcome::Waiting { reason: format!("{id} is being deleted") }
 }
 
 pub(super) fn keeps_changing() -> Outcome {

@@ -41,10 +41,7 @@ pub struct KubeApplier {
 impl KubeApplier {
     /// An Applier for these clusters.
     pub fn new(clusters: Arc<Clusters>) -> Self {
-        Self {
-            clusters,
-            now: Arc::new(Timestamp::now),
-        }
+        Self { clusters, now: Arc::new(Timestamp::now) }
     }
 
     /// The same, with another clock.
@@ -56,21 +53,16 @@ impl KubeApplier {
 
     /// The way into a cluster, or the outcome for everything in a request to it.
     fn link(&self, cluster: &ClusterId) -> Result<Arc<Link>, Outcome> {
-        let retry = |after, reason| Outcome::Retry {
-            after,
-            reason,
-            cluster: true,
-        };
+        let retry = |after, reason| Outcome::Retry { after, reason, cluster: true };
         match self.clusters.route(cluster) {
             Route::Kube(link) => Ok(link),
             Route::Unreachable(reason) => Err(retry(Duration::from_secs(1), reason)),
             Route::Directory => Err(Outcome::Rejected {
                 reason: format!("cluster {cluster} is a folder, without an API server"),
             }),
-            Route::Unknown => Err(retry(
-                Duration::from_secs(10),
-                format!("cluster {cluster} is not registered (any more)"),
-            )),
+            Route::Unknown => {
+                Err(retry(Duration::from_secs(10), format!("cluster {cluster} is not registered (any more)")))
+            }
         }
     }
 }
@@ -78,20 +70,10 @@ impl KubeApplier {
 #[async_trait]
 impl Applier for KubeApplier {
     async fn apply(&self, request: ApplyRequest) -> Vec<Outcome> {
-        let ApplyRequest {
-            cluster,
-            work,
-            manifests,
-            inventory,
-            identity,
-            mode,
-            deadline,
-        } = request;
+        let ApplyRequest { cluster, work, manifests, inventory, identity, mode, deadline } = request;
         let all = |outcome: Outcome| vec![outcome; manifests.len()];
         if mode == Mode::Preview {
-            return all(Outcome::Rejected {
-                reason: "preview is not supported yet".to_owned(),
-            });
+            return all(Outcome::Rejected { reason: "preview is not supported yet".to_owned() });
         }
         let run = match self
             .link(&cluster.id)
@@ -103,19 +85,12 @@ impl Applier for KubeApplier {
         // What others live in comes first.
         in_two_steps(
             manifests.len(),
-            |index| {
-                manifests
-                    .get(index)
-                    .is_some_and(|manifest| is_ground(&manifest.id().gvk))
-            },
+            |index| manifests.get(index).is_some_and(|manifest| is_ground(&manifest.id().gvk)),
             |index| {
                 let (run, inventory, manifests) = (&run, &inventory, &manifests);
                 async move {
                     let manifest = manifests.get(index)?;
-                    Some(
-                        run.guarded(manifest.id(), run.apply(manifest, inventory, manifests))
-                            .await,
-                    )
+                    Some(run.guarded(manifest.id(), run.apply(manifest, inventory, manifests)).await)
                 }
             },
         )
@@ -123,13 +98,7 @@ impl Applier for KubeApplier {
     }
 
     async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
-        let RemoveRequest {
-            cluster,
-            work,
-            items,
-            identity,
-            deadline,
-        } = request;
+        let RemoveRequest { cluster, work, items, identity, deadline } = request;
         let run = match self
             .link(&cluster.id)
             .and_then(|link| Run::new(link, &work, identity.as_ref(), deadline))
@@ -175,12 +144,7 @@ where
     F: Fn(usize) -> Fut,
     Fut: Future<Output = Option<Outcome>>,
 {
-    let mut outcomes = vec![
-        Outcome::Unknown {
-            reason: "it was not tried".to_owned()
-        };
-        count
-    ];
+    let mut outcomes = vec![Outcome::Unknown { reason: "it was not tried".to_owned() }; count];
     for step in [true, false] {
         let indices = (0..count).filter(|index| first(*index) == step);
         let mut running = futures::stream::iter(indices)
@@ -218,17 +182,9 @@ impl<'a> Run<'a> {
         if identity.is_some() && link.client.impersonates() {
             let reason = "the cluster's kubeconfig acts as another user already, so it cannot act as a service \
                           account; remove `as` from it";
-            return Err(Outcome::Rejected {
-                reason: reason.to_owned(),
-            });
+            return Err(Outcome::Rejected { reason: reason.to_owned() });
         }
-        Ok(Self {
-            link,
-            work,
-            identity,
-            deadline: Instant::now() + deadline,
-            out_of_reach: OnceLock::new(),
-        })
+        Ok(Self { link, work, identity, deadline: Instant::now() + deadline, out_of_reach: OnceLock::new() })
     }
 
     /// One object's outcome, unless the cluster is out of reach already.

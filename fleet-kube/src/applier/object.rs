@@ -81,11 +81,7 @@ impl Object {
             .filter(|manager| !manager.is_empty())
             .collect();
         managers.dedup();
-        if managers.is_empty() {
-            "somebody unknown".to_owned()
-        } else {
-            managers.join(", ")
-        }
+        if managers.is_empty() { "somebody unknown".to_owned() } else { managers.join(", ") }
     }
 
     /// What turns the fields that our POST set into fields that we applied, so that an apply can take them back.
@@ -140,26 +136,15 @@ mod tests {
 
         let posted = json!({"manager": "fleet", "operation": "Update"});
         let patch = object(json!([applied, other, posted])).takeover().unwrap();
-        let replaced = patch
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|op| op["op"] == "replace")
-            .unwrap();
+        let replaced = patch.as_array().unwrap().iter().find(|op| op["op"] == "replace").unwrap();
         assert_eq!(replaced["path"], "/metadata/managedFields/2/operation");
         let last = patch.as_array().unwrap().last().unwrap();
-        assert_eq!(
-            last,
-            &json!({"op": "remove", "path": "/metadata/managedFields/0"})
-        );
+        assert_eq!(last, &json!({"op": "remove", "path": "/metadata/managedFields/0"}));
     }
 
     #[test]
     fn the_mark_is_read_under_its_name() {
         let body = json!({"metadata": {"uid": "u", "labels": {(MARK): "0123"}}});
-        assert_eq!(
-            Object::parse(&Bytes::from(body.to_string())).unwrap().mark(),
-            Some("0123")
-        );
+        assert_eq!(Object::parse(&Bytes::from(body.to_string())).unwrap().mark(), Some("0123"));
     }
 }

@@ -13,62 +13,43 @@ const LONGEST: usize = 1024;
 pub(super) fn of_failure(failure: Failure, id: &ObjectRef) -> Outcome {
     let soon = Duration::from_secs(1);
     let later = Duration::from_secs(10);
-    let retry = |after, reason, cluster| Outcome::Retry {
-        after,
-        reason,
-        cluster,
-    };
+    let retry = |after, reason, cluster| Outcome::Retry { after, reason, cluster };
     match failure {
         Failure::NamespaceTerminating => Outcome::Waiting {
-            reason: format!(
-                "namespace {} is being deleted",
-                id.namespace.as_deref().unwrap_or_default()
-            ),
+            reason: format!("namespace {} is being deleted", id.namespace.as_deref().unwrap_or_default()),
         },
-        Failure::NotFound { resource, name } if resource == "namespaces" => Outcome::Waiting {
-            reason: format!("namespace {name} does not exist in the cluster"),
-        },
+        Failure::NotFound { resource, name } if resource == "namespaces" => {
+            Outcome::Waiting { reason: format!("namespace {name} does not exist in the cluster") }
+        }
         Failure::NotFound { .. } => retry(soon, "the object went away meanwhile".to_owned(), false),
-        Failure::AlreadyExists | Failure::UidMismatch => retry(
-            soon,
-            "somebody else replaced the object meanwhile".to_owned(),
-            false,
-        ),
-        Failure::Conflict { .. } => retry(
-            soon,
-            "somebody else wrote to the object at the same time".to_owned(),
-            false,
-        ),
-        Failure::NoSuchPath => retry(
-            soon,
-            format!("the cluster does not serve {} any more", id.gvk.kind),
-            false,
-        ),
-        Failure::Forbidden { message } => Outcome::Rejected {
-            reason: forbidden(&message, id),
-        },
-        Failure::Invalid { message, causes } => Outcome::Rejected {
-            reason: invalid(&message, &causes, id),
-        },
+        Failure::AlreadyExists | Failure::UidMismatch => {
+            retry(soon, "somebody else replaced the object meanwhile".to_owned(), false)
+        }
+        Failure::Conflict { .. } => {
+            retry(soon, "somebody else wrote to the object at the same time".to_owned(), false)
+        }
+        Failure::NoSuchPath => {
+            retry(soon, format!("the cluster does not serve {} any more", id.gvk.kind), false)
+        }
+        Failure::Forbidden { message } => Outcome::Rejected { reason: forbidden(&message, id) },
+        Failure::Invalid { message, causes } => Outcome::Rejected { reason: invalid(&message, &causes, id) },
         Failure::Unauthorized => retry(
             later,
             "the API server does not accept the credentials of the cluster's kubeconfig; renew them"
                 .to_owned(),
             true,
         ),
-        Failure::Throttled { retry_after, reason } => retry(retry_after, reason, true),
+        Failure::Throttled { retry_after, reason, cluster } => {
+            retry(retry_after, guarded(&reason, id), cluster)
+        }
         Failure::Unreachable { reason } => {
             retry(soon, format!("the API server cannot be reached: {reason}"), true)
         }
         Failure::NotTried { reason } => retry(soon, reason, false),
-        Failure::NoAnswer { reason } => Outcome::Unknown {
-            reason: guarded(&reason, id),
-        },
-        Failure::Other { code, message } => retry(
-            later,
-            format!("the API server answered {code}: {}", guarded(&message, id)),
-            false,
-        ),
+        Failure::NoAnswer { reason } => Outcome::Unknown { reason: guarded(&reason, id) },
+        Failure::Other { code, message } => {
+            retry(later, format!("the API server answered {code}: {}", guarded(&message, id)), false)
+        }
     }
 }
 
@@ -97,19 +78,13 @@ fn invalid(message: &str, causes: &[Cause], id: &ObjectRef) -> String {
     let fields: Vec<String> = causes
         .iter()
         .filter(|cause| !cause.field.is_empty())
-        .map(
-            |Cause {
-                 reason,
-                 message,
-                 field,
-             }| {
-                if is_secret(id) {
-                    format!("{field}: {reason}")
-                } else {
-                    format!("{field}: {}", without_values(message))
-                }
-            },
-        )
+        .map(|Cause { reason, message, field }| {
+            if is_secret(id) {
+                format!("{field}: {reason}")
+            } else {
+                format!("{field}: {}", without_values(message))
+            }
+        })
         .collect();
     if fields.is_empty() {
         return format!("the API server refuses it: {}", guarded(message, id));
@@ -134,10 +109,7 @@ fn without_values(message: &str) -> String {
             end.and_then(|end| quoted.get(end + 1..)).unwrap_or_default()
         }
         // A number, a list or a struct in Go's notation.
-        None => after
-            .rfind(": ")
-            .and_then(|at| after.get(at..))
-            .unwrap_or_default(),
+        None => after.rfind(": ").and_then(|at| after.get(at..)).unwrap_or_default(),
     };
     format!("{before}{VALUE}…{}", without_values(rest))
 }
@@ -156,34 +128,17 @@ mod tests {
     use fleet_core::manifest::Gvk;
 
     fn id(kind: &str) -> ObjectRef {
-        let gvk = Gvk {
-            group: "".into(),
-            version: "v1".into(),
-            kind: kind.into(),
-        };
-        ObjectRef {
-            gvk,
-            namespace: Some("a".into()),
-            name: "n".into(),
-        }
+        let gvk = Gvk { group: "".into(), version: "v1".into(), kind: kind.into() };
+        ObjectRef { gvk, namespace: Some("a".into()), name: "n".into() }
     }
 
     #[test]
     fn values_are_left_out() {
         for (message, shown) in [
-            (
-                r#"Invalid value: "s3cret": must be a DNS label"#,
-                "Invalid value: …: must be a DNS label",
-            ),
-            (
-                r#"Invalid value: "s3\": cret": must be x"#,
-                "Invalid value: …: must be x",
-            ),
+            (r#"Invalid value: "s3cret": must be a DNS label"#, "Invalid value: …: must be a DNS label"),
+            (r#"Invalid value: "s3\": cret": must be x"#, "Invalid value: …: must be x"),
             (r#"Invalid value: "s3cret"#, "Invalid value: …"),
-            (
-                r#"Invalid value: []string{"s3cret: x"}: must be x"#,
-                "Invalid value: …: must be x",
-            ),
+            (r#"Invalid value: []string{"s3cret: x"}: must be x"#, "Invalid value: …: must be x"),
             (
                 r#"a: Unsupported value: "s3cret": supported values: "A", b: Invalid value: "s3cret": no"#,
                 r#"a: Unsupported value: …: supported values: "A", b: Invalid value: …: no"#,
@@ -202,24 +157,11 @@ mod tests {
             field: "data[k]".into(),
         };
         let failures = [
-            Failure::Invalid {
-                message: "s3cret".into(),
-                causes: vec![cause],
-            },
-            Failure::Invalid {
-                message: "s3cret".into(),
-                causes: vec![],
-            },
-            Failure::Forbidden {
-                message: "admission webhook \"w\" denied the request: s3cret".into(),
-            },
-            Failure::NoAnswer {
-                reason: "the API server answered 500: s3cret".into(),
-            },
-            Failure::Other {
-                code: 418,
-                message: "s3cret".into(),
-            },
+            Failure::Invalid { message: "s3cret".into(), causes: vec![cause] },
+            Failure::Invalid { message: "s3cret".into(), causes: vec![] },
+            Failure::Forbidden { message: "admission webhook \"w\" denied the request: s3cret".into() },
+            Failure::NoAnswer { reason: "the API server answered 500: s3cret".into() },
+            Failure::Other { code: 418, message: "s3cret".into() },
         ];
         for failure in failures {
             let shown = format!("{:?}", of_failure(failure, &id("Secret")));

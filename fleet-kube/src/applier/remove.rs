@@ -28,11 +28,7 @@ impl Run<'_> {
     ) -> Result<Outcome, Failure> {
         let id = &item.object;
         let begun = now();
-        let found = self
-            .link
-            .kinds
-            .find_in_any_version(&self.link.client, &id.gvk, self.deadline)
-            .await;
+        let found = self.link.kinds.find_in_any_version(&self.link.client, &id.gvk, self.deadline).await;
         let Some(resource) = found.map_err(of_reading)? else {
             // The kind is gone, and its objects with it.
             return Ok(absent(item, begun));
@@ -119,10 +115,7 @@ struct Answer {
 fn absent(item: &InventoryItem, begun: Timestamp) -> Outcome {
     match item.uncertain_until {
         Some(until) if begun < until => Outcome::Waiting {
-            reason: format!(
-                "a request without an answer may still create {} until {until}",
-                item.object
-            ),
+            reason: format!("a request without an answer may still create {} until {until}", item.object),
         },
         _ => Outcome::Gone,
     }

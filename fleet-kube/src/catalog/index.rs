@@ -225,7 +225,8 @@ fn trouble(error: &watcher::Error) -> Option<Trouble> {
     match status {
         // The server forgot the place where the watch stood: it is read anew.
         Some(status) if status.code == 410 => None,
-        Some(status) if status.is_not_found() => Some(Trouble::NotInstalled),
+        // While the group is unknown too, the answer is no Status with a reason.
+        Some(status) if status.code == 404 => Some(Trouble::NotInstalled),
         Some(status) if status.is_forbidden() => Some(Trouble::Forbidden(status.message.clone())),
         Some(status) => Some(Trouble::Unreachable(format!("{} ({})", status.message, status.code))),
         None => Some(Trouble::Unreachable(chain(error))),
@@ -245,4 +246,49 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::*;
+
+    fn config_map(name: &str, version: &str) -> DynamicObject {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "default", "resourceVersion": version}, "data": {"k": "v"},
+        }))
+        .unwrap()
+    }
+
+    fn names(index: &Index) -> Vec<&str> {
+        index.objects.keys().map(|id| &*id.name).collect()
+    }
+
+    #[test]
+    fn only_a_complete_list_takes_something_away() {
+        let scope = Scope { kind: Kind::ConfigMap, namespace: Some("default".into()) };
+        let mut index = Index::default();
+        index.open(scope.clone());
+        let mut take = |event| {
+            let effect = index.take(&scope, event);
+            (effect.definitions, names(&index).join(","), index.loaded(&scope))
+        };
+        assert_eq!(take(Ok(Event::Init)), (false, String::new(), false));
+        assert_eq!(take(Ok(Event::InitApply(config_map("a", "1")))), (true, "a".to_owned(), false));
+        assert_eq!(take(Ok(Event::InitApply(config_map("b", "1")))), (true, "a,b".to_owned(), false));
+        assert_eq!(take(Ok(Event::InitDone)), (true, "a,b".to_owned(), true));
+        // Read anew, and failed in the middle: nothing is gone. What has not changed is no change.
+        assert_eq!(take(Ok(Event::Init)), (false, "a,b".to_owned(), true));
+        assert_eq!(take(Ok(Event::InitApply(config_map("a", "2")))), (false, "a,b".to_owned(), true));
+        let gone = Status::failure("too old", "Expired").with_code(410).boxed();
+        let failed = watcher::Error::InitialListFailed(kube::Error::Api(gone));
+        assert_eq!(take(Err(failed)), (false, "a,b".to_owned(), true));
+        // Read anew in full: what is not in it is gone.
+        assert_eq!(take(Ok(Event::Init)), (false, "a,b".to_owned(), true));
+        assert_eq!(take(Ok(Event::InitApply(config_map("b", "2")))), (false, "a,b".to_owned(), true));
+        assert_eq!(take(Ok(Event::InitDone)), (true, "b".to_owned(), true));
+        assert_eq!(take(Ok(Event::Delete(config_map("b", "3")))), (true, String::new(), true));
+    }
 }

@@ -1,7 +1,7 @@
 //! The Catalog of a management cluster: definitions from the Kubernetes API, and conditions written back.
 //!
-//! One task owns all watches and everything that they told ([`index`]); it publishes [`Definitions`] when all of them
-//! are complete. Another writes statuses ([`status`]). The API server may go away at any time: what was read last holds.
+//! One task owns all watches and everything that they told (`index`); it publishes [`Definitions`] when all of them
+//! are complete. Another writes statuses (`status`). The API server may go away at any time: what was read last holds.
 //!
 //! # Permissions
 //! Of `eventsources`, `eventtriggers` and `clusters` in group `fleet-events.dev`: list, watch; `clusters`: patch (for the

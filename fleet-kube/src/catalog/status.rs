@@ -11,7 +11,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::index::chain;
 use super::scope::resource;
 use crate::api::KUBERNETES_VERSION_LABEL;
-use crate::definitions::{Definitions, Kind, ObjectId};
+use crate::definitions::{Definitions, Fault, Kind, ObjectId};
 
 /// The name under which we write.
 const MANAGER: &str = "fleet-operator";
@@ -99,13 +99,8 @@ impl Reports {
         let mut judged: BTreeMap<ObjectId, Verdict> = BTreeMap::new();
         for problem in &read.problems {
             let Some(id) = &problem.object else { continue };
-            // Whoever reaches for the cluster says so, and knows when that ends.
-            let defined = |id: &ObjectId| {
-                read.clusters.iter().any(|cluster| {
-                    id.namespace.as_deref() == Some(cluster.id.namespace()) && &*id.name == cluster.id.name()
-                })
-            };
-            if id.kind == Kind::Cluster && defined(id) && !read.is_held(id) {
+            if id.kind == Kind::Cluster && problem.fault == Fault::MissingReference {
+                // Whoever reaches for the cluster says so, and knows when that ends.
                 continue;
             }
             let text = match &problem.field {
@@ -214,20 +209,19 @@ impl Write {
         if !verdict.ready {
             conditions.push(condition(if verdict.stalled { "Stalled" } else { "Reconciling" }, "True"));
         }
-        let mut status = json!({"conditions": conditions});
-        if let Some(generation) = observed.generation {
-            status["observedGeneration"] = json!(generation);
-        }
-        let version = match (&verdict.version, observed.status.get("version").and_then(Value::as_str)) {
-            (Some(version), _) => Some(version.clone()),
-            (None, before) => before.map(str::to_owned),
-        };
+        let mut status = Map::new();
+        status.insert("conditions".to_owned(), Value::Array(conditions));
+        status.extend(
+            observed.generation.map(|generation| ("observedGeneration".to_owned(), generation.into())),
+        );
+        let before = observed.status.get("version").and_then(Value::as_str);
         let mut version_label = None;
-        if let (Kind::Cluster, Some(version)) = (kind, version) {
-            let label = label(&version);
+        if let (Kind::Cluster, Some(version)) = (kind, verdict.version.as_deref().or(before)) {
+            let label = label(version);
             version_label = (observed.version_label.as_ref() != Some(&label)).then_some(label);
-            status["version"] = json!(version);
+            status.insert("version".to_owned(), version.into());
         }
+        let status = Value::Object(status);
         let status = (status != observed.status).then_some(status);
         Self { status, version_label }
     }

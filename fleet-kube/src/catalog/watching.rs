@@ -167,9 +167,10 @@ impl Watching {
                 Trouble::Forbidden(reason) => {
                     format!("{scope} cannot be read: {reason}; grant list and watch")
                 }
-                Trouble::Unreachable(reason) => {
+                Trouble::Unreachable(reason) if self.index.loaded(scope) => {
                     format!("{scope} cannot be read now: {reason}; what was read last holds")
                 }
+                Trouble::Unreachable(reason) => format!("{scope} cannot be read yet: {reason}; trying again"),
             };
             if !troubles.contains(&text) {
                 troubles.push(text);

@@ -27,10 +27,7 @@ impl Dial {
         http.set_nodelay(true);
         http.set_keepalive(Some(Duration::from_secs(30)));
         http.set_connect_timeout(Some(limit));
-        Ok(Self {
-            https: config.rustls_https_connector_with_connector(http)?,
-            limit,
-        })
+        Ok(Self { https: config.rustls_https_connector_with_connector(http)?, limit })
     }
 }
 

@@ -64,6 +64,8 @@ pub enum Failure {
         retry_after: Duration,
         /// What is busy.
         reason: String,
+        /// Whether all requests to the cluster are concerned, and not only those for this kind.
+        cluster: bool,
     },
     /// It was certainly not sent: no connection, or no credentials for it.
     #[error("{reason}")]
@@ -134,11 +136,7 @@ impl Failure {
         // A proxy or load balancer answers without a Status; a 429 is plain text from API servers as well.
         let status: Option<Status> = serde_json::from_slice(body).ok();
         let from_api_server = status.is_some();
-        let Status {
-            reason,
-            message,
-            details,
-        } = status.unwrap_or_default();
+        let Status { reason, message, details } = status.unwrap_or_default();
         let has_cause = |field: &str, reason: &str| {
             details.causes.iter().any(|cause| {
                 (field.is_empty() || cause.field == field) && (reason.is_empty() || cause.reason == reason)
@@ -147,15 +145,17 @@ impl Failure {
         match code {
             StatusCode::TOO_MANY_REQUESTS => Self::Throttled {
                 retry_after: retry_after.unwrap_or(Duration::from_secs(1)),
-                reason: "the API server throttles".to_owned(),
+                // Limits on requests answer in plain text; a Status means a resource that is not ready for it, as one
+                // whose definition was just made ("storage is (re)initializing").
+                reason: if from_api_server { message } else { "the API server throttles".to_owned() },
+                cluster: !from_api_server,
             },
             StatusCode::UNAUTHORIZED => Self::Unauthorized,
             StatusCode::FORBIDDEN if has_cause("", "NamespaceTerminating") => Self::NamespaceTerminating,
             StatusCode::FORBIDDEN => Self::Forbidden { message },
-            StatusCode::NOT_FOUND if !details.name.is_empty() => Self::NotFound {
-                resource: details.kind,
-                name: details.name,
-            },
+            StatusCode::NOT_FOUND if !details.name.is_empty() => {
+                Self::NotFound { resource: details.kind, name: details.name }
+            }
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Self::NoSuchPath,
             StatusCode::CONFLICT if reason == "AlreadyExists" => Self::AlreadyExists,
             // Server-side apply and deletion have no reason of their own for this.
@@ -168,25 +168,20 @@ impl Failure {
             }
             StatusCode::CONFLICT => Self::Conflict { message },
             StatusCode::UNPROCESSABLE_ENTITY if has_cause("metadata.uid", "") => Self::UidMismatch,
-            StatusCode::UNPROCESSABLE_ENTITY | StatusCode::BAD_REQUEST => Self::Invalid {
-                message,
-                causes: details.causes,
-            },
+            StatusCode::UNPROCESSABLE_ENTITY | StatusCode::BAD_REQUEST => {
+                Self::Invalid { message, causes: details.causes }
+            }
             StatusCode::PAYLOAD_TOO_LARGE => Self::Invalid {
                 message: "the object is too large for the API server".to_owned(),
                 causes: Vec::new(),
             },
             // Both come before anything is stored: the schema does not have the field; a webhook cannot be asked.
             StatusCode::INTERNAL_SERVER_ERROR if message.contains("failed to create typed patch object") => {
-                Self::Invalid {
-                    message,
-                    causes: details.causes,
-                }
+                Self::Invalid { message, causes: details.causes }
             }
-            StatusCode::INTERNAL_SERVER_ERROR if message.contains("failed calling webhook") => Self::Other {
-                code: code.as_u16(),
-                message,
-            },
+            StatusCode::INTERNAL_SERVER_ERROR if message.contains("failed calling webhook") => {
+                Self::Other { code: code.as_u16(), message }
+            }
             // 500 also stands for storage that gave no answer; 502 to 504 may come from anything on the way.
             _ if code.is_server_error() => Self::NoAnswer {
                 reason: if from_api_server && !message.is_empty() {
@@ -195,10 +190,7 @@ impl Failure {
                     format!("the answer was {}", code.as_u16())
                 },
             },
-            _ => Self::Other {
-                code: code.as_u16(),
-                message,
-            },
+            _ => Self::Other { code: code.as_u16(), message },
         }
     }
 
@@ -217,14 +209,10 @@ impl Failure {
         };
         if not_sent {
             Self::Unreachable {
-                reason: reason
-                    .replace("ServiceError: ", "")
-                    .replace("client error (Connect): ", ""),
+                reason: reason.replace("ServiceError: ", "").replace("client error (Connect): ", ""),
             }
         } else {
-            Self::NoAnswer {
-                reason: "the connection to the API server broke".to_owned(),
-            }
+            Self::NoAnswer { reason: "the connection to the API server broke".to_owned() }
         }
     }
 }

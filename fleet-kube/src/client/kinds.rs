@@ -26,12 +26,7 @@ pub struct Resource {
 }
 
 /// All that is not plain in a path: names of RBAC objects may contain nearly anything.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b':');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
 impl Resource {
     /// The path of all objects of the kind, or of those in one namespace.
@@ -51,11 +46,7 @@ impl Resource {
 
     /// The path of one object.
     pub fn object(&self, namespace: Option<&str>, name: &str) -> String {
-        format!(
-            "{}/{}",
-            self.collection(namespace),
-            utf8_percent_encode(name, SEGMENT)
-        )
+        format!("{}/{}", self.collection(namespace), utf8_percent_encode(name, SEGMENT))
     }
 }
 
@@ -93,16 +84,11 @@ impl Kinds {
         deadline: Instant,
     ) -> Result<Option<Resource>, Failure> {
         let version = self.version(gvk);
-        if let Some(resource) = version
-            .known()
-            .and_then(|read| read.kinds.get(&*gvk.kind).cloned())
-        {
+        if let Some(resource) = version.known().and_then(|read| read.kinds.get(&*gvk.kind).cloned()) {
             return Ok(Some(resource));
         }
         let Ok(_reading) = tokio::time::timeout_at(deadline, version.reading.lock()).await else {
-            return Err(Failure::NotTried {
-                reason: "the cluster's kinds were not read in time".to_owned(),
-            });
+            return Err(Failure::NotTried { reason: "the cluster's kinds were not read in time".to_owned() });
         };
         // Somebody may have read it while this waited.
         if let Some(read) = version.known() {
@@ -119,10 +105,7 @@ impl Kinds {
             Err(failure) => return Err(failure),
         };
         let found = kinds.get(&*gvk.kind).cloned();
-        version.set(Some(Read {
-            kinds: Arc::new(kinds),
-            at: Instant::now(),
-        }));
+        version.set(Some(Read { kinds: Arc::new(kinds), at: Instant::now() }));
         Ok(found)
     }
 
@@ -147,10 +130,7 @@ impl Kinds {
             return Ok(None);
         };
         for version in group.versions {
-            let other = Gvk {
-                version: version.version.into(),
-                ..gvk.clone()
-            };
+            let other = Gvk { version: version.version.into(), ..gvk.clone() };
             if let Some(found) = self.find(client, &other, deadline).await? {
                 return Ok(Some(found));
             }
@@ -168,11 +148,7 @@ impl Kinds {
         if versions.len() > MOST {
             versions.clear();
         }
-        Arc::clone(
-            versions
-                .entry((Arc::clone(&gvk.group), Arc::clone(&gvk.version)))
-                .or_default(),
-        )
+        Arc::clone(versions.entry((Arc::clone(&gvk.group), Arc::clone(&gvk.version))).or_default())
     }
 }
 
@@ -187,11 +163,7 @@ impl GroupVersion {
 }
 
 fn base(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        format!("/api/{version}")
-    } else {
-        format!("/apis/{group}/{version}")
-    }
+    if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
 }
 
 #[derive(Deserialize)]
@@ -232,27 +204,11 @@ fn not_discovery() -> Failure {
 fn parse(base: &str, body: &[u8]) -> Result<HashMap<String, Resource>, Failure> {
     let list: ApiResourceList = serde_json::from_slice(body).map_err(|_| not_discovery())?;
     let base: Arc<str> = base.into();
-    let resources = list
-        .resources
-        .into_iter()
-        .filter(|resource| !resource.name.contains('/'));
+    let resources = list.resources.into_iter().filter(|resource| !resource.name.contains('/'));
     Ok(resources
-        .map(
-            |ApiResource {
-                 name,
-                 kind,
-                 namespaced,
-             }| {
-                (
-                    kind,
-                    Resource {
-                        base: Arc::clone(&base),
-                        plural: name.into(),
-                        namespaced,
-                    },
-                )
-            },
-        )
+        .map(|ApiResource { name, kind, namespaced }| {
+            (kind, Resource { base: Arc::clone(&base), plural: name.into(), namespaced })
+        })
         .collect())
 }
 

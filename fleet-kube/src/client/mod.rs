@@ -94,9 +94,7 @@ impl ClusterClient {
     pub fn new(mut config: kube::Config) -> Result<Self, ClientError> {
         // A proxy from the environment is not meant for clusters; one in a kubeconfig is refused where that is read.
         config.proxy_url = None;
-        let refused = |error: kube::Error| ClientError {
-            reason: chain(&error),
-        };
+        let refused = |error: kube::Error| ClientError { reason: chain(&error) };
         let auth = config.auth_layer().map_err(refused)?;
         let headers = config.extra_headers_layer().map_err(refused)?;
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
@@ -105,9 +103,7 @@ impl ClusterClient {
             .pool_max_idle_per_host(IN_FLIGHT)
             .build::<_, Body>(dial::Dial::new(&config, CONNECT).map_err(refused)?)
             .map_err(BoxError::from);
-        let service = config
-            .base_uri_layer()
-            .layer(option_layer(auth).layer(headers.layer(http)));
+        let service = config.base_uri_layer().layer(option_layer(auth).layer(headers.layer(http)));
         Ok(Self {
             inner: kube::Client::new(service, config.default_namespace.clone()),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
@@ -126,9 +122,7 @@ impl ClusterClient {
     /// # Errors
     /// When certificates, keys or tokens cannot be used any more.
     pub fn for_watches(&self) -> Result<kube::Client, ClientError> {
-        kube::Client::try_from((*self.config).clone()).map_err(|error| ClientError {
-            reason: chain(&error),
-        })
+        kube::Client::try_from((*self.config).clone()).map_err(|error| ClientError { reason: chain(&error) })
     }
 
     /// Whether the kubeconfig itself acts as somebody else. Then it cannot act as yet another.
@@ -145,46 +139,35 @@ impl ClusterClient {
     /// Cancelled, the request may have taken effect.
     pub async fn call(&self, call: Call<'_>, deadline: Instant) -> Result<Bytes, Failure> {
         if deadline <= Instant::now() {
-            return Err(Failure::NotTried {
-                reason: "no time was left to ask the API server".to_owned(),
-            });
+            return Err(Failure::NotTried { reason: "no time was left to ask the API server".to_owned() });
         }
         let Ok(permit) = tokio::time::timeout_at(deadline, self.in_flight.acquire()).await else {
             return Err(Failure::Throttled {
                 retry_after: Duration::from_secs(1),
                 reason: format!("all {IN_FLIGHT} connections to the cluster are in use"),
+                cluster: true,
             });
         };
-        let _permit = permit.map_err(|_| Failure::Unreachable {
-            reason: "the client was closed".to_owned(),
-        })?;
+        let _permit =
+            permit.map_err(|_| Failure::Unreachable { reason: "the client was closed".to_owned() })?;
         let request = build(call, deadline)?;
         match tokio::time::timeout_at(deadline, self.exchange(request)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Failure::NoAnswer {
-                reason: "the API server did not answer in time".to_owned(),
-            }),
+            Err(_) => Err(Failure::NoAnswer { reason: "the API server did not answer in time".to_owned() }),
         }
     }
 
     async fn exchange(&self, request: Request<Body>) -> Result<Bytes, Failure> {
         let response = self.inner.send(request).await.map_err(Failure::of_transport)?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, LARGEST_ANSWER)
-            .collect()
-            .await
-            .map_err(|_| Failure::NoAnswer {
-                reason: "the answer of the API server broke off, or is larger than 16 MiB".to_owned(),
-            })?;
+        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|_| Failure::NoAnswer {
+            reason: "the answer of the API server broke off, or is larger than 16 MiB".to_owned(),
+        })?;
         let body = body.to_bytes();
         if parts.status.is_success() {
             return Ok(body);
         }
-        Err(Failure::of_status(
-            parts.status,
-            retry_after(parts.status, &parts.headers),
-            &body,
-        ))
+        Err(Failure::of_status(parts.status, retry_after(parts.status, &parts.headers), &body))
     }
 }
 
@@ -195,10 +178,7 @@ impl std::fmt::Debug for ClusterClient {
 }
 
 fn build(call: Call<'_>, deadline: Instant) -> Result<Request<Body>, Failure> {
-    let left = deadline
-        .saturating_duration_since(Instant::now())
-        .as_millis()
-        .max(1);
+    let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(1);
     let separator = if call.path.contains('?') { '&' } else { '?' };
     let mut request = Request::builder()
         .method(call.method)
@@ -209,10 +189,7 @@ fn build(call: Call<'_>, deadline: Instant) -> Result<Request<Body>, Failure> {
     }
     if let Some(Identity { namespace, name }) = call.identity {
         // The API server adds the groups of a service account by itself.
-        request = request.header(
-            "Impersonate-User",
-            format!("system:serviceaccount:{namespace}:{name}"),
-        );
+        request = request.header("Impersonate-User", format!("system:serviceaccount:{namespace}:{name}"));
     }
     request.body(Body::from(call.body)).map_err(|_| Failure::Invalid {
         message: "the request's path or identity is malformed".to_owned(),

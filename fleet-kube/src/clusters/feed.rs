@@ -66,28 +66,19 @@ pub(super) fn changes(
     mailbox: Arc<Mailbox>,
     told: BTreeMap<ClusterId, Told>,
 ) -> BoxStream<'static, ClusterChange> {
-    futures::stream::unfold(
-        (shared, mailbox, told),
-        |(shared, mailbox, mut told)| async move {
-            let id = mailbox.take().await?;
-            let now = {
-                let shared = shared.upgrade()?;
-                let state = shared.lock();
-                state
-                    .entries
-                    .get(&id)
-                    .map(|entry| (entry.incarnation, Arc::clone(&entry.cluster)))
-            };
-            let before = match &now {
-                Some(now) => told.insert(id.clone(), now.clone()),
-                None => told.remove(&id),
-            };
-            Some((
-                futures::stream::iter(difference(id, before, now)),
-                (shared, mailbox, told),
-            ))
-        },
-    )
+    futures::stream::unfold((shared, mailbox, told), |(shared, mailbox, mut told)| async move {
+        let id = mailbox.take().await?;
+        let now = {
+            let shared = shared.upgrade()?;
+            let state = shared.lock();
+            state.entries.get(&id).map(|entry| (entry.incarnation, Arc::clone(&entry.cluster)))
+        };
+        let before = match &now {
+            Some(now) => told.insert(id.clone(), now.clone()),
+            None => told.remove(&id),
+        };
+        Some((futures::stream::iter(difference(id, before, now)), (shared, mailbox, told)))
+    })
     .flatten()
     .boxed()
 }

@@ -15,11 +15,7 @@ pub struct Link {
 
 impl Link {
     pub(super) fn new(client: ClusterClient) -> Self {
-        Self {
-            client,
-            kinds: Kinds::default(),
-            doubt: Notify::new(),
-        }
+        Self { client, kinds: Kinds::default(), doubt: Notify::new() }
     }
 
     /// Says that the cluster did not behave: it is probed soon.

@@ -103,31 +103,18 @@ impl Clusters {
     pub fn with_pace(pace: Pace) -> Self {
         let (loaded, _) = watch::channel(false);
         let state = Mutex::new(State::default());
-        Self {
-            shared: Arc::new(Shared {
-                state,
-                loaded,
-                probes: Arc::new(Semaphore::new(PROBES)),
-                pace,
-            }),
-        }
+        Self { shared: Arc::new(Shared { state, loaded, probes: Arc::new(Semaphore::new(PROBES)), pace }) }
     }
 
     /// Takes the complete set of clusters. What did not change keeps its connections; a cluster that is not among them
     /// has left. Call it only with a set that was read completely. Needs a tokio runtime.
     pub fn update(&self, definitions: Vec<ClusterDefinition>) {
-        let mut definitions: BTreeMap<ClusterId, ClusterDefinition> = definitions
-            .into_iter()
-            .map(|definition| (definition.id.clone(), definition))
-            .collect();
+        let mut definitions: BTreeMap<ClusterId, ClusterDefinition> =
+            definitions.into_iter().map(|definition| (definition.id.clone(), definition)).collect();
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        let gone: Vec<ClusterId> = state
-            .entries
-            .keys()
-            .filter(|id| !definitions.contains_key(*id))
-            .cloned()
-            .collect();
+        let gone: Vec<ClusterId> =
+            state.entries.keys().filter(|id| !definitions.contains_key(*id)).cloned().collect();
         for id in gone {
             state.leave(&id);
         }
@@ -157,22 +144,13 @@ impl Clusters {
         let mut state = self.shared.lock();
         match state.entries.get(id) {
             Some(Entry {
-                definition:
-                    ClusterDefinition {
-                        connection: Connection::Directory,
-                        ..
-                    },
-                ..
+                definition: ClusterDefinition { connection: Connection::Directory, .. }, ..
             }) => Route::Directory,
             Some(Entry { link: Some(link), .. }) => Route::Kube(Arc::clone(link)),
             Some(Entry { health, .. }) => Route::Unreachable(health.message.clone()),
             None => {
                 state.forget_departed();
-                let departed = state
-                    .departed
-                    .iter()
-                    .rev()
-                    .find(|(_, departed, _)| departed == id);
+                let departed = state.departed.iter().rev().find(|(_, departed, _)| departed == id);
                 departed.map_or(Route::Unknown, |(_, _, link)| Route::Kube(Arc::clone(link)))
             }
         }
@@ -180,11 +158,7 @@ impl Clusters {
 
     /// How a cluster is doing.
     pub fn health(&self, id: &ClusterId) -> Option<Arc<Health>> {
-        self.shared
-            .lock()
-            .entries
-            .get(id)
-            .map(|entry| Arc::clone(&entry.health))
+        self.shared.lock().entries.get(id).map(|entry| Arc::clone(&entry.health))
     }
 
     /// The health of every cluster, and again whenever it changed; `None` for one that left. A reader that is slow
@@ -198,27 +172,19 @@ impl Clusters {
         }
         let shared = Arc::downgrade(&self.shared);
         let told = BTreeMap::<ClusterId, Arc<Health>>::new();
-        futures::stream::unfold(
-            (shared, mailbox, told),
-            |(shared, mailbox, mut told)| async move {
-                loop {
-                    let id = mailbox.take().await?;
-                    let health = shared
-                        .upgrade()?
-                        .lock()
-                        .entries
-                        .get(&id)
-                        .map(|entry| Arc::clone(&entry.health));
-                    let before = match &health {
-                        Some(health) => told.insert(id.clone(), Arc::clone(health)),
-                        None => told.remove(&id),
-                    };
-                    if before != health {
-                        return Some(((id, health), (shared, mailbox, told)));
-                    }
+        futures::stream::unfold((shared, mailbox, told), |(shared, mailbox, mut told)| async move {
+            loop {
+                let id = mailbox.take().await?;
+                let health = shared.upgrade()?.lock().entries.get(&id).map(|entry| Arc::clone(&entry.health));
+                let before = match &health {
+                    Some(health) => told.insert(id.clone(), Arc::clone(health)),
+                    None => told.remove(&id),
+                };
+                if before != health {
+                    return Some(((id, health), (shared, mailbox, told)));
                 }
-            },
-        )
+            }
+        })
         .boxed()
     }
 }
@@ -234,9 +200,7 @@ impl ClusterSelector for Clusters {
     async fn subscribe(&self) -> Result<ClusterFeed, ClusterError> {
         let mut loaded = self.shared.loaded.subscribe();
         if loaded.wait_for(|loaded| *loaded).await.is_err() {
-            return Err(ClusterError {
-                reason: "the registry of clusters was closed".to_owned(),
-            });
+            return Err(ClusterError { reason: "the registry of clusters was closed".to_owned() });
         }
         let mailbox = Arc::new(Mailbox::default());
         let mut state = self.shared.lock();
@@ -248,10 +212,7 @@ impl ClusterSelector for Clusters {
             .collect();
         drop(state);
         let snapshot = told.values().map(|(_, cluster)| Arc::clone(cluster)).collect();
-        Ok(ClusterFeed {
-            snapshot,
-            changes: feed::changes(Arc::downgrade(&self.shared), mailbox, told),
-        })
+        Ok(ClusterFeed { snapshot, changes: feed::changes(Arc::downgrade(&self.shared), mailbox, told) })
     }
 }
 
@@ -284,11 +245,7 @@ impl Shared {
     /// What a probe found; ignored if the cluster left or was replaced meanwhile.
     fn report(&self, id: &ClusterId, incarnation: u64, link: Option<&Arc<Link>>, health: Health) {
         let mut state = self.lock();
-        let Some(entry) = state
-            .entries
-            .get_mut(id)
-            .filter(|entry| entry.incarnation == incarnation)
-        else {
+        let Some(entry) = state.entries.get_mut(id).filter(|entry| entry.incarnation == incarnation) else {
             return;
         };
         if entry.health.ready != health.ready || entry.health.message != health.message {
@@ -303,7 +260,11 @@ impl Shared {
         if entry.link.is_some() {
             entry.last_link.clone_from(&entry.link);
         }
-        entry.health = Arc::new(Health { version, ..health });
+        let health = Health { version, ..health };
+        if *entry.health != health {
+            entry.health = Arc::new(health);
+            state.tell(id);
+        }
         state.refresh(id);
     }
 }
@@ -312,11 +273,7 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        state
-            .readers
-            .iter()
-            .filter_map(Weak::upgrade)
-            .for_each(|reader| reader.close());
+        state.readers.iter().filter_map(Weak::upgrade).for_each(|reader| reader.close());
     }
 }
 
@@ -328,12 +285,8 @@ impl State {
             ready: folder,
             version: definition.labels.get(VERSION_LABEL).filter(|_| !folder).cloned(),
             reason: if folder { "Directory" } else { "Connecting" },
-            message: if folder {
-                "the cluster is a folder"
-            } else {
-                "the cluster is being connected"
-            }
-            .to_owned(),
+            message: if folder { "the cluster is a folder" } else { "the cluster is being connected" }
+                .to_owned(),
         };
         let cluster = Cluster {
             id: definition.id.clone(),
@@ -355,11 +308,7 @@ impl State {
     }
 
     fn leave(&mut self, id: &ClusterId) {
-        if let Some(Entry {
-            last_link: Some(link),
-            ..
-        }) = self.entries.remove(id)
-        {
+        if let Some(Entry { last_link: Some(link), .. }) = self.entries.remove(id) {
             self.departed.push_back((Instant::now(), id.clone(), link));
         }
         self.forget_departed();
@@ -368,10 +317,7 @@ impl State {
 
     fn forget_departed(&mut self) {
         while self.departed.len() > MOST_DEPARTED
-            || self
-                .departed
-                .front()
-                .is_some_and(|(since, _, _)| since.elapsed() > FAREWELL)
+            || self.departed.front().is_some_and(|(since, _, _)| since.elapsed() > FAREWELL)
         {
             self.departed.pop_front();
         }
@@ -394,8 +340,8 @@ impl State {
         };
         if *entry.cluster != cluster {
             entry.cluster = Arc::new(cluster);
+            self.tell(id);
         }
-        self.tell(id);
     }
 
     /// Readers compare with what they were told, so a word too many does no harm.
@@ -413,28 +359,16 @@ impl State {
 /// Versions such as `v1.33.1+k3s1` are no label values as they stand.
 fn label_value(version: &str) -> String {
     let allowed = |c: char| {
-        if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') {
-            c
-        } else {
-            '_'
-        }
+        if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' }
     };
     let value: String = version.chars().take(63).map(allowed).collect();
-    value
-        .trim_matches(|c: char| !c.is_ascii_alphanumeric())
-        .to_owned()
+    value.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
 fn same_connection(one: &Connection, other: &Connection) -> bool {
     use Connection::{Directory, InCluster, KubeconfigFile, KubeconfigSecret};
     match (one, other) {
-        (
-            KubeconfigSecret { name, kubeconfig },
-            KubeconfigSecret {
-                name: other_name,
-                kubeconfig: other,
-            },
-        ) => {
+        (KubeconfigSecret { name, kubeconfig }, KubeconfigSecret { name: other_name, kubeconfig: other }) => {
             name == other_name
                 && match (kubeconfig, other) {
                     (Ok(text), Ok(other)) => text.expose_secret() == other.expose_secret(),

@@ -59,16 +59,7 @@ impl Probe {
         permits: Arc<Semaphore>,
         pace: Pace,
     ) -> Self {
-        Self {
-            registry,
-            id,
-            incarnation,
-            source,
-            permits,
-            pace,
-            link: None,
-            file: None,
-        }
+        Self { registry, id, incarnation, source, permits, pace, link: None, file: None }
     }
 
     pub(super) async fn run(mut self) {
@@ -80,11 +71,7 @@ impl Probe {
                 };
                 self.probe().await
             };
-            failures = if health.ready {
-                0
-            } else {
-                failures.saturating_add(1)
-            };
+            failures = if health.ready { 0 } else { failures.saturating_add(1) };
             match self.registry.upgrade() {
                 Some(registry) => registry.report(&self.id, self.incarnation, self.link.as_ref(), health),
                 None => return,
@@ -120,12 +107,7 @@ impl Probe {
             Ok(link) => link,
             Err(message) => {
                 self.link = None;
-                return Health {
-                    ready: false,
-                    version: None,
-                    reason: "KubeconfigInvalid",
-                    message,
-                };
+                return Health { ready: false, version: None, reason: "KubeconfigInvalid", message };
             }
         };
         let health = ask(&link, Instant::now() + self.pace.deadline).await;
@@ -152,9 +134,7 @@ impl Probe {
         }
         let source = self.source.clone();
         let connecting = tokio::task::spawn_blocking(move || connect(&source));
-        let client = connecting
-            .await
-            .map_err(|_| "the connection could not be made".to_owned())??;
+        let client = connecting.await.map_err(|_| "the connection could not be made".to_owned())??;
         self.file = file;
         let link = Arc::new(Link::new(client));
         self.link = Some(Arc::clone(&link));
@@ -166,10 +146,7 @@ async fn read(path: &Path) -> Result<Vec<u8>, String> {
     let owned = path.to_owned();
     match tokio::task::spawn_blocking(move || std::fs::read(owned)).await {
         Ok(Ok(content)) => Ok(content),
-        Ok(Err(error)) => Err(format!(
-            "{}: the kubeconfig cannot be read: {error}",
-            path.display()
-        )),
+        Ok(Err(error)) => Err(format!("{}: the kubeconfig cannot be read: {error}", path.display())),
         Err(_) => Err(format!("{}: the kubeconfig cannot be read", path.display())),
     }
 }
@@ -178,20 +155,13 @@ async fn read(path: &Path) -> Result<Vec<u8>, String> {
 fn connect(source: &Connection) -> Result<ClusterClient, String> {
     let now = Timestamp::now();
     let (origin, config) = match source {
-        Connection::KubeconfigSecret {
-            kubeconfig: Err(why), ..
-        } => return Err(why.clone()),
-        Connection::KubeconfigSecret {
-            name,
-            kubeconfig: Ok(text),
-        } => (
-            name.clone(),
-            kubeconfig::from_secret(name, text, now).map_err(|error| error.to_string())?,
-        ),
-        Connection::KubeconfigFile(path) => (
-            path.display().to_string(),
-            kubeconfig::from_file(path, now).map_err(|error| error.to_string())?,
-        ),
+        Connection::KubeconfigSecret { kubeconfig: Err(why), .. } => return Err(why.clone()),
+        Connection::KubeconfigSecret { name, kubeconfig: Ok(text) } => {
+            (name.clone(), kubeconfig::from_secret(name, text, now).map_err(|error| error.to_string())?)
+        }
+        Connection::KubeconfigFile(path) => {
+            (path.display().to_string(), kubeconfig::from_file(path, now).map_err(|error| error.to_string())?)
+        }
         Connection::InCluster => {
             let config = kube::Config::incluster().map_err(|error| {
                 format!("this does not run in a cluster: {}", crate::client::chain(&error))
@@ -237,25 +207,13 @@ async fn ask(link: &Link, deadline: Instant) -> Health {
         Err(failure) => failed(failure),
     };
     // The first event should find the common kinds known.
-    let namespace = Gvk {
-        group: "".into(),
-        version: "v1".into(),
-        kind: "Namespace".into(),
-    };
+    let namespace = Gvk { group: "".into(), version: "v1".into(), kind: "Namespace".into() };
     let _ = link.kinds.find(&link.client, &namespace, deadline).await;
-    Health {
-        version: Some(version),
-        ..health
-    }
+    Health { version: Some(version), ..health }
 }
 
 fn unready(reason: &'static str, message: String) -> Health {
-    Health {
-        ready: false,
-        version: None,
-        reason,
-        message,
-    }
+    Health { ready: false, version: None, reason, message }
 }
 
 fn failed(failure: Failure) -> Health {
@@ -268,20 +226,15 @@ fn failed(failure: Failure) -> Health {
             "Forbidden",
             "the kubeconfig's user may not even read /version; grant it access".to_owned(),
         ),
-        Failure::Unreachable { reason } => unready(
-            "Unreachable",
-            format!("the API server cannot be reached: {reason}"),
-        ),
+        Failure::Unreachable { reason } => {
+            unready("Unreachable", format!("the API server cannot be reached: {reason}"))
+        }
         Failure::NoAnswer { reason } | Failure::NotTried { reason } | Failure::Throttled { reason, .. } => {
             unready("NoAnswer", reason)
         }
-        Failure::NoSuchPath | Failure::NotFound { .. } => unready(
-            "NotAnApiServer",
-            "what answers at the cluster's address is no API server".to_owned(),
-        ),
-        other => unready(
-            "Failed",
-            format!("the API server could not be asked for its version: {other:?}"),
-        ),
+        Failure::NoSuchPath | Failure::NotFound { .. } => {
+            unready("NotAnApiServer", "what answers at the cluster's address is no API server".to_owned())
+        }
+        other => unready("Failed", format!("the API server could not be asked for its version: {other:?}")),
     }
 }

@@ -17,17 +17,10 @@ fn folder(name: &str, env: &str) -> ClusterDefinition {
 }
 
 fn secret(name: &str, kubeconfig: Result<&str, &str>) -> ClusterDefinition {
-    let kubeconfig = kubeconfig
-        .map(|text| SecretString::from(text.to_owned()))
-        .map_err(str::to_owned);
-    let connection = Connection::KubeconfigSecret {
-        name: format!("Secret civo/{name}-kubeconfig"),
-        kubeconfig,
-    };
-    ClusterDefinition {
-        connection,
-        ..folder(name, "production")
-    }
+    let kubeconfig = kubeconfig.map(|text| SecretString::from(text.to_owned())).map_err(str::to_owned);
+    let connection =
+        Connection::KubeconfigSecret { name: format!("Secret civo/{name}-kubeconfig"), kubeconfig };
+    ClusterDefinition { connection, ..folder(name, "production") }
 }
 
 #[tokio::test]
@@ -71,11 +64,7 @@ async fn a_slow_reader_gets_the_sum_and_holds_no_backlog() {
         told.push(change);
     }
     // `b` left and came back: that is another cluster of the same name, and both are told.
-    let [
-        ClusterChange::Left(gone),
-        ClusterChange::Joined(new),
-        ClusterChange::Relabelled(a),
-    ] = &told[..]
+    let [ClusterChange::Left(gone), ClusterChange::Joined(new), ClusterChange::Relabelled(a)] = &told[..]
     else {
         panic!("{told:?}")
     };
@@ -86,10 +75,8 @@ async fn a_slow_reader_gets_the_sum_and_holds_no_backlog() {
 #[tokio::test]
 async fn what_is_wrong_with_a_kubeconfig_shows_in_the_health_and_heals() {
     let clusters = Clusters::new();
-    clusters.update(vec![
-        secret("a", Err("Secret civo/a-kubeconfig is missing")),
-        secret("b", Ok("garbage")),
-    ]);
+    clusters
+        .update(vec![secret("a", Err("Secret civo/a-kubeconfig is missing")), secret("b", Ok("garbage"))]);
     let mut health = clusters.health_changes();
     let mut seen = BTreeMap::new();
     while seen.len() < 2 {
@@ -102,24 +89,14 @@ async fn what_is_wrong_with_a_kubeconfig_shows_in_the_health_and_heals() {
     }
     assert_eq!(seen[&id("a")].message, "Secret civo/a-kubeconfig is missing");
     assert_eq!(seen[&id("b")].reason, "KubeconfigInvalid");
-    assert!(
-        seen[&id("b")]
-            .message
-            .starts_with("Secret civo/b-kubeconfig: this is no kubeconfig")
-    );
+    assert!(seen[&id("b")].message.starts_with("Secret civo/b-kubeconfig: this is no kubeconfig"));
     assert!(matches!(clusters.route(&id("b")), Route::Unreachable(why) if why.contains("no kubeconfig")));
 
     clusters.update(vec![folder("a", "x")]);
     let (first, left) = (health.next().await.unwrap(), health.next().await.unwrap());
-    let ready = [&first, &left]
-        .into_iter()
-        .find(|(of, _)| *of == id("a"))
-        .unwrap();
+    let ready = [&first, &left].into_iter().find(|(of, _)| *of == id("a")).unwrap();
     assert!(ready.1.as_ref().unwrap().ready);
-    let gone = [&first, &left]
-        .into_iter()
-        .find(|(of, _)| *of == id("b"))
-        .unwrap();
+    let gone = [&first, &left].into_iter().find(|(of, _)| *of == id("b")).unwrap();
     assert!(gone.1.is_none());
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use fleet_core::cluster::{ClusterId, Labels};
+use fleet_core::cluster::{ClusterId, InvalidClusterId, Labels};
 use fleet_core::selector::LabelSelector;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
@@ -47,11 +47,7 @@ impl ClusterDraft {
         }
         let ways = ["kubeconfigSecretRef", "kubeconfigFile", "directory", "inCluster"];
         problems.extend(exactly_one(place, object, "/spec", &ways).err());
-        let (namespace, name) = match &place.id {
-            Some(ObjectId { namespace: Some(namespace), name, .. }) => (&**namespace, &**name),
-            _ => ("", ""),
-        };
-        let id = ClusterId::new(namespace, name)
+        let id = cluster_id(place)
             .map_err(|error| problems.push(place.problem("/metadata", Fault::Invalid, error.to_string())));
         let connection = match spec {
             ClusterSpec { kubeconfig_secret_ref: Some(secret), .. } => Draft::Secret(secret),
@@ -88,6 +84,23 @@ impl ClusterDraft {
             }),
             _ => Err(problems),
         }
+    }
+
+    /// A cluster that nobody can reach, in place of one whose object cannot be used. The connection says why.
+    pub(super) fn stand_in(
+        place: &Place,
+        metadata: &Metadata,
+        problems: &[Problem],
+    ) -> Option<ClusterDefinition> {
+        let id = cluster_id(place).ok()?;
+        let name = format!("Cluster {id}");
+        let reason = problems.first().map(ToString::to_string).unwrap_or_default();
+        Some(ClusterDefinition {
+            id,
+            labels: metadata.labels.clone(),
+            annotations: metadata.annotations.clone(),
+            connection: Connection::KubeconfigSecret { name, kubeconfig: Err(reason) },
+        })
     }
 
     /// The Secret it refers to.
@@ -130,6 +143,13 @@ impl ClusterDraft {
             annotations: self.annotations.clone(),
             connection,
         }
+    }
+}
+
+fn cluster_id(place: &Place) -> Result<ClusterId, InvalidClusterId> {
+    match &place.id {
+        Some(ObjectId { namespace: Some(namespace), name, .. }) => ClusterId::new(namespace, name),
+        _ => ClusterId::new("", ""),
     }
 }
 

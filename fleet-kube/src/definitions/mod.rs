@@ -45,8 +45,6 @@ pub struct Definitions {
     pub references: BTreeSet<ObjectId>,
     /// The objects that all this was made of.
     objects: BTreeMap<ObjectId, Arc<Parsed>>,
-    /// Those of them that are of an earlier version.
-    held: BTreeSet<ObjectId>,
 }
 
 impl Definitions {
@@ -74,7 +72,8 @@ impl Definitions {
         closed: &BTreeMap<(Kind, Arc<str>), String>,
         previous: Option<&Self>,
     ) -> Self {
-        let Identified { objects, held, unusable, unread, problems } = identify(parsed, unread, previous);
+        let Identified { objects, unusable, stand_ins, unread, problems } =
+            identify(parsed, unread, previous);
         let mut built = Self { problems, ..Self::default() };
         let references = References { objects: &objects, unusable: &unusable, closed, unread };
         for (id, object) in &objects {
@@ -82,13 +81,15 @@ impl Definitions {
                 built.add(id, &object.place, body, &references, previous);
             }
         }
+        built.clusters.extend(stand_ins.values().cloned());
         built.clusters.sort_by(|one, other| one.id.cmp(&other.id));
         built.problems.sort_by(|one, other| (&one.location, one.line).cmp(&(&other.location, other.line)));
         // A ConfigMap or Secret that cannot be used is told, and reckoned with, where it is referred to.
-        let withheld = unusable.keys().any(|id| !matches!(id.kind, Kind::ConfigMap | Kind::Secret));
+        let told =
+            |id: &ObjectId| matches!(id.kind, Kind::ConfigMap | Kind::Secret) || stand_ins.contains_key(id);
+        let withheld = !unusable.keys().all(told);
         built.catalog.complete = !unread && !withheld;
         built.objects = objects;
-        built.held = held;
         built
     }
 
@@ -127,11 +128,6 @@ impl Definitions {
         }
     }
 
-    /// Whether an object is used in an earlier version, because the present one cannot be used.
-    pub(crate) fn is_held(&self, id: &ObjectId) -> bool {
-        self.held.contains(id)
-    }
-
     /// Whether both say the same, problems included.
     pub fn same(&self, other: &Self) -> bool {
         self.catalog.sources == other.catalog.sources
@@ -148,10 +144,10 @@ impl Definitions {
 struct Identified {
     /// Those that can be used, in their last good version.
     objects: BTreeMap<ObjectId, Arc<Parsed>>,
-    /// Those of them whose last good version is not the present one.
-    held: BTreeSet<ObjectId>,
     /// Those that cannot be used and have no good version, and why.
     unusable: BTreeMap<ObjectId, &'static str>,
+    /// Clusters among those.
+    stand_ins: BTreeMap<ObjectId, ClusterDefinition>,
     /// Whether there was something that nobody can name.
     unread: bool,
     problems: Vec<Problem>,
@@ -164,16 +160,16 @@ fn identify(
 ) -> Identified {
     let mut found = Identified {
         objects: BTreeMap::new(),
-        held: BTreeSet::new(),
         unusable: BTreeMap::new(),
+        stand_ins: BTreeMap::new(),
         unread: !unread.is_empty(),
         problems: unread,
     };
     let lost: BTreeSet<Location> = found.problems.iter().map(|problem| problem.location.clone()).collect();
     let mut firsts: BTreeMap<ObjectId, Location> = BTreeMap::new();
     for object in parsed {
-        if let Err(problems) = &object.body {
-            found.problems.extend(problems.iter().cloned());
+        if let Err(unusable) = &object.body {
+            found.problems.extend(unusable.problems.iter().cloned());
         }
         let Some(id) = &object.place.id else {
             found.unread = true;
@@ -183,14 +179,21 @@ fn identify(
             let reason = format!("is defined twice, first in {first}; remove one of them");
             found.problems.push(object.place.problem("", Fault::Duplicate, reason));
             found.objects.remove(id);
+            found.stand_ins.remove(id);
             found.unusable.insert(id.clone(), "is defined twice");
             continue;
         }
         firsts.insert(id.clone(), object.place.location.clone());
-        if object.body.is_ok() {
-            found.objects.insert(id.clone(), object);
-        } else {
-            found.unusable.insert(id.clone(), "cannot be used");
+        match &object.body {
+            Ok(_) => {
+                found.objects.insert(id.clone(), object);
+            }
+            Err(unusable) => {
+                found.unusable.insert(id.clone(), "cannot be used");
+                found
+                    .stand_ins
+                    .extend(unusable.stand_in.as_deref().map(|cluster| (id.clone(), cluster.clone())));
+            }
         }
     }
     for (id, before) in previous.iter().flat_map(|previous| &previous.objects) {
@@ -209,8 +212,8 @@ fn identify(
         };
         if hold {
             found.unusable.remove(id);
+            found.stand_ins.remove(id);
             found.objects.insert(id.clone(), before.clone());
-            found.held.insert(id.clone());
         }
     }
     found

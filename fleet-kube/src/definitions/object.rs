@@ -138,7 +138,7 @@ pub struct Problem {
     /// Where the object was found.
     pub location: Location,
     /// The field, as a path from the object's root: `spec.policyRefs[0].name`.
-    pub field: Option<String>,
+    pub field: Option<Box<str>>,
     /// The line of the field, or of what holds it.
     pub line: Option<u32>,
     /// What kind of fault it is.
@@ -205,7 +205,7 @@ impl Place {
         Problem {
             object: self.id.clone(),
             location: self.location.clone(),
-            field: (!pointer.is_empty()).then(|| dotted(pointer)),
+            field: (!pointer.is_empty()).then(|| dotted(pointer).into()),
             line: self.line(pointer),
             fault,
             reason: reason.into(),

@@ -15,13 +15,35 @@ use super::object::{Fault, Kind, ObjectId, Place, Problem, RawObject, join};
 use super::source::SourceDraft;
 use super::trigger::TriggerDraft;
 use crate::api::{GROUP, VERSION};
+use crate::connection::ClusterDefinition;
 
 /// An object, read as far as it can be read by itself.
 #[derive(Debug)]
 pub(crate) struct Parsed {
     pub(crate) place: Place,
-    /// What it holds, or why it cannot be used: at least one problem.
-    pub(crate) body: Result<Body, Vec<Problem>>,
+    /// What it holds, or why it cannot be used.
+    pub(crate) body: Result<Body, Unusable>,
+}
+
+/// An object that cannot be used.
+#[derive(Debug)]
+pub(crate) struct Unusable {
+    /// Why: at least one problem.
+    pub(crate) problems: Vec<Problem>,
+    /// A cluster stays a cluster, with its labels, also while nobody can tell how to reach it.
+    pub(crate) stand_in: Option<Box<ClusterDefinition>>,
+}
+
+impl From<Problem> for Unusable {
+    fn from(problem: Problem) -> Self {
+        Self::from(vec![problem])
+    }
+}
+
+impl From<Vec<Problem>> for Unusable {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self { problems, stand_in: None }
+    }
 }
 
 /// What an object holds.
@@ -42,42 +64,50 @@ impl Parsed {
     }
 }
 
-fn read(place: &mut Place, value: &Value) -> Result<Body, Vec<Problem>> {
-    let one = |problem| vec![problem];
+fn read(place: &mut Place, value: &Value) -> Result<Body, Unusable> {
     let Value::Object(object) = value else {
-        return Err(one(place.problem(
-            "",
-            Fault::Invalid,
-            "is no mapping; a Kubernetes object was expected",
-        )));
+        return Err(place
+            .problem("", Fault::Invalid, "is no mapping; a Kubernetes object was expected")
+            .into());
     };
-    let kind = kind(place, object).map_err(one)?;
-    let metadata = metadata(place, kind, object).map_err(one)?;
+    let kind = kind(place, object)?;
+    let metadata = metadata(place, kind, object)?;
     match kind {
         Kind::EventSource => {
-            known_fields(place, object, &["spec", "status"]).map_err(one)?;
-            let spec = spec(place, object).map_err(one)?;
-            SourceDraft::new(place, spec, object).map(|draft| Body::Source(Box::new(draft)))
+            known_fields(place, object, &["spec", "status"])?;
+            let draft = SourceDraft::new(place, spec(place, object)?, object)?;
+            Ok(Body::Source(Box::new(draft)))
         }
         Kind::EventTrigger => {
-            known_fields(place, object, &["spec", "status"]).map_err(one)?;
-            let spec = spec(place, object).map_err(one)?;
-            TriggerDraft::new(place, spec).map(|draft| Body::Trigger(Box::new(draft)))
+            known_fields(place, object, &["spec", "status"])?;
+            let draft = TriggerDraft::new(place, spec(place, object)?)?;
+            Ok(Body::Trigger(Box::new(draft)))
         }
-        Kind::Cluster => {
-            known_fields(place, object, &["spec", "status"]).map_err(one)?;
-            let spec = spec(place, object).map_err(one)?;
-            ClusterDraft::new(place, &metadata, spec, object).map(|draft| Body::Cluster(Box::new(draft)))
-        }
+        Kind::Cluster => match cluster(place, &metadata, object) {
+            Ok(draft) => Ok(Body::Cluster(Box::new(draft))),
+            Err(problems) => {
+                let stand_in = ClusterDraft::stand_in(place, &metadata, &problems).map(Box::new);
+                Err(Unusable { problems, stand_in })
+            }
+        },
         Kind::ConfigMap => {
-            known_fields(place, object, &["data", "binaryData", "immutable"]).map_err(one)?;
-            Contents::config_map(place, &metadata, object).map(Body::Contents)
+            known_fields(place, object, &["data", "binaryData", "immutable"])?;
+            Ok(Body::Contents(Contents::config_map(place, &metadata, object)?))
         }
         Kind::Secret => {
-            known_fields(place, object, &["data", "stringData", "type", "immutable"]).map_err(one)?;
-            Contents::secret(place, &metadata, object).map(Body::Contents)
+            known_fields(place, object, &["data", "stringData", "type", "immutable"])?;
+            Ok(Body::Contents(Contents::secret(place, &metadata, object)?))
         }
     }
+}
+
+fn cluster(
+    place: &Place,
+    metadata: &Metadata,
+    object: &Map<String, Value>,
+) -> Result<ClusterDraft, Vec<Problem>> {
+    let spec = known_fields(place, object, &["spec", "status"]).and_then(|()| spec(place, object));
+    ClusterDraft::new(place, metadata, spec.map_err(|problem| vec![problem])?, object)
 }
 
 /// Which of our kinds it is.
@@ -235,6 +265,10 @@ fn strict<T: DeserializeOwned + Serialize>(place: &Place, root: &str, value: &Va
             .any(|found| reason.starts_with(&format!("invalid type: {found}")));
         if unquoted && reason.ends_with("expected a string") {
             reason.push_str("; quote it");
+        }
+        if reason.contains("map with a single key") {
+            "must be a mapping with exactly one key; write one item of the list for each"
+                .clone_into(&mut reason);
         }
         place.problem(&pointer, Fault::Invalid, reason)
     })?;

@@ -10,9 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// The first certificate of a PEM text.
 pub(super) fn first(pem: &[u8]) -> Option<Vec<u8>> {
-    CertificateDer::from_pem_slice(pem)
-        .ok()
-        .map(|der| der.as_ref().to_vec())
+    CertificateDer::from_pem_slice(pem).ok().map(|der| der.as_ref().to_vec())
 }
 
 /// Whether a PEM text has a private key.
@@ -58,12 +56,7 @@ impl<'a> Der<'a> {
             if bytes.len() > 4 {
                 return None;
             }
-            (
-                bytes
-                    .iter()
-                    .fold(0, |length, byte| length << 8 | usize::from(*byte)),
-                rest,
-            )
+            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
         };
         let (content, rest) = rest.split_at_checked(length)?;
         self.0 = rest;
@@ -75,11 +68,7 @@ impl<'a> Der<'a> {
         let text = match self.read(UTC_TIME) {
             Some(short) => {
                 let short = std::str::from_utf8(short).ok()?;
-                let century = if short.get(..2)?.parse::<u8>().ok()? < 50 {
-                    "20"
-                } else {
-                    "19"
-                };
+                let century = if short.get(..2)?.parse::<u8>().ok()? < 50 { "20" } else { "19" };
                 format!("{century}{short}")
             }
             None => std::str::from_utf8(self.read(GENERALIZED_TIME)?).ok()?.to_owned(),

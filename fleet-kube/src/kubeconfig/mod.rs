@@ -32,10 +32,7 @@ pub fn from_secret(
         selected.check(now)?;
         selected.into_config()
     };
-    read().map_err(|fault| KubeconfigError {
-        origin: origin.to_owned(),
-        fault,
-    })
+    read().map_err(|fault| KubeconfigError { origin: origin.to_owned(), fault })
 }
 
 /// The configuration of a kubeconfig file of the operator's own machine, for its current context. Paths in it are
@@ -51,10 +48,7 @@ pub fn from_file(path: &Path, now: Timestamp) -> Result<kube::Config, Kubeconfig
         selected.check(now)?;
         selected.into_config()
     };
-    read().map_err(|fault| KubeconfigError {
-        origin: path.display().to_string(),
-        fault,
-    })
+    read().map_err(|fault| KubeconfigError { origin: path.display().to_string(), fault })
 }
 
 /// What a kubeconfig file says of one context, with nothing left that points to another file: certificates, keys and
@@ -74,10 +68,7 @@ pub fn self_contained(
         selected.check(now)?;
         Ok(SelfContained(selected))
     };
-    read().map_err(|fault| KubeconfigError {
-        origin: path.display().to_string(),
-        fault,
-    })
+    read().map_err(|fault| KubeconfigError { origin: path.display().to_string(), fault })
 }
 
 /// One context of a kubeconfig that needs no other file. It may still name a program that gives credentials.
@@ -97,10 +88,7 @@ impl SelfContained {
     /// The same cluster, with a bearer token for all credentials.
     #[must_use]
     pub fn with_token(mut self, token: SecretString) -> Self {
-        self.0.user = AuthInfo {
-            token: Some(token),
-            ..AuthInfo::default()
-        };
+        self.0.user = AuthInfo { token: Some(token), ..AuthInfo::default() };
         self
     }
 
@@ -118,8 +106,7 @@ impl SelfContained {
     /// Never in practice: when it cannot be written as YAML.
     pub fn to_yaml(&self) -> Result<SecretString, Fault> {
         let yaml = serde_saphyr::to_string(&self.0.clone().into_kubeconfig());
-        yaml.map(SecretString::from)
-            .map_err(|_| Fault::Unusable("it cannot be written as YAML".to_owned()))
+        yaml.map(SecretString::from).map_err(|_| Fault::Unusable("it cannot be written as YAML".to_owned()))
     }
 }
 
@@ -165,10 +152,7 @@ fn select(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<Selected, Fau
     }
     let context_name = match context {
         Some(name) => name.to_owned(),
-        None => kubeconfig
-            .current_context
-            .filter(|name| !name.is_empty())
-            .ok_or(Fault::NoCurrentContext)?,
+        None => kubeconfig.current_context.filter(|name| !name.is_empty()).ok_or(Fault::NoCurrentContext)?,
     };
     let context = kubeconfig
         .contexts
@@ -186,24 +170,12 @@ fn select(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<Selected, Fau
             cluster: context.cluster.clone(),
         })?;
     let user_name = context.user.clone().unwrap_or_default();
-    let user = kubeconfig
-        .auth_infos
-        .into_iter()
-        .find(|named| named.name == user_name);
+    let user = kubeconfig.auth_infos.into_iter().find(|named| named.name == user_name);
     if user.is_none() && !user_name.is_empty() {
-        return Err(Fault::NoSuchUser {
-            context: context_name,
-            user: user_name,
-        });
+        return Err(Fault::NoSuchUser { context: context_name, user: user_name });
     }
     let user = user.and_then(|named| named.auth_info).unwrap_or_default();
-    Ok(Selected {
-        context_name,
-        context,
-        cluster,
-        user_name,
-        user,
-    })
+    Ok(Selected { context_name, context, cluster, user_name, user })
 }
 
 impl Selected {
@@ -217,14 +189,9 @@ impl Selected {
 
     /// What a kubeconfig from a Secret must not have.
     fn refuse_what_runs_or_reads(&self) -> Result<(), Fault> {
-        let runs = [
-            ("exec", self.user.exec.is_some()),
-            ("auth-provider", self.user.auth_provider.is_some()),
-        ];
+        let runs = [("exec", self.user.exec.is_some()), ("auth-provider", self.user.auth_provider.is_some())];
         if let Some((field, _)) = runs.into_iter().find(|(_, there)| *there) {
-            return Err(Fault::RunsProgram {
-                field: self.user_field(field),
-            });
+            return Err(Fault::RunsProgram { field: self.user_field(field) });
         }
         let reads = [
             ("tokenFile", self.user.token_file.is_some()),
@@ -232,14 +199,10 @@ impl Selected {
             ("client-key", self.user.client_key.is_some()),
         ];
         if let Some((field, _)) = reads.into_iter().find(|(_, there)| *there) {
-            return Err(Fault::ReadsFile {
-                field: self.user_field(field),
-            });
+            return Err(Fault::ReadsFile { field: self.user_field(field) });
         }
         if self.cluster.certificate_authority.is_some() {
-            return Err(Fault::ReadsFile {
-                field: self.cluster_field("certificate-authority"),
-            });
+            return Err(Fault::ReadsFile { field: self.cluster_field("certificate-authority") });
         }
         Ok(())
     }
@@ -250,21 +213,10 @@ impl Selected {
         let certificate_field = self.user_field("client-certificate");
         let key_field = self.user_field("client-key");
         let cluster = &mut self.cluster;
-        inline(
-            &ca_field,
-            &mut cluster.certificate_authority,
-            &mut cluster.certificate_authority_data,
-        )?;
+        inline(&ca_field, &mut cluster.certificate_authority, &mut cluster.certificate_authority_data)?;
         let user = &mut self.user;
-        inline(
-            &certificate_field,
-            &mut user.client_certificate,
-            &mut user.client_certificate_data,
-        )?;
-        let mut key = user
-            .client_key_data
-            .take()
-            .map(|key| key.expose_secret().to_owned());
+        inline(&certificate_field, &mut user.client_certificate, &mut user.client_certificate_data)?;
+        let mut key = user.client_key_data.take().map(|key| key.expose_secret().to_owned());
         inline(&key_field, &mut user.client_key, &mut key)?;
         user.client_key_data = key.map(SecretString::from);
         Ok(())
@@ -289,9 +241,7 @@ impl Selected {
     fn check(&mut self, now: Timestamp) -> Result<(), Fault> {
         match self.cluster.server.as_deref() {
             None | Some("") => {
-                return Err(Fault::Missing {
-                    field: self.cluster_field("server"),
-                });
+                return Err(Fault::Missing { field: self.cluster_field("server") });
             }
             Some(server) => {
                 let uri = server.parse::<http::Uri>().ok();
@@ -305,53 +255,32 @@ impl Selected {
                 }
             }
         }
-        if self
-            .cluster
-            .proxy_url
-            .as_deref()
-            .is_some_and(|proxy| !proxy.is_empty())
-        {
-            return Err(Fault::Unsupported {
-                field: self.cluster_field("proxy-url"),
-            });
+        if self.cluster.proxy_url.as_deref().is_some_and(|proxy| !proxy.is_empty()) {
+            return Err(Fault::Unsupported { field: self.cluster_field("proxy-url") });
         }
         if let Some(ca) = &self.cluster.certificate_authority_data {
             let field = || self.cluster_field("certificate-authority-data");
-            certificate::first(&decode(field, ca)?).ok_or_else(|| Fault::Malformed {
-                field: field(),
-                expected: CERTIFICATE,
-            })?;
+            certificate::first(&decode(field, ca)?)
+                .ok_or_else(|| Fault::Malformed { field: field(), expected: CERTIFICATE })?;
         }
         let has_key = self.user.client_key_data.is_some();
         if let Some(text) = &self.user.client_certificate_data {
             let field = || self.user_field("client-certificate-data");
-            let der = certificate::first(&decode(field, text)?).ok_or_else(|| Fault::Malformed {
-                field: field(),
-                expected: CERTIFICATE,
-            })?;
+            let der = certificate::first(&decode(field, text)?)
+                .ok_or_else(|| Fault::Malformed { field: field(), expected: CERTIFICATE })?;
             if !has_key {
-                return Err(Fault::Missing {
-                    field: self.user_field("client-key-data"),
-                });
+                return Err(Fault::Missing { field: self.user_field("client-key-data") });
             }
             if let Some(since) = certificate::not_after(&der).filter(|not_after| *not_after < now) {
-                return Err(Fault::Expired {
-                    field: field(),
-                    since,
-                });
+                return Err(Fault::Expired { field: field(), since });
             }
         } else if has_key {
-            return Err(Fault::Missing {
-                field: self.user_field("client-certificate-data"),
-            });
+            return Err(Fault::Missing { field: self.user_field("client-certificate-data") });
         }
         if let Some(key) = &self.user.client_key_data {
             let field = || self.user_field("client-key-data");
             if !certificate::is_key(&decode(field, key.expose_secret())?) {
-                return Err(Fault::Malformed {
-                    field: field(),
-                    expected: "a private key as base64 of PEM",
-                });
+                return Err(Fault::Malformed { field: field(), expected: "a private key as base64 of PEM" });
             }
         }
         Ok(())
@@ -363,13 +292,7 @@ impl Selected {
     }
 
     fn into_kubeconfig(self) -> Kubeconfig {
-        let Self {
-            context_name,
-            context,
-            cluster,
-            user_name,
-            user,
-        } = self;
+        let Self { context_name, context, cluster, user_name, user } = self;
         Kubeconfig {
             api_version: Some("v1".to_owned()),
             kind: Some("Config".to_owned()),
@@ -398,10 +321,7 @@ const CERTIFICATE: &str = "a certificate as base64 of PEM";
 
 fn decode(field: impl Fn() -> String, text: &str) -> Result<Vec<u8>, Fault> {
     let text: String = text.split_whitespace().collect();
-    STANDARD.decode(text).map_err(|_| Fault::Malformed {
-        field: field(),
-        expected: "base64",
-    })
+    STANDARD.decode(text).map_err(|_| Fault::Malformed { field: field(), expected: "base64" })
 }
 
 /// As `kubectl` does, data wins over a path.

@@ -13,12 +13,8 @@ fn kubeconfig(cluster: &str, user: &str) -> String {
 
 fn secret(text: &str) -> Result<kube::Config, String> {
     let now = "2026-01-01T00:00:00Z".parse().unwrap();
-    from_secret(
-        "Secret civo/c1-kubeconfig, key kubeconfig",
-        &SecretString::from(text.to_owned()),
-        now,
-    )
-    .map_err(|error| error.to_string())
+    from_secret("Secret civo/c1-kubeconfig, key kubeconfig", &SecretString::from(text.to_owned()), now)
+        .map_err(|error| error.to_string())
 }
 
 #[test]
@@ -36,27 +32,11 @@ fn what_would_run_or_read_is_refused_by_name() {
             "    exec: {apiVersion: client.authentication.k8s.io/v1, command: /bin/hostile}\n",
             "users[\"alice\"].exec",
         ),
-        (
-            "",
-            "    auth-provider: {name: hostile}\n",
-            "users[\"alice\"].auth-provider",
-        ),
+        ("", "    auth-provider: {name: hostile}\n", "users[\"alice\"].auth-provider"),
         ("", "    tokenFile: /etc/hostile\n", "users[\"alice\"].tokenFile"),
-        (
-            "",
-            "    token: a\n    tokenFile: /etc/hostile\n",
-            "users[\"alice\"].tokenFile",
-        ),
-        (
-            "",
-            "    client-certificate: /etc/hostile\n",
-            "users[\"alice\"].client-certificate",
-        ),
-        (
-            "",
-            "    client-key: /etc/hostile\n",
-            "users[\"alice\"].client-key",
-        ),
+        ("", "    token: a\n    tokenFile: /etc/hostile\n", "users[\"alice\"].tokenFile"),
+        ("", "    client-certificate: /etc/hostile\n", "users[\"alice\"].client-certificate"),
+        ("", "    client-key: /etc/hostile\n", "users[\"alice\"].client-key"),
         (
             "    certificate-authority: /etc/hostile\n",
             "    token: a\n",
@@ -64,10 +44,7 @@ fn what_would_run_or_read_is_refused_by_name() {
         ),
     ] {
         let error = secret(&kubeconfig(cluster, user)).unwrap_err();
-        assert!(
-            error.starts_with("Secret civo/c1-kubeconfig, key kubeconfig: "),
-            "{error}"
-        );
+        assert!(error.starts_with("Secret civo/c1-kubeconfig, key kubeconfig: "), "{error}");
         assert!(error.contains(&format!("{field} would ")), "{error}");
         assert!(!error.contains("hostile"), "content shows: {error}");
     }
@@ -79,14 +56,8 @@ fn each_fault_says_what_and_where() {
     for (text, expected) in [
         (String::new(), "has no clusters"),
         ("s3cret".to_owned(), "this is no kubeconfig: line 1"),
-        (
-            "apiVersion: v1\nclusters: [s3cret".to_owned(),
-            "this is no kubeconfig: line 2",
-        ),
-        (
-            kubeconfig("", token).replace("current-context: c\n", ""),
-            "has no current-context",
-        ),
+        ("apiVersion: v1\nclusters: [s3cret".to_owned(), "this is no kubeconfig: line 2"),
+        (kubeconfig("", token).replace("current-context: c\n", ""), "has no current-context"),
         (
             kubeconfig("", token).replace("current-context: c\n", "current-context: d\n"),
             "has no context \"d\"",
@@ -115,10 +86,7 @@ fn each_fault_says_what_and_where() {
             kubeconfig("    certificate-authority-data: s3cret!\n", token),
             "certificate-authority-data is malformed in the kubeconfig; expected base64",
         ),
-        (
-            kubeconfig("    certificate-authority-data: czNjcmV0\n", token),
-            "expected a certificate",
-        ),
+        (kubeconfig("    certificate-authority-data: czNjcmV0\n", token), "expected a certificate"),
         (
             kubeconfig("", &format!("    client-certificate-data: {EXPIRED_CERT}\n")),
             "client-key-data is missing",
@@ -130,10 +98,7 @@ fn each_fault_says_what_and_where() {
             ),
             "expired at 2020-12-31T00:00:00Z",
         ),
-        (
-            kubeconfig("", "    client-key-data: czNjcmV0\n"),
-            "client-certificate-data is missing",
-        ),
+        (kubeconfig("", "    client-key-data: czNjcmV0\n"), "client-certificate-data is missing"),
     ] {
         let error = secret(&text).unwrap_err();
         assert!(error.contains(expected), "expected {expected:?} in {error:?}");
@@ -148,11 +113,8 @@ fn a_file_may_name_files_next_to_it_and_is_made_self_contained() {
     std::fs::write(folder.path().join("ca.pem"), pem(EXPIRED_CERT)).unwrap();
     std::fs::write(folder.path().join("token"), "s3cret\n").unwrap();
     let path = folder.path().join("kubeconfig");
-    std::fs::write(
-        &path,
-        kubeconfig("    certificate-authority: ca.pem\n", "    tokenFile: token\n"),
-    )
-    .unwrap();
+    std::fs::write(&path, kubeconfig("    certificate-authority: ca.pem\n", "    tokenFile: token\n"))
+        .unwrap();
     let now = Timestamp::UNIX_EPOCH;
 
     let config = from_file(&path, now).unwrap();
@@ -172,18 +134,10 @@ fn a_file_may_name_files_next_to_it_and_is_made_self_contained() {
         "{error}"
     );
     assert!(
-        self_contained(&path, Some("other"), now)
-            .unwrap_err()
-            .to_string()
-            .contains("no context \"other\"")
+        self_contained(&path, Some("other"), now).unwrap_err().to_string().contains("no context \"other\"")
     );
-    let missing = from_file(&folder.path().join("none"), now)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        missing.contains("none: the kubeconfig cannot be read"),
-        "{missing}"
-    );
+    let missing = from_file(&folder.path().join("none"), now).unwrap_err().to_string();
+    assert!(missing.contains("none: the kubeconfig cannot be read"), "{missing}");
 }
 
 #[test]

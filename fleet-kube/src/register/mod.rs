@@ -126,48 +126,25 @@ pub async fn register(
     management: &ClusterClient,
     registration: &Registration,
 ) -> Result<Registered, RegisterError> {
-    let Registration {
-        id,
-        labels,
-        access,
-        force,
-        dry_run,
-    } = registration;
+    let Registration { id, labels, access, force, dry_run } = registration;
     let mut notes = Vec::new();
     let (kubeconfig, version) = match access {
         Access::InCluster => (None, reach(management).await.ok()),
-        Access::Kubeconfig {
-            file,
-            context,
-            create_service_account,
-        } => {
+        Access::Kubeconfig { file, context, create_service_account } => {
             let path = file.clone();
             let context = context.clone();
             let read = move || kubeconfig::self_contained(&path, context.as_deref(), Timestamp::now());
             let read = tokio::task::spawn_blocking(read).await;
             let contained = read.map_err(|_| refused("the kubeconfig", "reading it was interrupted"))??;
             let origin = file.display().to_string();
-            target(
-                id,
-                contained,
-                &origin,
-                *create_service_account,
-                *force,
-                *dry_run,
-                &mut notes,
-            )
-            .await?
+            target(id, contained, &origin, *create_service_account, *force, *dry_run, &mut notes).await?
         }
     };
     let objects = objects::build(id, labels, kubeconfig.as_ref());
     if !dry_run {
         write(management, &objects).await?;
     }
-    Ok(Registered {
-        objects,
-        version,
-        notes,
-    })
+    Ok(Registered { objects, version, notes })
 }
 
 /// The kubeconfig to store, and the cluster's version.
@@ -180,16 +157,11 @@ async fn target(
     dry_run: bool,
     notes: &mut Vec<String>,
 ) -> Result<(Option<SecretString>, Option<String>), RegisterError> {
-    let unusable = |fault: Fault| KubeconfigError {
-        origin: origin.to_owned(),
-        fault,
-    };
+    let unusable = |fault: Fault| KubeconfigError { origin: origin.to_owned(), fault };
     if let Some(program) = contained.credential_plugin()
         && !create_service_account
     {
-        return Err(RegisterError::Plugin {
-            program: program.to_owned(),
-        });
+        return Err(RegisterError::Plugin { program: program.to_owned() });
     }
     let client = connect(contained.config().map_err(unusable)?).await;
     let reached = match &client {
@@ -203,10 +175,7 @@ async fn target(
             None
         }
         Err(reason) => {
-            return Err(RegisterError::Unreachable {
-                id: id.clone(),
-                reason,
-            });
+            return Err(RegisterError::Unreachable { id: id.clone(), reason });
         }
     };
     let contained = match client {
@@ -231,9 +200,7 @@ async fn target(
 async fn connect(config: kube::Config) -> Result<ClusterClient, ClientError> {
     match tokio::task::spawn_blocking(move || ClusterClient::new(config)).await {
         Ok(made) => made,
-        Err(_) => Err(ClientError {
-            reason: "it was interrupted".to_owned(),
-        }),
+        Err(_) => Err(ClientError { reason: "it was interrupted".to_owned() }),
     }
 }
 
@@ -251,10 +218,7 @@ async fn reach(client: &ClusterClient) -> Result<String, Failure> {
     client.call(Call::get("/api/v1"), deadline).await?;
     serde_json::from_slice(&body)
         .map(|version: Version| version.git_version)
-        .map_err(|_| Failure::Other {
-            code: 200,
-            message: "what answers there is no API server".to_owned(),
-        })
+        .map_err(|_| Failure::Other { code: 200, message: "what answers there is no API server".to_owned() })
 }
 
 async fn write(management: &ClusterClient, objects: &[Value]) -> Result<(), RegisterError> {
@@ -262,21 +226,15 @@ async fn write(management: &ClusterClient, objects: &[Value]) -> Result<(), Regi
         let path = objects::path(object);
         let what = objects::title(object);
         let is_namespace = object.get("kind").is_some_and(|kind| kind == "Namespace");
-        if is_namespace
-            && get(management, &path)
-                .await
-                .map_err(|failure| refused(&what, failure))?
-                .is_some()
+        if is_namespace && get(management, &path).await.map_err(|failure| refused(&what, failure))?.is_some()
         {
             // Somebody else's namespace stays as it is.
             continue;
         }
-        apply(management, &path, object)
-            .await
-            .map_err(|failure| match failure {
-                Failure::NoSuchPath => RegisterError::NotInstalled,
-                failure => refused(&what, failure),
-            })?;
+        apply(management, &path, object).await.map_err(|failure| match failure {
+            Failure::NoSuchPath => RegisterError::NotInstalled,
+            failure => refused(&what, failure),
+        })?;
     }
     Ok(())
 }
@@ -310,31 +268,21 @@ pub async fn deregister(
     };
     let path = objects::secret_path(id);
     let what = format!("Secret {}/{}", id.namespace(), secret_name(id));
-    let ours = get(management, &path)
-        .await
-        .map_err(|failure| refused(&what, failure))?
-        .filter(|secret| {
-            secret
-                .pointer("/metadata/annotations")
-                .is_some_and(|all| all.get(REGISTERED_ANNOTATION).is_some())
-        });
+    let ours = get(management, &path).await.map_err(|failure| refused(&what, failure))?.filter(|secret| {
+        secret.pointer("/metadata/annotations").is_some_and(|all| all.get(REGISTERED_ANNOTATION).is_some())
+    });
     let secret = match ours {
         None => false,
         Some(secret) => {
             let uid = secret.pointer("/metadata/uid").and_then(Value::as_str);
-            delete(management, &path, uid)
-                .await
-                .map_err(|failure| refused(&what, failure))?
+            delete(management, &path, uid).await.map_err(|failure| refused(&what, failure))?
         }
     };
     Ok(Deregistered { cluster, secret })
 }
 
 fn refused(what: &str, reason: impl std::fmt::Display) -> RegisterError {
-    RegisterError::Refused {
-        what: what.to_owned(),
-        reason: reason.to_string(),
-    }
+    RegisterError::Refused { what: what.to_owned(), reason: reason.to_string() }
 }
 
 fn write_call<'a>(method: Method, path: &str, content_type: &'static str, body: &Value) -> Call<'a> {
@@ -364,10 +312,7 @@ async fn get(client: &ClusterClient, path: &str) -> Result<Option<Value>, Failur
 /// Whether there was something to delete.
 async fn delete(client: &ClusterClient, path: &str, uid: Option<&str>) -> Result<bool, Failure> {
     let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": uid.map(|uid| json!({"uid": uid}))});
-    let call = Call {
-        path: path.to_owned(),
-        ..write_call(Method::DELETE, path, JSON, &options)
-    };
+    let call = Call { path: path.to_owned(), ..write_call(Method::DELETE, path, JSON, &options) };
     match client.call(call, Instant::now() + DEADLINE).await {
         Ok(_) => Ok(true),
         Err(Failure::NotFound { .. }) => Ok(false),

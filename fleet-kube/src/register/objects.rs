@@ -52,39 +52,19 @@ pub(super) fn build(id: &ClusterId, labels: &Labels, kubeconfig: Option<&SecretS
 }
 
 pub(super) fn cluster_path(id: &ClusterId) -> String {
-    format!(
-        "/apis/fleet-events.dev/v1alpha1/namespaces/{}/clusters/{}",
-        id.namespace(),
-        id.name()
-    )
+    format!("/apis/fleet-events.dev/v1alpha1/namespaces/{}/clusters/{}", id.namespace(), id.name())
 }
 
 pub(super) fn secret_path(id: &ClusterId) -> String {
-    format!(
-        "/api/v1/namespaces/{}/secrets/{}",
-        id.namespace(),
-        secret_name(id)
-    )
+    format!("/api/v1/namespaces/{}/secrets/{}", id.namespace(), secret_name(id))
 }
 
 /// Where an object that [`build`] or [`super::service_account`] made is served.
 pub(super) fn path(object: &Value) -> String {
-    let text = |pointer| {
-        object
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let (api_version, name, namespace) = (
-        text("/apiVersion"),
-        text("/metadata/name"),
-        text("/metadata/namespace"),
-    );
-    let base = if api_version == "v1" {
-        "/api/v1".to_owned()
-    } else {
-        format!("/apis/{api_version}")
-    };
+    let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, name, namespace) =
+        (text("/apiVersion"), text("/metadata/name"), text("/metadata/namespace"));
+    let base = if api_version == "v1" { "/api/v1".to_owned() } else { format!("/apis/{api_version}") };
     let plural = format!("{}s", text("/kind").to_lowercase());
     if namespace.is_empty() {
         format!("{base}/{plural}/{name}")
@@ -95,12 +75,7 @@ pub(super) fn path(object: &Value) -> String {
 
 /// What errors call an object.
 pub(super) fn title(object: &Value) -> String {
-    let text = |pointer| {
-        object
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
+    let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     match text("/metadata/namespace") {
         "" => format!("{} {}", text("/kind"), text("/metadata/name")),
         namespace => format!("{} {namespace}/{}", text("/kind"), text("/metadata/name")),
@@ -117,15 +92,9 @@ mod tests {
         let labels = Labels::from([("env".to_owned(), "production".to_owned())]);
         let objects = build(&id, &labels, Some(&SecretString::from("text".to_owned())));
         let paths: Vec<String> = objects.iter().map(path).collect();
-        assert_eq!(
-            paths,
-            ["/api/v1/namespaces/civo", &secret_path(&id), &cluster_path(&id)]
-        );
+        assert_eq!(paths, ["/api/v1/namespaces/civo", &secret_path(&id), &cluster_path(&id)]);
         assert_eq!(objects[1]["stringData"], json!({"kubeconfig": "text"}));
-        assert_eq!(
-            objects[2]["spec"],
-            json!({"kubeconfigSecretRef": {"name": "cluster1-kubeconfig"}})
-        );
+        assert_eq!(objects[2]["spec"], json!({"kubeconfigSecretRef": {"name": "cluster1-kubeconfig"}}));
         assert_eq!(objects[2]["metadata"]["labels"], json!({"env": "production"}));
 
         let objects = build(&id, &labels, None);

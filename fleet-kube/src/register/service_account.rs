@@ -33,9 +33,7 @@ pub(super) struct Token {
 pub(super) async fn create(client: &ClusterClient) -> Result<Token, RegisterError> {
     for object in account() {
         let in_cluster = |failure| refused(&format!("{} in the cluster", objects::title(&object)), failure);
-        apply(client, &objects::path(&object), &object)
-            .await
-            .map_err(in_cluster)?;
+        apply(client, &objects::path(&object), &object).await.map_err(in_cluster)?;
     }
     match lasting(client).await? {
         Some(token) => Ok(Token { token, expires: None }),
@@ -75,13 +73,9 @@ async fn lasting(client: &ClusterClient) -> Result<Option<SecretString>, Registe
         let secret = get(client, &path).await;
         let secret =
             secret.map_err(|failure| refused("Secret fleet-system/fleet-token in the cluster", failure))?;
-        let data = secret
-            .as_ref()
-            .and_then(|secret| secret.pointer("/data/token"))
-            .and_then(Value::as_str);
-        let token = data
-            .and_then(|data| STANDARD.decode(data).ok())
-            .and_then(|token| String::from_utf8(token).ok());
+        let data = secret.as_ref().and_then(|secret| secret.pointer("/data/token")).and_then(Value::as_str);
+        let token =
+            data.and_then(|data| STANDARD.decode(data).ok()).and_then(|token| String::from_utf8(token).ok());
         match token {
             Some(token) if !token.is_empty() => return Ok(Some(SecretString::from(token))),
             _ if Instant::now() >= until => return Ok(None),
@@ -109,14 +103,9 @@ async fn expiring(client: &ClusterClient) -> Result<Token, RegisterError> {
     });
     let path = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{NAME}/token");
     let call = write_call(Method::POST, &path, JSON, &request);
-    let body = client
-        .call(call, Instant::now() + DEADLINE)
-        .await
-        .map_err(|failure| refused(what, failure))?;
+    let body =
+        client.call(call, Instant::now() + DEADLINE).await.map_err(|failure| refused(what, failure))?;
     let Answer { status } =
         serde_json::from_slice(&body).map_err(|_| refused(what, "the answer cannot be understood"))?;
-    Ok(Token {
-        token: status.token,
-        expires: Some(status.expiration_timestamp),
-    })
+    Ok(Token { token: status.token, expires: Some(status.expiration_timestamp) })
 }

@@ -33,14 +33,8 @@ impl Lab {
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let etcd = Etcd::start(dir.path()).await.unwrap();
-        let cluster = local_fleet::Cluster::start(&etcd, dir.path(), "one", options)
-            .await
-            .unwrap();
-        Self {
-            cluster,
-            etcd,
-            _dir: dir,
-        }
+        let cluster = local_fleet::Cluster::start(&etcd, dir.path(), "one", options).await.unwrap();
+        Self { cluster, etcd, _dir: dir }
     }
 
     /// The cluster that the tests of this binary share; it ends with the last of them.
@@ -115,11 +109,7 @@ impl Ours {
         let target = Arc::new(Cluster::new(definition.id.clone(), definition.labels.clone()));
         clusters.update(vec![definition]);
         until_health(&clusters, true).await;
-        Self {
-            applier: KubeApplier::new(Arc::clone(&clusters)),
-            clusters,
-            target,
-        }
+        Self { applier: KubeApplier::new(Arc::clone(&clusters)), clusters, target }
     }
 
     pub async fn apply_all(
@@ -130,10 +120,8 @@ impl Ours {
         identity: Option<Identity>,
         deadline: Duration,
     ) -> Vec<Outcome> {
-        let manifests: Vec<Manifest> = objects
-            .iter()
-            .map(|object| Manifest::new(object.clone()).unwrap())
-            .collect();
+        let manifests: Vec<Manifest> =
+            objects.iter().map(|object| Manifest::new(object.clone()).unwrap()).collect();
         let request = ApplyRequest {
             cluster: Arc::clone(&self.target),
             work: work.clone(),
@@ -149,9 +137,7 @@ impl Ours {
     }
 
     pub async fn apply(&self, work: &WorkId, object: &Value, inventory: &[InventoryItem]) -> Outcome {
-        self.apply_all(work, std::slice::from_ref(object), inventory, None, SOON)
-            .await
-            .remove(0)
+        self.apply_all(work, std::slice::from_ref(object), inventory, None, SOON).await.remove(0)
     }
 
     pub async fn remove(&self, work: &WorkId, items: &[InventoryItem]) -> Vec<Outcome> {
@@ -210,16 +196,10 @@ impl Other {
     }
 
     pub async fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, u16> {
-        let content_type = if method == "PATCH" {
-            "application/merge-patch+json"
-        } else {
-            "application/json"
-        };
+        let content_type =
+            if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
         let body = body.map(Value::to_string).unwrap_or_default().into_bytes();
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("content-type", content_type);
+        let request = Request::builder().method(method).uri(path).header("content-type", content_type);
         match self.0.request(request.body(body).unwrap()).await {
             Ok(value) => Ok(value),
             Err(kube::Error::Api(status)) => Err(status.code),
@@ -237,8 +217,6 @@ impl Other {
 
     pub async fn until_gone(&self, path: &str) {
         let gone = async { while self.get(path).await.is_some() {} };
-        tokio::time::timeout(SOON, gone)
-            .await
-            .unwrap_or_else(|_| panic!("{path} does not go away"));
+        tokio::time::timeout(SOON, gone).await.unwrap_or_else(|_| panic!("{path} does not go away"));
     }
 }

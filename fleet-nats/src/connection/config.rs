@@ -69,9 +69,7 @@ pub struct ConfigError {
 }
 
 pub(crate) fn wrong<T>(reason: impl Into<String>) -> Result<T, ConfigError> {
-    Err(ConfigError {
-        reason: reason.into(),
-    })
+    Err(ConfigError { reason: reason.into() })
 }
 
 impl From<ConfigError> for SourceError {
@@ -116,12 +114,7 @@ impl NatsConfig {
         if servers.is_empty() {
             return wrong("no NATS server is given; expected at least one URL such as nats://host:4222");
         }
-        Ok(Self {
-            servers,
-            auth,
-            tls: None,
-            name: "fleet".to_owned(),
-        })
+        Ok(Self { servers, auth, tls: None, name: "fleet".to_owned() })
     }
 
     /// How to get in.
@@ -133,19 +126,13 @@ impl NatsConfig {
     /// Connect with TLS only.
     #[must_use]
     pub fn tls(self, tls: Tls) -> Self {
-        Self {
-            tls: Some(tls),
-            ..self
-        }
+        Self { tls: Some(tls), ..self }
     }
 
     /// The name under which the server lists the connection.
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            ..self
-        }
+        Self { name: name.into(), ..self }
     }
 
     /// The servers, for messages: never with credentials.
@@ -174,15 +161,13 @@ impl NatsConfig {
 
     /// Everything that can be checked without a server, and the options to connect with.
     pub(crate) fn options(&self) -> Result<ConnectOptions, ConfigError> {
-        let options = ConnectOptions::new()
-            .name(&self.name)
-            .reconnect_delay_callback(|attempts| {
-                // The first attempt after a loss is made at once.
-                match u32::try_from(attempts).unwrap_or(u32::MAX) {
-                    0 | 1 => std::time::Duration::ZERO,
-                    attempts => crate::backoff::after(attempts - 2),
-                }
-            });
+        let options = ConnectOptions::new().name(&self.name).reconnect_delay_callback(|attempts| {
+            // The first attempt after a loss is made at once.
+            match u32::try_from(attempts).unwrap_or(u32::MAX) {
+                0 | 1 => std::time::Duration::ZERO,
+                attempts => crate::backoff::after(attempts - 2),
+            }
+        });
         let options = match &self.auth {
             Auth::None => options,
             Auth::UserPassword { user, password } => {
@@ -233,11 +218,9 @@ impl Tls {
         let Ok(key) = PrivateKeyDer::from_pem_slice(client.key.expose_secret().as_bytes()) else {
             return wrong("the key of the NATS client certificate is no PEM private key");
         };
-        builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| ConfigError {
-                reason: format!("the NATS client certificate and its key cannot be used: {error}"),
-            })
+        builder.with_client_auth_cert(chain, key).map_err(|error| ConfigError {
+            reason: format!("the NATS client certificate and its key cannot be used: {error}"),
+        })
     }
 
     fn roots(&self) -> Result<RootCertStore, ConfigError> {
@@ -246,9 +229,7 @@ impl Tls {
             Some(pem) => {
                 for certificate in certificates(pem, "the certificate authority")? {
                     if let Err(error) = roots.add(certificate) {
-                        return wrong(format!(
-                            "the certificate authority for NATS cannot be used: {error}"
-                        ));
+                        return wrong(format!("the certificate authority for NATS cannot be used: {error}"));
                     }
                 }
             }
@@ -278,16 +259,11 @@ fn without_login(url: &str) -> (String, Auth) {
     let Some((login, host)) = authority.rsplit_once('@') else {
         return (format!("{scheme}://{rest}"), Auth::None);
     };
-    let decoded = |text: &str| {
-        percent_encoding::percent_decode_str(text)
-            .decode_utf8_lossy()
-            .into_owned()
-    };
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
     let auth = match login.split_once(':') {
-        Some((user, password)) => Auth::UserPassword {
-            user: decoded(user),
-            password: SecretString::from(decoded(password)),
-        },
+        Some((user, password)) => {
+            Auth::UserPassword { user: decoded(user), password: SecretString::from(decoded(password)) }
+        }
         None => Auth::Token(SecretString::from(decoded(login))),
     };
     (format!("{scheme}://{host}{path}"), auth)
@@ -352,19 +328,13 @@ mod tests {
     fn credentials_leave_the_url_and_never_show() {
         let config = NatsConfig::new(["nats://me:p%40ss@one:4333", "two"]).unwrap();
         assert_eq!(config.servers_text(), "nats://one:4333, nats://two:4222");
-        let expected = Auth::UserPassword {
-            user: "me".to_owned(),
-            password: SecretString::from("p@ss"),
-        };
+        let expected = Auth::UserPassword { user: "me".to_owned(), password: SecretString::from("p@ss") };
         assert!(config.auth == expected);
         assert!(
             NatsConfig::new(["nats://s3cret@one"]).unwrap().auth == Auth::Token(SecretString::from("s3cret"))
         );
         let tls = Tls {
-            client: Some(ClientCertificate {
-                certificate: String::new(),
-                key: SecretString::from("p@ss"),
-            }),
+            client: Some(ClientCertificate { certificate: String::new(), key: SecretString::from("p@ss") }),
             ..Tls::default()
         };
         let shown = format!("{:?} {tls:?}", config.tls(tls.clone()));
@@ -385,31 +355,16 @@ mod tests {
         }
         let base = new("nats://x").unwrap();
         let secret = || SecretString::from("s3cret");
-        let key = ClientCertificate {
-            certificate: "none".to_owned(),
-            key: secret(),
-        };
+        let key = ClientCertificate { certificate: "none".to_owned(), key: secret() };
         for (config, expected) in [
+            (base.clone().auth(Auth::NKey(secret())), "the nkey is no user seed"),
+            (base.clone().auth(Auth::Creds(secret())), "the NATS credentials hold no JWT"),
             (
-                base.clone().auth(Auth::NKey(secret())),
-                "the nkey is no user seed",
-            ),
-            (
-                base.clone().auth(Auth::Creds(secret())),
-                "the NATS credentials hold no JWT",
-            ),
-            (
-                base.clone().tls(Tls {
-                    ca: Some("x".to_owned()),
-                    ..Tls::default()
-                }),
+                base.clone().tls(Tls { ca: Some("x".to_owned()), ..Tls::default() }),
                 "the certificate authority for NATS is no PEM",
             ),
             (
-                base.tls(Tls {
-                    client: Some(key),
-                    ..Tls::default()
-                }),
+                base.tls(Tls { client: Some(key), ..Tls::default() }),
                 "the client certificate for NATS is no PEM",
             ),
         ] {
@@ -422,10 +377,9 @@ mod tests {
     #[test]
     fn equal_means_the_same_servers_and_credentials() {
         let config = |password: &str| {
-            NatsConfig::new(["nats://x"]).unwrap().auth(Auth::UserPassword {
-                user: "me".to_owned(),
-                password: SecretString::from(password),
-            })
+            NatsConfig::new(["nats://x"])
+                .unwrap()
+                .auth(Auth::UserPassword { user: "me".to_owned(), password: SecretString::from(password) })
         };
         assert!(config("a") == config("a"));
         assert!(config("a") != config("b"));

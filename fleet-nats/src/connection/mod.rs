@@ -37,10 +37,8 @@ impl Connections {
     pub(crate) fn get(&self, config: &NatsConfig) -> Result<Arc<Connection>, ConfigError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|connection| connection.strong_count() > 0);
-        if let Some(shared) = open
-            .iter()
-            .filter_map(Weak::upgrade)
-            .find(|connection| connection.config == *config)
+        if let Some(shared) =
+            open.iter().filter_map(Weak::upgrade).find(|connection| connection.config == *config)
         {
             return Ok(shared);
         }
@@ -80,31 +78,18 @@ struct GiveBack {
 impl Connection {
     fn start(config: NatsConfig) -> Result<Self, ConfigError> {
         config.options()?;
-        let trouble = Trouble {
-            reason: "Connecting",
-            message: format!("connecting to {}", config.servers_text()),
-        };
+        let trouble =
+            Trouble { reason: "Connecting", message: format!("connecting to {}", config.servers_text()) };
         let (link, watched) = watch::channel(Link::Down(trouble));
         let (complaints, _) = broadcast::channel(16);
         let (give_backs, returned) = mpsc::channel(GIVE_BACKS);
         let (dropping, dropped) = watch::channel(0);
-        let keeper = Keeper {
-            config: config.clone(),
-            link,
-            complaints: complaints.clone(),
-            dropped: dropping,
-        };
+        let keeper =
+            Keeper { config: config.clone(), link, complaints: complaints.clone(), dropped: dropping };
         // Ends with the last sender, that is, with this connection.
         tokio::spawn(give_back_dropped(returned));
         let keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
-        Ok(Self {
-            config,
-            link: watched,
-            complaints,
-            give_backs,
-            dropped,
-            _keeper: keeper,
-        })
+        Ok(Self { config, link: watched, complaints, give_backs, dropped, _keeper: keeper })
     }
 
     /// Whether there is a connection, and each change of that.
@@ -184,10 +169,7 @@ impl Keeper {
                         "the connection to {} was lost; it is made again",
                         self.config.servers_text()
                     );
-                    self.down(Trouble {
-                        reason: "Disconnected",
-                        message,
-                    });
+                    self.down(Trouble { reason: "Disconnected", message });
                 }
                 Event::ClientError(ClientError::Other(text)) if !up => {
                     self.down(self.config.trouble_again(&text))
@@ -208,10 +190,7 @@ impl Keeper {
         loop {
             let events = events.clone();
             let trouble = match self.config.options() {
-                Err(ConfigError { reason }) => Trouble {
-                    reason: "ConfigurationInvalid",
-                    message: reason,
-                },
+                Err(ConfigError { reason }) => Trouble { reason: "ConfigurationInvalid", message: reason },
                 Ok(options) => {
                     let options = options.event_callback(move |event| {
                         let events = events.clone();

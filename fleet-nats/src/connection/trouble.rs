@@ -17,12 +17,8 @@ pub(crate) struct Trouble {
 impl NatsConfig {
     /// Why a connection cannot be made.
     pub(crate) fn trouble(&self, error: &ConnectError) -> Trouble {
-        let io = error
-            .source()
-            .and_then(|source| source.downcast_ref::<io::Error>());
-        let tls = io
-            .and_then(io::Error::get_ref)
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        let tls = io.and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match (error.kind(), tls) {
             (kind, Some(tls)) if kind == ConnectErrorKind::Io || kind == ConnectErrorKind::Tls => {
                 self.tls_trouble(&tls.to_string())

@@ -38,10 +38,7 @@ impl ApiError {
                 "StreamNotFound",
                 format!("stream {stream} does not exist; create it, or set create: true to have it created"),
             ),
-            Self::ConsumerNotFound => (
-                "ConsumerNotFound",
-                format!("{doing}: the consumer does not exist"),
-            ),
+            Self::ConsumerNotFound => ("ConsumerNotFound", format!("{doing}: the consumer does not exist")),
             Self::MessageNotFound => ("MessageNotFound", format!("{doing}: the message does not exist")),
             Self::Unavailable => (
                 "JetStreamUnavailable",

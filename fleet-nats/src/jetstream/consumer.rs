@@ -21,10 +21,7 @@ pub(super) struct Bound {
 
 pub(super) fn durable_name(source: &str, config: &JetStreamConfig) -> String {
     // Names of EventSources may hold dots, names of consumers may not.
-    config
-        .durable
-        .clone()
-        .unwrap_or_else(|| format!("fleet-{}", source.replace('.', "-")))
+    config.durable.clone().unwrap_or_else(|| format!("fleet-{}", source.replace('.', "-")))
 }
 
 /// Finds the consumer, creates it to begin at `start`, or brings one of ours up to date.
@@ -41,13 +38,9 @@ pub(super) async fn bind(
         Ok(existing) => existing,
         Err(ApiError::ConsumerNotFound) => {
             let wanted = wanted(source, config, name.clone(), start);
-            let consumer = create(context, wanted, &config.stream)
-                .await
-                .map_err(|error| trouble(error, "creating"))?;
-            return Ok(Bound {
-                consumer,
-                created: true,
-            });
+            let consumer =
+                create(context, wanted, &config.stream).await.map_err(|error| trouble(error, "creating"))?;
+            return Ok(Bound { consumer, created: true });
         }
         Err(error) => return Err(trouble(error, "looking for")),
     };
@@ -58,29 +51,16 @@ pub(super) async fn bind(
             doing("the existing"),
             conflicts.join("; ")
         );
-        return Err(Trouble {
-            reason: "ConsumerConflict",
-            message,
-        });
+        return Err(Trouble { reason: "ConsumerConflict", message });
     }
     let wanted = wanted(source, config, name.clone(), existing.config.deliver_policy);
     let consumer = if is_ours(&existing.config, source) && differs(&existing.config, &wanted) {
-        tracing::info!(
-            source,
-            stream = config.stream,
-            consumer = name,
-            "updating the consumer"
-        );
-        create(context, wanted, &config.stream)
-            .await
-            .map_err(|error| trouble(error, "updating"))?
+        tracing::info!(source, stream = config.stream, consumer = name, "updating the consumer");
+        create(context, wanted, &config.stream).await.map_err(|error| trouble(error, "updating"))?
     } else {
         from_info(context, existing).map_err(|error| trouble(error, "using"))?
     };
-    Ok(Bound {
-        consumer,
-        created: false,
-    })
+    Ok(Bound { consumer, created: false })
 }
 
 fn wanted(source: &str, config: &JetStreamConfig, name: String, start: DeliverPolicy) -> pull::Config {
@@ -104,14 +84,11 @@ async fn create(
     stream: &str,
 ) -> Result<Consumer<pull::Config>, ApiError> {
     use async_nats::jetstream::stream::ConsumerErrorKind;
-    context
-        .create_consumer_on_stream(config, stream)
-        .await
-        .map_err(|error| match error.kind() {
-            ConsumerErrorKind::TimedOut => ApiError::TimedOut,
-            ConsumerErrorKind::JetStream(error) => api::refused(&error),
-            _ => ApiError::Refused(error.to_string()),
-        })
+    context.create_consumer_on_stream(config, stream).await.map_err(|error| match error.kind() {
+        ConsumerErrorKind::TimedOut => ApiError::TimedOut,
+        ConsumerErrorKind::JetStream(error) => api::refused(&error),
+        _ => ApiError::Refused(error.to_string()),
+    })
 }
 
 fn from_info(context: &Context, info: Info) -> Result<Consumer<pull::Config>, ApiError> {
@@ -134,10 +111,7 @@ fn conflicts(existing: &Config, source: &str, config: &JetStreamConfig) -> Vec<S
         conflicts.push("it is a push consumer, a pull consumer is needed".to_owned());
     }
     if existing.ack_policy != AckPolicy::Explicit {
-        conflicts.push(format!(
-            "its ack policy is {:?}, Explicit is needed",
-            existing.ack_policy
-        ));
+        conflicts.push(format!("its ack policy is {:?}, Explicit is needed", existing.ack_policy));
     }
     if existing.headers_only {
         conflicts.push("it delivers headers only".to_owned());
@@ -146,11 +120,7 @@ fn conflicts(existing: &Config, source: &str, config: &JetStreamConfig) -> Vec<S
     let asked: BTreeSet<&str> = config.subjects.iter().map(String::as_str).collect();
     if !is_ours(existing, source) && !asked.is_empty() && filters != asked {
         let show = |subjects: &BTreeSet<&str>| subjects.iter().copied().collect::<Vec<_>>().join(", ");
-        conflicts.push(format!(
-            "it reads {:?}, the EventSource asks for {:?}",
-            show(&filters),
-            show(&asked)
-        ));
+        conflicts.push(format!("it reads {:?}, the EventSource asks for {:?}", show(&filters), show(&asked)));
     }
     conflicts
 }
@@ -166,11 +136,7 @@ fn differs(existing: &Config, wanted: &pull::Config) -> bool {
 
 /// The server keeps one filter in one field and several in another.
 pub(super) fn filters<'a>(one: &'a str, several: &'a [String]) -> BTreeSet<&'a str> {
-    several
-        .iter()
-        .map(String::as_str)
-        .chain(Some(one).filter(|one| !one.is_empty()))
-        .collect()
+    several.iter().map(String::as_str).chain(Some(one).filter(|one| !one.is_empty())).collect()
 }
 
 #[cfg(test)]
@@ -180,42 +146,21 @@ mod tests {
 
     #[test]
     fn conflicts_say_what_differs_and_ours_is_updated_instead() {
-        let asked = JetStreamConfig {
-            subjects: vec!["a.>".to_owned()],
-            ..JetStreamConfig::new("EVENTS")
-        };
+        let asked = JetStreamConfig { subjects: vec!["a.>".to_owned()], ..JetStreamConfig::new("EVENTS") };
         let ours = wanted("s", &asked, "d".to_owned(), DeliverPolicy::All).into_consumer_config();
         assert!(conflicts(&ours, "s", &asked).is_empty());
         assert!(conflicts(&ours, "other", &asked)[0].contains("belongs to EventSource s"));
-        let edited = JetStreamConfig {
-            subjects: vec!["b".to_owned()],
-            ..asked.clone()
-        };
+        let edited = JetStreamConfig { subjects: vec!["b".to_owned()], ..asked.clone() };
         assert!(conflicts(&ours, "s", &edited).is_empty());
-        assert!(differs(
-            &ours,
-            &wanted("s", &edited, "d".to_owned(), DeliverPolicy::All)
-        ));
-        assert!(!differs(
-            &ours,
-            &wanted("s", &asked, "d".to_owned(), DeliverPolicy::New)
-        ));
+        assert!(differs(&ours, &wanted("s", &edited, "d".to_owned(), DeliverPolicy::All)));
+        assert!(!differs(&ours, &wanted("s", &asked, "d".to_owned(), DeliverPolicy::New)));
 
-        let users = Config {
-            metadata: Default::default(),
-            ack_policy: AckPolicy::None,
-            ..ours
-        };
-        let users = Config {
-            deliver_subject: Some("x".to_owned()),
-            ..users
-        };
+        let users = Config { metadata: Default::default(), ack_policy: AckPolicy::None, ..ours };
+        let users = Config { deliver_subject: Some("x".to_owned()), ..users };
         let found = conflicts(&users, "s", &edited).join("; ");
-        for expected in [
-            "push consumer",
-            "ack policy is None",
-            "reads \"a.>\", the EventSource asks for \"b\"",
-        ] {
+        for expected in
+            ["push consumer", "ack policy is None", "reads \"a.>\", the EventSource asks for \"b\""]
+        {
             assert!(found.contains(expected), "{found}");
         }
     }

@@ -65,18 +65,9 @@ impl Epochs {
         let domain = Domain::new(format!("jetstream/{source}/{stream}"));
         let witness_domain = Domain::new(format!("jetstream/{source}/{stream}/newest"));
         let find = |domain: &Domain| floors.iter().find(|floor| floor.domain == *domain);
-        let newest = find(&witness_domain).map(|witness| Seen {
-            sequence: witness.sequence,
-            published: witness.epoch,
-        });
-        Self {
-            floor: find(&domain).cloned(),
-            domain,
-            witness_domain,
-            starts: Vec::new(),
-            newest,
-            lost: None,
-        }
+        let newest = find(&witness_domain)
+            .map(|witness| Seen { sequence: witness.sequence, published: witness.epoch });
+        Self { floor: find(&domain).cloned(), domain, witness_domain, starts: Vec::new(), newest, lost: None }
     }
 
     /// Whether the source was read before.
@@ -92,10 +83,7 @@ impl Epochs {
     /// The sequence of the floor, if it is one of the stream that was met.
     pub(super) fn floor_sequence(&self) -> Option<u64> {
         let first = self.starts.first()?;
-        self.floor
-            .as_ref()
-            .filter(|floor| floor.epoch >= *first)
-            .map(|floor| floor.sequence)
+        self.floor.as_ref().filter(|floor| floor.epoch >= *first).map(|floor| floor.sequence)
     }
 
     /// Meets a stream, by the time it was created.
@@ -162,10 +150,7 @@ impl Epochs {
         if reused {
             self.begin_after_loss();
         }
-        if self
-            .newest
-            .is_none_or(|newest| message.sequence > newest.sequence)
-        {
+        if self.newest.is_none_or(|newest| message.sequence > newest.sequence) {
             self.newest = Some(message);
         }
         (self.epoch_of(message.published), reused)
@@ -175,10 +160,7 @@ impl Epochs {
         let Some(newest) = self.newest.take() else { return };
         let last = self.starts.last().copied().unwrap_or_default();
         self.starts.push(newest.published.max(last).saturating_add(1) | 1);
-        self.lost = Some(Lost {
-            newest,
-            floor_epoch: self.lost.map_or(last, |earlier| earlier.floor_epoch),
-        });
+        self.lost = Some(Lost { newest, floor_epoch: self.lost.map_or(last, |earlier| earlier.floor_epoch) });
     }
 
     fn epoch_of(&self, published: u64) -> u64 {
@@ -198,21 +180,14 @@ impl Epochs {
     }
 
     pub(super) fn position(&self, epoch: u64, sequence: u64) -> Position {
-        Position {
-            domain: self.domain.clone(),
-            epoch,
-            sequence,
-        }
+        Position { domain: self.domain.clone(), epoch, sequence }
     }
 
     /// Raises the floor to a sequence at and below which all is settled, of a stream whose last sequence is
     /// `last_sequence`; the floor, if it is a higher one.
     pub(super) fn raise(&mut self, sequence: u64, last_sequence: u64) -> Option<Position> {
         // Which numbers survived a loss is not known, only that none above the newest one seen did.
-        if self
-            .lost
-            .is_some_and(|lost| sequence >= lost.newest.sequence.min(last_sequence))
-        {
+        if self.lost.is_some_and(|lost| sequence >= lost.newest.sequence.min(last_sequence)) {
             self.lost = None;
         }
         let epoch = self.lost.map_or(self.current(), |lost| lost.floor_epoch);
@@ -227,11 +202,7 @@ impl Epochs {
     /// The floor that keeps the newest message seen, for [`check_tail`](Self::check_tail) after a restart.
     pub(super) fn witness(&self) -> Option<Position> {
         let seen = self.lost.map(|lost| lost.newest).or(self.newest)?;
-        Some(Position {
-            domain: self.witness_domain.clone(),
-            epoch: seen.published,
-            sequence: seen.sequence,
-        })
+        Some(Position { domain: self.witness_domain.clone(), epoch: seen.published, sequence: seen.sequence })
     }
 }
 
@@ -248,10 +219,7 @@ mod tests {
     }
 
     fn seen(sequence: u64, published: u64) -> Seen {
-        Seen {
-            sequence,
-            published: CREATED + published,
-        }
+        Seen { sequence, published: CREATED + published }
     }
 
     fn restart(floors: impl IntoIterator<Item = Option<Position>>) -> Epochs {
@@ -265,10 +233,7 @@ mod tests {
             assert_eq!(epochs.see(message), (CREATED, false));
         }
         assert!(!epochs.check_tail(5, Some(CREATED + 50)));
-        assert!(
-            !epochs.check_tail(9, None),
-            "a message that expired proves nothing"
-        );
+        assert!(!epochs.check_tail(9, None), "a message that expired proves nothing");
     }
 
     #[test]
@@ -282,11 +247,7 @@ mod tests {
 
         let mut again = restart([Some(floor.clone())]);
         assert_eq!(again.meet(CREATED + 1001), Met::Recreated);
-        assert_eq!(
-            again.floor_sequence(),
-            None,
-            "the old floor says nothing about the new stream"
-        );
+        assert_eq!(again.floor_sequence(), None, "the old floor says nothing about the new stream");
         assert_eq!(again.see(seen(1, 2000)).0, epoch);
         assert_eq!(restart([Some(floor)]).meet(CREATED - 1000), Met::Older);
     }
@@ -303,11 +264,7 @@ mod tests {
         assert!(lost);
         assert!(epochs.position(epoch, 99).is_above(&before));
         assert_eq!(epochs.see(seen(98, 80)), (CREATED, false));
-        assert_eq!(
-            epochs.see(seen(99, 200)),
-            (epoch, false),
-            "its redelivery is no other loss"
-        );
+        assert_eq!(epochs.see(seen(99, 200)), (epoch, false), "its redelivery is no other loss");
         assert_eq!(epochs.see(seen(100, 210)), (epoch, false));
     }
 
@@ -325,10 +282,7 @@ mod tests {
         for floors in [[floor, epochs.witness()], [Some(later), epochs.witness()]] {
             let mut again = restart(floors);
             assert_eq!(again.meet(CREATED), Met::Same);
-            assert!(
-                again.check_tail(130, Some(CREATED + 250)),
-                "100 is another message now"
-            );
+            assert!(again.check_tail(130, Some(CREATED + 250)), "100 is another message now");
             assert_eq!(again.see(seen(131, 310)), (epoch, false));
             assert_eq!(again.see(seen(90, 60)).0, CREATED);
         }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
-use async_nats::jetstream::consumer::{self, DeliverPolicy, pull};
-use async_nats::jetstream::{self, Context, stream};
+use async_nats::jetstream::consumer::{self, DeliverPolicy};
+use async_nats::jetstream::{Context, stream};
 use fleet_core::position::Position;
 use fleet_core::source::{Delivery, Message, Settle, SourceItem, SourceStatus};
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::api::{self, ApiError};
 use super::consumer::{bind, filters};
 use super::epoch::{Epochs, Met, Seen};
+use super::pull::{Facts, Pull, Stop};
 use super::settle::{JetStreamSettler, Outstanding, Wire};
 use super::{JetStreamConfig, Start};
 use crate::backoff::Backoff;
@@ -31,9 +32,6 @@ const WHILE_BUSY: Duration = Duration::from_secs(1);
 const WHILE_OUTSTANDING: Duration = Duration::from_secs(3);
 /// How often stream and consumer are looked at otherwise.
 const WHILE_IDLE: Duration = Duration::from_secs(30);
-/// A pull request is made anew after this time without messages, and the server says in between that it is there.
-const PULL_EXPIRES: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(5);
 
 pub(super) struct Feed {
     source: String,
@@ -41,8 +39,8 @@ pub(super) struct Feed {
     connection: Arc<Connection>,
     link: watch::Receiver<Link>,
     session: Option<Session>,
-    /// Taken from the session before it was left.
-    waiting: VecDeque<jetstream::Message>,
+    /// Made with the first session, and kept.
+    pull: Option<Pull>,
     items: VecDeque<SourceItem>,
     epochs: Epochs,
     outstanding: Outstanding,
@@ -59,7 +57,6 @@ struct Session {
     wire: Arc<Wire>,
     context: Context,
     consumer: String,
-    messages: pull::Stream,
     advisories: Option<async_nats::Subscriber>,
 }
 
@@ -79,7 +76,7 @@ enum Woken {
     Link,
     Inspect,
     Advisory(async_nats::Message),
-    Message(Option<Result<jetstream::Message, pull::MessagesError>>),
+    Message(Result<async_nats::Message, Stop>),
 }
 
 impl Feed {
@@ -97,7 +94,7 @@ impl Feed {
             connection,
             link,
             session: None,
-            waiting: VecDeque::new(),
+            pull: None,
             items: VecDeque::new(),
             outstanding: Outstanding::default(),
             notes: Notes::default(),
@@ -114,28 +111,19 @@ impl Feed {
             if let Some(item) = self.items.pop_front() {
                 return item;
             }
-            if let Some(message) = self.waiting.pop_front() {
-                let client = message.context.client();
-                let wire = Arc::new(Wire {
-                    connection: Arc::clone(&self.connection),
-                    client,
-                });
-                self.hand_out(message, wire);
+            let (Some(session), Some(pull)) = (&mut self.session, &mut self.pull) else {
+                self.begin().await;
                 continue;
-            }
-            match &mut self.session {
-                None => self.begin().await,
-                Some(session) => match session.woken(&mut self.link, self.inspect_at).await {
-                    Woken::Link => self.follow_link(),
-                    Woken::Inspect => self.inspect().await,
-                    Woken::Advisory(advisory) => self.hear(&advisory),
-                    Woken::Message(Some(Ok(message))) => {
-                        let wire = Arc::clone(&session.wire);
-                        self.hand_out(message, wire);
-                    }
-                    Woken::Message(Some(Err(error))) => self.stumble(&error),
-                    Woken::Message(None) => self.leave(),
-                },
+            };
+            match session.woken(pull, &mut self.link, self.inspect_at).await {
+                Woken::Link => self.follow_link(),
+                Woken::Inspect => self.inspect().await,
+                Woken::Advisory(advisory) => self.hear(&advisory),
+                Woken::Message(Ok(message)) => {
+                    let wire = Arc::clone(&session.wire);
+                    self.hand_out(message, wire);
+                }
+                Woken::Message(Err(stop)) => self.stumble(&stop),
             }
         }
     }
@@ -176,30 +164,22 @@ impl Feed {
         self.meet(&context, &stream).await?;
         let bound = bind(&context, &self.source, &self.config, self.start()).await?;
         let info = bound.consumer.cached_info();
-        if bound.created {
+        match self.epochs.floor_sequence() {
             // A consumer that is made anew begins behind the floor, or with what is left of the stream.
-            if let Some(floor) = self.epochs.floor_sequence() {
+            Some(floor) if bound.created => {
                 self.count_unread(&stream, &info.config, floor);
-                self.notes.consumer = Some(format!(
-                    "its consumer was gone and is created again from sequence {}",
-                    floor + 1
-                ));
+                let note = format!("its consumer was gone and is created again from sequence {}", floor + 1);
+                self.notes.consumer = Some(note);
             }
+            _ => self.count_unread(&stream, &info.config, info.delivered.stream_sequence),
         }
-        let limit = |wanted: usize, limit: i64| match usize::try_from(limit) {
-            Ok(limit) if limit > 0 => wanted.min(limit),
-            _ => wanted,
+        let pull = match &mut self.pull {
+            Some(pull) => pull,
+            none => none.insert(Pull::open(client.clone()).await.map_err(|error| {
+                ApiError::Refused(error).trouble(&self.config.stream, "subscribing to an inbox")
+            })?),
         };
-        let expires = match info.config.max_expires {
-            Duration::ZERO => PULL_EXPIRES,
-            limit => PULL_EXPIRES.min(limit),
-        };
-        let pull = bound.consumer.stream();
-        let pull = pull.max_messages_per_batch(limit(self.config.batch, info.config.max_batch));
-        let pull = pull.expires(expires).heartbeat(HEARTBEAT.min(expires / 2));
-        let messages = pull.messages().await.map_err(|error| {
-            ApiError::Refused(error.to_string()).trouble(&self.config.stream, "pulling messages")
-        })?;
+        pull.aim(info, self.config.batch);
         let advisories = match info.config.max_deliver {
             limit if limit > 0 => {
                 let subject = format!(
@@ -210,17 +190,8 @@ impl Feed {
             }
             _ => None,
         };
-        let wire = Arc::new(Wire {
-            connection: Arc::clone(&self.connection),
-            client: client.clone(),
-        });
-        Ok(Session {
-            wire,
-            context,
-            consumer: info.name.clone(),
-            messages,
-            advisories,
-        })
+        let wire = Arc::new(Wire { connection: Arc::clone(&self.connection), client: client.clone() });
+        Ok(Session { wire, context, consumer: info.name.clone(), advisories })
     }
 
     async fn find_stream(&self, context: &Context) -> Result<stream::Info, Trouble> {
@@ -256,10 +227,7 @@ impl Feed {
                 let message = format!(
                     "stream {name} is older than the one this EventSource read before, so its sequences cannot be put in order; restore the stream, or begin anew by raising spec.replay"
                 );
-                return Err(Trouble {
-                    reason: "StreamOlder",
-                    message,
-                });
+                return Err(Trouble { reason: "StreamOlder", message });
             }
         }
         let Some(newest) = self.epochs.newest() else {
@@ -293,9 +261,7 @@ impl Feed {
     /// Where a consumer begins that does not exist yet.
     fn start(&self) -> DeliverPolicy {
         match self.epochs.floor_sequence() {
-            Some(floor) => DeliverPolicy::ByStartSequence {
-                start_sequence: floor + 1,
-            },
+            Some(floor) => DeliverPolicy::ByStartSequence { start_sequence: floor + 1 },
             None if self.epochs.has_history() => DeliverPolicy::All,
             None => match self.config.start {
                 Start::All => DeliverPolicy::All,
@@ -314,19 +280,16 @@ impl Feed {
         }
     }
 
-    fn stumble(&mut self, error: &pull::MessagesError) {
-        tracing::debug!(source = self.source, stream = self.config.stream, %error, "pulling messages failed");
+    fn stumble(&mut self, stop: &Stop) {
+        tracing::debug!(source = self.source, stream = self.config.stream, ?stop, "no more messages come");
         self.leave();
-        if error.kind() != pull::MessagesErrorKind::ConsumerDeleted {
+        if *stop != Stop::ConsumerDeleted {
             self.attach_at = Instant::now() + self.backoff.next();
         }
     }
 
-    /// Leaves the session, with what had arrived in it.
+    /// Stream and consumer are to be looked at anew.
     fn leave(&mut self) {
-        if let Some(session) = &mut self.session {
-            self.waiting.extend(session.arrived());
-        }
         self.session = None;
         self.attach_at = Instant::now();
     }
@@ -350,15 +313,8 @@ impl Feed {
                 return;
             }
         };
-        let shorter = self
-            .epochs
-            .newest()
-            .is_some_and(|newest| stream.state.last_sequence < newest.sequence);
-        if shorter
-            || !self
-                .epochs
-                .is_present(nanos(stream.created.unix_timestamp_nanos()))
-        {
+        let shorter = self.epochs.newest().is_some_and(|newest| stream.state.last_sequence < newest.sequence);
+        if shorter || !self.epochs.is_present(nanos(stream.created.unix_timestamp_nanos())) {
             return self.leave();
         }
         self.count_unread(&stream, &consumer.config, consumer.delivered.stream_sequence);
@@ -418,20 +374,15 @@ impl Feed {
         }
     }
 
-    fn hand_out(&mut self, message: jetstream::Message, wire: Arc<Wire>) {
-        let Ok(info) = message.info() else {
+    fn hand_out(&mut self, message: async_nats::Message, wire: Arc<Wire>) {
+        let Some(Facts { sequence, published }) = message.reply.as_deref().and_then(Facts::parse) else {
             tracing::warn!(
                 source = self.source,
                 "a message without the facts that JetStream adds was skipped"
             );
             return;
         };
-        let published = info.published.unix_timestamp_nanos();
-        let sequence = info.stream_sequence;
-        let (epoch, lost) = self.epochs.see(Seen {
-            sequence,
-            published: nanos(published),
-        });
+        let (epoch, lost) = self.epochs.see(Seen { sequence, published });
         if lost {
             self.tail_was_lost();
             self.tell_ready();
@@ -439,28 +390,22 @@ impl Feed {
         self.backoff.reset();
         self.inspect_at = self.inspect_at.min(Instant::now() + WHILE_BUSY);
         let entry = self.outstanding.add(epoch, sequence);
-        let message = message.message;
         let headers = binding::pairs(message.headers.as_ref());
         self.items.push_back(SourceItem::Delivery(Delivery {
             event: binding::decode_pairs(&headers, message.payload.clone()),
             origin: None,
-            message: Arc::new(Message {
-                subject: message.subject.to_string(),
-                headers,
-            }),
+            message: Arc::new(Message { subject: message.subject.to_string(), headers }),
             raw: message.payload,
             position: Some(self.epochs.position(epoch, sequence)),
-            published: Timestamp::from_nanosecond(published).ok(),
+            published: Timestamp::from_nanosecond(published.into()).ok(),
             settle: Settle::new(JetStreamSettler::new(wire, message.reply, entry)),
         }));
     }
 
     fn tell_ready(&mut self) {
         let Some(session) = &self.session else { return };
-        let mut message = format!(
-            "reading stream {} through consumer {}",
-            self.config.stream, session.consumer
-        );
+        let mut message =
+            format!("reading stream {} through consumer {}", self.config.stream, session.consumer);
         for note in [&self.notes.epoch, &self.notes.consumer].into_iter().flatten() {
             message += "; ";
             message += note;
@@ -488,12 +433,7 @@ impl Feed {
 
     fn tell(&mut self, ready: bool, reason: &str, message: String) {
         let lost = self.notes.unread + self.notes.exhausted;
-        let status = SourceStatus {
-            ready,
-            reason: reason.to_owned(),
-            message,
-            lost,
-        };
+        let status = SourceStatus { ready, reason: reason.to_owned(), message, lost };
         if self.told.as_ref() != Some(&status) {
             self.told = Some(status.clone());
             self.items.push_back(SourceItem::Status(status));
@@ -503,7 +443,12 @@ impl Feed {
 
 impl Session {
     /// Cancel safe: nothing is taken out before it is returned.
-    async fn woken(&mut self, link: &mut watch::Receiver<Link>, inspect_at: Instant) -> Woken {
+    async fn woken(
+        &mut self,
+        pull: &mut Pull,
+        link: &mut watch::Receiver<Link>,
+        inspect_at: Instant,
+    ) -> Woken {
         let advisory = async {
             match &mut self.advisories {
                 Some(advisories) => advisories.next().await,
@@ -515,33 +460,17 @@ impl Session {
             Ok(()) = link.changed() => Woken::Link,
             () = tokio::time::sleep_until(inspect_at) => Woken::Inspect,
             Some(advisory) = advisory => Woken::Advisory(advisory),
-            message = self.messages.next() => Woken::Message(message),
+            message = pull.next() => Woken::Message(message),
         }
-    }
-
-    /// What has arrived and was not taken yet.
-    fn arrived(&mut self) -> Vec<jetstream::Message> {
-        let mut arrived = Vec::new();
-        while let Some(Some(Ok(message))) = self.messages.next().now_or_never() {
-            arrived.push(message);
-        }
-        arrived
     }
 }
 
 /// Gives back what waits: it should not have to wait for its acknowledgement to be overdue.
 impl Drop for Feed {
     fn drop(&mut self) {
-        // Outside of a runtime the messages cannot be looked at.
-        if tokio::runtime::Handle::try_current().is_err() {
-            return;
-        }
-        let arrived = self.session.as_mut().map(Session::arrived).unwrap_or_default();
-        for message in self.waiting.drain(..).chain(arrived) {
-            if let Some(reply) = message.message.reply {
-                self.connection
-                    .give_back(message.context.client(), reply, Duration::ZERO);
-            }
+        let Some(pull) = &mut self.pull else { return };
+        for reply in pull.arrived() {
+            self.connection.give_back(pull.client().clone(), reply, Duration::ZERO);
         }
     }
 }

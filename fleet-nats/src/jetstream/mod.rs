@@ -14,6 +14,7 @@ mod api;
 mod consumer;
 mod epoch;
 mod feed;
+mod pull;
 mod settle;
 
 use std::time::Duration;
@@ -46,7 +47,7 @@ pub struct JetStreamConfig {
     pub ack_wait: Duration,
     /// How many deliveries may be unsettled at a time.
     pub max_ack_pending: u32,
-    /// How many messages are asked for at a time, while the source is read. At most one and a half times as many wait.
+    /// How many messages are asked for at a time, while the source is read.
     pub batch: usize,
 }
 
@@ -122,12 +123,7 @@ impl JetStreamSource {
         nats: NatsConfig,
         config: JetStreamConfig,
     ) -> Self {
-        Self {
-            name: name.into(),
-            connections: connections.clone(),
-            nats,
-            config,
-        }
+        Self { name: name.into(), connections: connections.clone(), nats, config }
     }
 }
 
@@ -161,47 +157,20 @@ mod tests {
         for (config, expected) in [
             (JetStreamConfig::new("a.b"), "\"a.b\" is no name of a stream"),
             (
-                JetStreamConfig {
-                    durable: Some("a b".to_owned()),
-                    ..good.clone()
-                },
+                JetStreamConfig { durable: Some("a b".to_owned()), ..good.clone() },
                 "\"a b\" is no name of a durable",
             ),
             (
-                JetStreamConfig {
-                    subjects: vec!["a..b".to_owned()],
-                    ..good.clone()
-                },
+                JetStreamConfig { subjects: vec!["a..b".to_owned()], ..good.clone() },
                 "subject \"a..b\" cannot be read",
             ),
+            (JetStreamConfig { create: true, ..good.clone() }, "stream EVENTS is to be created"),
             (
-                JetStreamConfig {
-                    create: true,
-                    ..good.clone()
-                },
-                "stream EVENTS is to be created",
-            ),
-            (
-                JetStreamConfig {
-                    start: Start::Sequence(0),
-                    ..good.clone()
-                },
+                JetStreamConfig { start: Start::Sequence(0), ..good.clone() },
                 "sequences of a stream begin with 1",
             ),
-            (
-                JetStreamConfig {
-                    batch: 0,
-                    ..good.clone()
-                },
-                "batch must be between",
-            ),
-            (
-                JetStreamConfig {
-                    max_ack_pending: 0,
-                    ..good
-                },
-                "ackWait must be",
-            ),
+            (JetStreamConfig { batch: 0, ..good.clone() }, "batch must be between"),
+            (JetStreamConfig { max_ack_pending: 0, ..good }, "ackWait must be"),
         ] {
             let reason = config.check().unwrap_err().reason;
             assert!(reason.starts_with(expected), "{reason}");

@@ -27,10 +27,7 @@ impl Outstanding {
     pub(super) fn add(&self, epoch: u64, sequence: u64) -> Entry {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *entries.entry((epoch, sequence)).or_default() += 1;
-        Entry {
-            outstanding: self.clone(),
-            at: (epoch, sequence),
-        }
+        Entry { outstanding: self.clone(), at: (epoch, sequence) }
     }
 
     /// The highest sequence that a floor may have, of a stream whose epochs begin at `first`: below everything
@@ -80,11 +77,7 @@ pub(super) struct JetStreamSettler {
 
 impl JetStreamSettler {
     pub(super) fn new(wire: Arc<Wire>, reply: Option<Subject>, entry: Entry) -> Self {
-        Self {
-            wire,
-            reply,
-            _entry: entry,
-        }
+        Self { wire, reply, _entry: entry }
     }
 
     async fn last(mut self: Box<Self>, payload: Bytes) -> Result<(), SettleError> {
@@ -101,10 +94,9 @@ impl JetStreamSettler {
             Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                 Err(SettleError("its consumer is gone".to_owned()))
             }
-            Err(error) if error.kind() == RequestErrorKind::TimedOut => Err(SettleError(format!(
-                "NATS did not confirm it within {} s",
-                DEADLINE.as_secs()
-            ))),
+            Err(error) if error.kind() == RequestErrorKind::TimedOut => {
+                Err(SettleError(format!("NATS did not confirm it within {} s", DEADLINE.as_secs())))
+            }
             Err(error) => Err(SettleError(error.to_string())),
         }
     }
@@ -121,11 +113,7 @@ impl Settler for JetStreamSettler {
     }
 
     async fn terminate(self: Box<Self>, reason: &str) -> Result<(), SettleError> {
-        let reason: String = reason
-            .chars()
-            .filter(|char| !char.is_control())
-            .take(LONGEST_REASON)
-            .collect();
+        let reason: String = reason.chars().filter(|char| !char.is_control()).take(LONGEST_REASON).collect();
         self.last(Bytes::from(format!("+TERM {reason}"))).await
     }
 
@@ -140,9 +128,7 @@ impl Settler for JetStreamSettler {
 impl Drop for JetStreamSettler {
     fn drop(&mut self) {
         if let Some(reply) = self.reply.take() {
-            self.wire
-                .connection
-                .give_back(self.wire.client.clone(), reply, AFTER_DROP);
+            self.wire.connection.give_back(self.wire.client.clone(), reply, AFTER_DROP);
         }
     }
 }
@@ -161,11 +147,7 @@ mod tests {
         assert_eq!(outstanding.ceiling(10), Some(4));
         drop(five);
         drop(seven);
-        assert_eq!(
-            outstanding.ceiling(10),
-            Some(6),
-            "its redelivery is outstanding still"
-        );
+        assert_eq!(outstanding.ceiling(10), Some(6), "its redelivery is outstanding still");
         assert_eq!(outstanding.ceiling(11), None, "it is of an earlier stream");
         drop(again);
         assert_eq!(outstanding.ceiling(11), Some(u64::MAX));

@@ -18,10 +18,7 @@ fn source(nats: NatsConfig) -> CoreSource {
 async fn works(nats: NatsConfig) {
     let mut reader = Reader::open(&source(nats.clone())).await;
     reader.ready().await;
-    assert_eq!(
-        publish(&nats, "logins", &event(1), PATIENCE).await,
-        Ok(Published::Delivered)
-    );
+    assert_eq!(publish(&nats, "logins", &event(1), PATIENCE).await, Ok(Published::Delivered));
     assert_eq!(reader.acked().await, "1");
 }
 
@@ -53,19 +50,11 @@ async fn creds() {
 async fn tls() {
     let server = Server::start(NatsOptions::default().tls(NatsTls::Server)).await;
     let ca = fs::read_to_string(server.nats.authority_file()).unwrap();
-    works(server.config().tls(Tls {
-        ca: Some(ca),
-        ..Tls::default()
-    }))
-    .await;
+    works(server.config().tls(Tls { ca: Some(ca), ..Tls::default() })).await;
 
     let mut stranger = Reader::open(&source(server.config())).await;
     let status = stranger.reason("TlsFailed").await;
-    assert!(
-        !status.ready && status.message.contains("certificate authority"),
-        "{}",
-        status.message
-    );
+    assert!(!status.ready && status.message.contains("certificate authority"), "{}", status.message);
 }
 
 #[tokio::test]
@@ -77,17 +66,10 @@ async fn tls_with_a_client_certificate() {
         certificate: fs::read_to_string(certificate).unwrap(),
         key: SecretString::from(fs::read_to_string(key).unwrap()),
     };
-    works(server.config().tls(Tls {
-        ca: ca.clone(),
-        client: Some(client),
-        first: false,
-    }))
-    .await;
+    works(server.config().tls(Tls { ca: ca.clone(), client: Some(client), first: false })).await;
 
     let mut stranger = Reader::open(&source(server.config().tls(Tls { ca, ..Tls::default() }))).await;
-    let status = stranger
-        .status("not ready", |status| status.reason != "Connecting")
-        .await;
+    let status = stranger.status("not ready", |status| status.reason != "Connecting").await;
     assert!(!status.ready, "{status:?}");
 }
 
@@ -95,24 +77,14 @@ async fn tls_with_a_client_certificate() {
 async fn a_tls_configuration_never_speaks_in_the_clear() {
     let server = Server::start(NatsOptions::default()).await;
     let mut reader = Reader::open(&source(server.config().tls(Tls::default()))).await;
-    assert!(
-        !reader
-            .status("failed", |status| status.reason != "Connecting")
-            .await
-            .ready
-    );
+    assert!(!reader.status("failed", |status| status.reason != "Connecting").await.ready);
 }
 
 #[tokio::test]
 async fn a_wrong_password_is_said_and_heals_when_the_server_lets_us_in() {
     let server = Server::start(NatsOptions::default().auth(NatsAuth::UserPassword)).await;
-    let wrong = Auth::UserPassword {
-        user: "lab".to_owned(),
-        password: SecretString::from("not-the-s3cret"),
-    };
-    let config = NatsConfig::new([server.nats.url(Route::Direct)])
-        .unwrap()
-        .auth(wrong);
+    let wrong = Auth::UserPassword { user: "lab".to_owned(), password: SecretString::from("not-the-s3cret") };
+    let config = NatsConfig::new([server.nats.url(Route::Direct)]).unwrap().auth(wrong);
     let mut reader = Reader::open(&source(config.clone())).await;
     let status = reader.reason("AuthorizationViolation").await;
     assert!(!status.ready);
@@ -120,10 +92,7 @@ async fn a_wrong_password_is_said_and_heals_when_the_server_lets_us_in() {
         status.message.contains("authorization violation") && status.message.contains("user and password")
     );
     assert!(!status.message.contains("s3cret"), "{}", status.message);
-    let sent = publish(&config, "logins", &event(1), PATIENCE)
-        .await
-        .unwrap_err()
-        .to_string();
+    let sent = publish(&config, "logins", &event(1), PATIENCE).await.unwrap_err().to_string();
     assert!(sent.contains("authorization violation"), "{sent}");
 
     let Server { nats, dir } = server;

@@ -11,35 +11,19 @@ use fleet_nats::jetstream::{JetStreamConfig, JetStreamSource};
 use crate::reader::{Reader, Server, payload};
 
 fn source(server: &Server) -> JetStreamSource {
-    JetStreamSource::new(
-        "logins",
-        &Connections::new(),
-        server.config(),
-        JetStreamConfig::new("EVENTS"),
-    )
+    JetStreamSource::new("logins", &Connections::new(), server.config(), JetStreamConfig::new("EVENTS"))
 }
 
 async fn create_stream(server: &Server) {
-    let config = stream::Config {
-        name: "EVENTS".into(),
-        subjects: vec!["events".into()],
-        ..Default::default()
-    };
-    jetstream::new(server.client().await)
-        .create_stream(config)
-        .await
-        .unwrap();
+    let config =
+        stream::Config { name: "EVENTS".into(), subjects: vec!["events".into()], ..Default::default() };
+    jetstream::new(server.client().await).create_stream(config).await.unwrap();
 }
 
 async fn publish(server: &Server, ids: impl IntoIterator<Item = u32>) {
     let context = jetstream::new(server.client().await);
     for id in ids {
-        context
-            .publish("events", payload(id))
-            .await
-            .unwrap()
-            .await
-            .unwrap();
+        context.publish("events", payload(id)).await.unwrap().await.unwrap();
     }
 }
 
@@ -56,20 +40,11 @@ async fn a_floor_stays_below_what_is_outstanding_and_rises_when_it_is_settled() 
     }
     let floors = reader.floor(1).await;
     reader.nothing_for(Duration::from_secs(4)).await;
-    assert!(
-        reader
-            .floors
-            .iter()
-            .all(|floor| floor.domain != floors[0].domain || floor.sequence == 1)
-    );
+    assert!(reader.floors.iter().all(|floor| floor.domain != floors[0].domain || floor.sequence == 1));
     let position = held.position.clone().unwrap();
     held.settle.ack().await.unwrap();
     let floors = reader.floor(5).await;
-    assert!(
-        floors
-            .iter()
-            .any(|floor| floor.domain == position.domain && floor.epoch == position.epoch)
-    );
+    assert!(floors.iter().any(|floor| floor.domain == position.domain && floor.epoch == position.epoch));
 }
 
 #[tokio::test]
@@ -88,20 +63,12 @@ async fn a_floor_does_not_pass_what_another_reader_of_the_same_consumer_holds() 
             delivery = two.delivery() => held.push(delivery),
         }
     }
-    let lowest_held = held
-        .iter()
-        .map(|delivery| delivery.position.as_ref().unwrap().sequence)
-        .min();
+    let lowest_held = held.iter().map(|delivery| delivery.position.as_ref().unwrap().sequence).min();
     one.nothing_for(Duration::from_secs(3)).await;
     if let Some(lowest) = lowest_held {
         let floors = one.stored_floors();
-        let floor = floors
-            .iter()
-            .find(|floor| !floor.domain.as_str().ends_with("/newest"));
-        assert!(
-            floor.is_none_or(|floor| floor.sequence < lowest),
-            "{floor:?} passed {lowest}"
-        );
+        let floor = floors.iter().find(|floor| !floor.domain.as_str().ends_with("/newest"));
+        assert!(floor.is_none_or(|floor| floor.sequence < lowest), "{floor:?} passed {lowest}");
     }
     for delivery in held {
         delivery.settle.ack().await.unwrap();
@@ -122,19 +89,13 @@ async fn floors_and_positions_go_on_after_a_restart() {
     drop(reader);
     // Even if the consumer is lost, nothing below the floor comes again.
     let context = jetstream::new(server.client().await);
-    context
-        .delete_consumer_from_stream("fleet-logins", "EVENTS")
-        .await
-        .unwrap();
+    context.delete_consumer_from_stream("fleet-logins", "EVENTS").await.unwrap();
     publish(&server, [4]).await;
     let mut reader = Reader::open_at(&source(&server), floors.clone()).await;
     let delivery = reader.delivery().await;
     let position = delivery.position.clone().unwrap();
     assert_eq!(position.sequence, 4);
-    let floor = floors
-        .iter()
-        .find(|floor| floor.domain == position.domain)
-        .unwrap();
+    let floor = floors.iter().find(|floor| floor.domain == position.domain).unwrap();
     assert_eq!(position.epoch, floor.epoch);
     assert!(position.is_above(floor));
 }
@@ -160,9 +121,7 @@ async fn a_stream_made_again_is_a_new_epoch() {
     let new = delivery.position.clone().unwrap();
     assert_eq!((delivery.event.as_ref().unwrap().id(), new.sequence), ("4", 1));
     assert!(new.is_above(&old));
-    reader
-        .status("a new epoch", |status| status.message.contains("new epoch"))
-        .await;
+    reader.status("a new epoch", |status| status.message.contains("new epoch")).await;
     drop((reader, delivery));
 
     // The same after a restart that knows the old floors only.
@@ -173,10 +132,7 @@ async fn a_stream_made_again_is_a_new_epoch() {
     while !reader.floors.iter().any(|floor| floor.domain == new.domain) {
         reader.floor(1).await;
     }
-    assert_eq!(
-        reader.floors.iter().find(|floor| floor.domain == new.domain),
-        Some(&new)
-    );
+    assert_eq!(reader.floors.iter().find(|floor| floor.domain == new.domain), Some(&new));
 }
 
 #[tokio::test]
@@ -199,7 +155,7 @@ async fn tail_loss(while_we_look: bool) {
         reader.acked().await;
     }
     reader.floor(3).await;
-    let store = server.dir.path().join("nats/jetstream");
+    let store = server.dir.path().join("nats/data");
     let copy = server.dir.path().join("copy");
     server.nats.server().stop().await.unwrap();
     copy_folder(&store, &copy);
@@ -238,15 +194,9 @@ async fn tail_loss(while_we_look: bool) {
         assert!(position.is_above(&before), "{position} is not above {before}");
         delivery.settle.ack().await.unwrap();
     }
-    reader
-        .status("a new epoch", |status| status.message.contains("new epoch"))
-        .await;
+    reader.status("a new epoch", |status| status.message.contains("new epoch")).await;
     let floors = reader.floor(7).await;
-    assert!(
-        floors
-            .iter()
-            .all(|floor| floor.domain != before.domain || floor.epoch > before.epoch)
-    );
+    assert!(floors.iter().all(|floor| floor.domain != before.domain || floor.epoch > before.epoch));
 }
 
 fn copy_folder(from: &Path, to: &Path) {

@@ -10,23 +10,12 @@ use crate::reader::{PATIENCE, Reader, Server, event};
 async fn it_is_said_what_became_of_the_event() {
     let server = Server::with_jetstream().await;
     let config = server.config();
-    assert_eq!(
-        publish(&config, "logins", &event(1), PATIENCE).await,
-        Ok(Published::Unheard)
-    );
+    assert_eq!(publish(&config, "logins", &event(1), PATIENCE).await, Ok(Published::Unheard));
 
-    let source = CoreSource::new(
-        "s",
-        &Connections::new(),
-        config.clone(),
-        CoreConfig::new(["logins"]),
-    );
+    let source = CoreSource::new("s", &Connections::new(), config.clone(), CoreConfig::new(["logins"]));
     let mut reader = Reader::open(&source).await;
     reader.ready().await;
-    assert_eq!(
-        publish(&config, "logins", &event(2), PATIENCE).await,
-        Ok(Published::Delivered)
-    );
+    assert_eq!(publish(&config, "logins", &event(2), PATIENCE).await, Ok(Published::Delivered));
     let delivery = reader.delivery().await;
     assert_eq!(delivery.event.unwrap(), event(2));
 
@@ -37,10 +26,7 @@ async fn it_is_said_what_became_of_the_event() {
         ..Default::default()
     };
     jetstream.create_stream(stream).await.unwrap();
-    let stored = Published::Stored {
-        stream: "EVENTS".to_owned(),
-        sequence: 1,
-    };
+    let stored = Published::Stored { stream: "EVENTS".to_owned(), sequence: 1 };
     assert_eq!(publish(&config, "kept", &event(3), PATIENCE).await, Ok(stored));
 
     let wild = publish(&config, "kept.*", &event(4), PATIENCE).await;

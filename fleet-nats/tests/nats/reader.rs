@@ -37,10 +37,9 @@ impl Server {
     pub(crate) fn config(&self) -> NatsConfig {
         let config = NatsConfig::new([self.nats.url(Route::Direct)]).unwrap();
         config.auth(match self.nats.access().clone() {
-            NatsAccess::UserPassword { user, password } => Auth::UserPassword {
-                user,
-                password: SecretString::from(password),
-            },
+            NatsAccess::UserPassword { user, password } => {
+                Auth::UserPassword { user, password: SecretString::from(password) }
+            }
             NatsAccess::Token(token) => Auth::Token(SecretString::from(token)),
             NatsAccess::NKey { seed, .. } => Auth::NKey(SecretString::from(seed)),
             NatsAccess::Creds { creds, .. } => Auth::Creds(SecretString::from(creds)),
@@ -82,20 +81,17 @@ impl Reader {
 
     pub(crate) async fn open_at(source: &dyn EventSource, floors: Vec<Position>) -> Self {
         let items = source.open(floors).await.unwrap();
-        Self {
-            items,
-            deliveries: VecDeque::new(),
-            statuses: VecDeque::new(),
-            floors: Vec::new(),
-        }
+        Self { items, deliveries: VecDeque::new(), statuses: VecDeque::new(), floors: Vec::new() }
     }
 
     async fn read_one(&mut self, waiting_for: &str) {
-        let item = tokio::time::timeout(PATIENCE, self.items.next()).await;
-        match item
-            .unwrap_or_else(|_| panic!("waited too long for {waiting_for}"))
-            .expect("the source ended")
-        {
+        let Ok(item) = tokio::time::timeout(PATIENCE, self.items.next()).await else {
+            panic!(
+                "waited too long for {waiting_for}; there were {:#?} and {:?}",
+                self.statuses, self.floors
+            );
+        };
+        match item.expect("the source ended") {
             SourceItem::Delivery(delivery) => self.deliveries.push_back(delivery),
             SourceItem::Status(status) => self.statuses.push_back(status),
             SourceItem::Floor(floor) => self.floors.push(floor),
@@ -125,10 +121,7 @@ impl Reader {
             match self.statuses.pop_front() {
                 Some(status) if fits(&status) => return status,
                 Some(status) => passed.push(status),
-                None => {
-                    self.read_one(&format!("status {what} (passed over: {passed:?})"))
-                        .await
-                }
+                None => self.read_one(&format!("status {what} (passed over: {passed:?})")).await,
             }
         }
     }
@@ -149,8 +142,7 @@ impl Reader {
                 .any(|floor| !floor.domain.as_str().ends_with("/newest") && floor.sequence >= sequence)
         };
         while !is_there(&self.floors) {
-            self.read_one(&format!("a floor at {sequence} (seen: {:?})", self.floors))
-                .await;
+            self.read_one(&format!("a floor at {sequence} (seen: {:?})", self.floors)).await;
         }
         self.stored_floors()
     }
