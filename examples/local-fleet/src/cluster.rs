@@ -253,11 +253,7 @@ async fn start_api_server(
             args.push(flag("cert-dir", cert_dir));
             args.extend(further.into_iter().map(OsString::from));
             let health = Endpoint { address, tls: Some(tls) };
-<<<<<<< HEAD
-            Ok(Recipe { program, args, env: small(), address, health, ready_path: "/readyz" })
-=======
             Ok(Recipe { program, args, address, health, ready_path: "/readyz" })
->>>>>>> lab
         }
     })
     .await
@@ -300,11 +296,7 @@ async fn start_controller_manager(
             let address = local(port?);
             args.push(flag("secure-port", address.port().to_string()));
             let health = Endpoint { address, tls: Some(tls) };
-<<<<<<< HEAD
-            Ok(Recipe { program, args, env: small(), address, health, ready_path: "/healthz" })
-=======
             Ok(Recipe { program, args, address, health, ready_path: "/healthz" })
->>>>>>> lab
         }
     })
     .await

@@ -133,19 +133,6 @@ fn version_in(text: &str) -> Option<(u32, u32)> {
         numbers.next()?.parse::<u32>().ok()?;
         Some((major, minor))
     })
-<<<<<<< HEAD
-}
-
-/// Links each program into a folder under its own name, so that a user can put the folder on `PATH`.
-pub(crate) fn link_into(folder: &Path, program: Program, path: &Path) -> Result<()> {
-    private::create_dir(folder).map_err(LabError::file("create", folder))?;
-    let link = folder.join(program.name());
-    if fs::symlink_metadata(&link).is_ok() {
-        fs::remove_file(&link).map_err(LabError::file("remove", &link))?;
-    }
-    std::os::unix::fs::symlink(path, &link).map_err(LabError::file("create", &link))
-=======
->>>>>>> lab
 }
 
 #[cfg(test)]

@@ -22,15 +22,9 @@ const SOON: Duration = Duration::from_secs(30);
 /// A client that gives up after ten seconds and never tries twice.
 async fn client(cluster: &Cluster, user: User, route: Route) -> Client {
     let _installed_before = rustls::crypto::ring::default_provider().install_default();
-<<<<<<< HEAD
-    let text = cluster.kubeconfig_for(user, route).unwrap();
-    let kubeconfig = Kubeconfig::from_yaml(&text).unwrap();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-=======
     let kubeconfig = Kubeconfig::from_yaml(&cluster.kubeconfig_for(user, route).unwrap()).unwrap();
     let options = KubeConfigOptions::default();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
->>>>>>> lab
     config.read_timeout = Some(Duration::from_secs(10));
     config.default_retry = false;
     Client::try_from(config).unwrap()
@@ -40,26 +34,6 @@ async fn client(cluster: &Cluster, user: User, route: Route) -> Client {
 async fn own_cluster(options: &ClusterOptions) -> (Cluster, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let etcd = Etcd::start(dir.path()).await.unwrap();
-<<<<<<< HEAD
-    eprintln!("etcd {:?}", begun.elapsed());
-    let cluster = Cluster::start(&etcd, dir.path(), "one", &ClusterOptions::default()).await.unwrap();
-    eprintln!("cluster {:?}", begun.elapsed());
-    let api = Api::<Namespace>::all(client(&cluster, User::Admin, Route::Direct).await);
-    let all = api.list(&Default::default()).await.unwrap();
-    eprintln!(
-        "{:?} {:?}",
-        all.items.iter().map(|n| n.metadata.name.clone()).collect::<Vec<_>>(),
-        begun.elapsed()
-    );
-    eprintln!(
-        "{} MB etcd, {} MB api {} MB all",
-        etcd.server().resident_bytes().await.unwrap() >> 20,
-        cluster.api_server().resident_bytes().await.unwrap() >> 20,
-        cluster.resident_bytes().await.unwrap() >> 20
-    );
-    cluster.stop().await.unwrap();
-    eprintln!("stopped {:?}", begun.elapsed());
-=======
     (Cluster::start(&etcd, dir.path(), "own", options).await.unwrap(), dir)
 }
 
@@ -225,5 +199,4 @@ async fn a_server_that_does_not_start_says_why() {
     let error = Cluster::start(&etcd, dir.path(), "broken", &options).await.unwrap_err().to_string();
     assert!(error.contains("broken/kube-apiserver"), "{error}");
     assert!(error.contains("unknown flag: --no-such-flag"), "{error}");
->>>>>>> lab
 }
