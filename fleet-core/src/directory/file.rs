@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::layout::{Place, STAGING};
 use crate::manifest::{MARK, Manifest, ObjectRef};
 use crate::work::WorkId;
+use crate::yaml;
 
 /// The annotation that keeps an object's UID: made up once, when its file is created.
 const UID: &str = "fleet-events.dev/uid";
@@ -87,7 +88,7 @@ pub(super) fn look(root: &Path, place: &Place, object: &ObjectRef, work: &WorkId
         }
         Err(error) => return Err(error),
     };
-    let Ok(head) = serde_saphyr::from_str::<Head>(&text) else {
+    let Some(head) = head(&text) else {
         return Ok(Found::Foreign(format!(
             "a file that is not one readable Kubernetes object at {}",
             path.display()
@@ -107,6 +108,14 @@ pub(super) fn look(root: &Path, place: &Place, object: &ObjectRef, work: &WorkId
             Ok(Found::Foreign(format!("somebody who removed annotation {UID} from {}", path.display())))
         }
         (None, _) => Ok(Found::Foreign(format!("whoever wrote {}", path.display()))),
+    }
+}
+
+/// Reads what a file names, if it is one object and nothing else.
+fn head(text: &str) -> Option<Head> {
+    match &yaml::documents(text)[..] {
+        [Ok(document)] => document.decode().ok(),
+        _ => None,
     }
 }
 
@@ -134,7 +143,7 @@ pub(super) fn text(manifest: &Manifest, work: &WorkId, uid: &str) -> Result<Stri
             annotations.insert(UID.to_owned(), Value::String(uid.to_owned()));
         }
     }
-    serde_saphyr::to_string(&object).map_err(|error| error.to_string())
+    yaml::to_string(&Value::Object(object)).map_err(|error| error.to_string())
 }
 
 /// A UID that no other object had or will have: it depends on when and by whom it is made, not on any content.

@@ -1,10 +1,10 @@
 //! Definitions from a folder of manifests.
 //!
-//! Data flows one way: [`read`] finds and parses the files, `fleet_kube::definitions` makes sense of the objects, and
-//! [`watch`] has it done again when something changes.
+//! Data flows one way: `read` finds and parses the files, `fleet_kube::definitions` makes sense of the objects, and
+//! `watch` has it done again when something changes.
 //!
 //! Absence is not an order: a folder that is missing or empty, or a file that cannot be read or understood, withdraws
-//! nothing; what was good before stays. [`last_good`] keeps that for the next start too.
+//! nothing; what was good before stays. `last_good` keeps that for the next start too.
 
 mod last_good;
 mod read;

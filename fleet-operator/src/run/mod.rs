@@ -111,6 +111,7 @@ impl Operator {
         let catalog = origin.catalog();
         let clusters = Arc::new(Clusters::new());
         let applier = Arc::new(Routed::new(Arc::clone(&clusters), folders));
+        let mut config = Config::default();
         let parts = Parts {
             store: Arc::clone(&store),
             catalog: Arc::clone(&catalog) as _,
@@ -119,7 +120,6 @@ impl Operator {
             applier: Arc::clone(&applier) as _,
             environment: Environment::default(),
         };
-        let mut config = Config::default();
         config.max_withdraw_percent = options.max_withdraw_percent;
         let engine = Engine::new(parts, config);
         let handle = engine.handle();

@@ -99,15 +99,20 @@ impl Home {
     }
 
     pub(crate) fn start_on(&self, folder: &Path) -> Operator<'_> {
+        self.run(|run| run.arg(folder))
+    }
+
+    /// Runs on a management cluster.
+    pub(crate) fn start_managed(&self, kubeconfig: &Path) -> Operator<'_> {
+        self.run(|run| run.env("KUBECONFIG", kubeconfig))
+    }
+
+    fn run(&self, how: impl FnOnce(&mut Command) -> &mut Command) -> Operator<'_> {
         let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
-        let mut child = Command::new(PROGRAM)
-            .args(["run", "--listen", "127.0.0.1:0", "--data"])
-            .args([&self.data(), folder])
-            .env_remove("RUST_LOG")
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.args(["run", "--listen", "127.0.0.1:0", "--data"]).arg(self.data());
+        command.env_remove("RUST_LOG").env_remove("KUBECONFIG").stdout(Stdio::piped()).stderr(log);
+        let mut child = how(&mut command).spawn().unwrap();
         let mut greeting = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         while !greeting.contains("show addons") {

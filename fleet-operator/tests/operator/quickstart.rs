@@ -132,8 +132,8 @@ fn somebody_elses_file_is_a_conflict_and_stays_untouched() {
 #[test]
 fn what_is_desired_outlives_the_event() {
     let home = Home::with("quickstart");
-    let _operator = home.start();
-    _operator.accepts(&event("login", "mgianluc"));
+    let operator = home.start();
+    operator.accepts(&event("login", "mgianluc"));
     eventually("the namespace is made", || there(&home, "cluster1", "mgianluc"));
     home.edit("clusters.yaml", "env: staging", "env: production");
     eventually("a cluster that is relabelled gets it", || there(&home, "staging1", "mgianluc"));
@@ -148,8 +148,13 @@ fn what_is_desired_outlives_the_event() {
             .contains("team: a")
             .then_some(())
     });
-    fs::remove_file(home.folder().join("clusters.yaml")).unwrap();
-    eventually("clusters that left lose it", || gone(&home, "cluster1", "mgianluc"));
+    home.edit(
+        "clusters.yaml",
+        "name: staging1\n  labels:\n    env: production",
+        "name: staging1\n  labels: {}",
+    );
+    eventually("a cluster that is not meant any more loses it", || gone(&home, "staging1", "mgianluc"));
+    assert!(there(&home, "cluster1", "mgianluc").is_some());
 }
 
 #[test]
