@@ -45,7 +45,7 @@ use self::triggers::{Definitions, Found};
 use self::turns::Turns;
 use crate::apply::{Applier, Outcome};
 use crate::catalog::Catalog;
-use crate::cluster::{ClusterId, ClusterSelector};
+use crate::cluster::{Cluster, ClusterId, ClusterSelector};
 use crate::environment::Environment;
 use crate::position::{Domain, Position};
 use crate::render::Renderer;
@@ -103,6 +103,8 @@ struct Shared {
     attached: Mutex<BTreeMap<String, CancellationToken>>,
     definitions: ArcSwap<Definitions>,
     clusters: ClusterIndex,
+    /// Clusters that left since the start, as they were last: what was put there is to be withdrawn.
+    left: Mutex<BTreeMap<ClusterId, Arc<Cluster>>>,
     turns: Arc<Turns>,
     schedule: Schedule,
     sweeps: Sweeps,
@@ -139,6 +141,7 @@ impl Engine {
             attached: Mutex::default(),
             definitions: ArcSwap::default(),
             clusters: ClusterIndex::default(),
+            left: Mutex::default(),
             turns: Arc::default(),
             schedule: Schedule::default(),
             sweeps: Sweeps::default(),
@@ -260,6 +263,11 @@ impl Shared {
             Ok(Err(_)) => vec![no_answer(PANICKED); expected],
             Err(_) => vec![no_answer(NO_ANSWER); expected],
         }
+    }
+
+    /// A cluster where something may be: one that is managed, or that was.
+    fn reachable(&self, id: &ClusterId) -> Option<Arc<Cluster>> {
+        self.clusters.get(id).or_else(|| self.left.lock().get(id).cloned())
     }
 
     /// Has a Work looked at wherever it belongs, now or before.

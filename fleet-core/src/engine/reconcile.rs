@@ -22,6 +22,8 @@ enum Desired {
     Absent,
     /// It does not belong there any more, though its last event said Create; not to be taken away unless allowed.
     Withdrawn,
+    /// What is there stays there, and is nobody's from now on.
+    Forgotten,
     /// Its trigger could not be read: everything stays as it is.
     Unknown,
 }
@@ -55,13 +57,19 @@ async fn try_step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Result<Ver
             None => Ok(Verdict::Done),
         };
     };
-    let Some(target) = shared.clusters.get(cluster) else {
+    let Some(target) = shared.reachable(cluster) else {
         return Ok(Verdict::Done);
     };
     let verdict = match desired(shared, &work, &target) {
         Desired::Present(trigger) => present(shared, &work, &trigger, target, record).await?,
         Desired::Unknown => Verdict::Done,
         Desired::Withdrawn if !job.withdraw => Verdict::Done,
+        Desired::Forgotten => {
+            if let Some(record) = record {
+                shared.store.delete_applied(&job.work, cluster, record.revision).await?;
+            }
+            Verdict::Done
+        }
         Desired::Absent | Desired::Withdrawn => match record {
             Some(record) => remove(shared, &job.work, cluster, record.into()).await?,
             None => Verdict::Done,
@@ -80,8 +88,12 @@ async fn try_step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Result<Ver
 }
 
 fn desired(shared: &Shared, work: &Work, cluster: &Cluster) -> Desired {
-    if work.intent == Intent::Delete {
-        return Desired::Absent;
+    let is_here = shared.clusters.get(&cluster.id).is_some();
+    match work.intent {
+        _ if !is_here && cluster.keeps_resources() => return Desired::Forgotten,
+        Intent::Delete => return Desired::Absent,
+        Intent::Create if !is_here => return Desired::Withdrawn,
+        Intent::Create => {}
     }
     match shared.definitions.load().find(&work.trigger) {
         Found::Trigger(trigger)
@@ -194,7 +206,7 @@ async fn remove(
     cluster: &ClusterId,
     mut record: Record,
 ) -> Result<Verdict, StoreError> {
-    let Some(target) = shared.clusters.get(cluster) else {
+    let Some(target) = shared.reachable(cluster) else {
         return Ok(Verdict::Done);
     };
     // Written down before the first attempt: nothing is there as rendered any more.
