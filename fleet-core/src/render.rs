@@ -63,7 +63,10 @@ pub enum TemplateKind {
 /// The text may come from a Secret.
 impl fmt::Debug for TemplateSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TemplateSource").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("TemplateSource")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
     }
 }
 

@@ -84,7 +84,9 @@ impl LabelSelector {
             check_key(key)?;
             match operator {
                 Operator::In | Operator::NotIn if values.is_empty() => {
-                    return Err(InvalidSelector(format!("{operator:?} on label {key:?} needs at least one value")));
+                    return Err(InvalidSelector(format!(
+                        "{operator:?} on label {key:?} needs at least one value"
+                    )));
                 }
                 Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
                     return Err(InvalidSelector(format!("{operator:?} on label {key:?} takes no values")));
@@ -106,16 +108,11 @@ impl LabelSelector {
         self.match_labels.is_empty() && self.match_expressions.is_empty()
     }
 
-    /// The labels and values that whatever is selected must have one of; `None` if no condition names values. For
-    /// each selected object at least one of the pairs is among its labels.
-    pub(crate) fn narrowest(&self) -> Option<(&str, Vec<&str>)> {
-        let fixed = self.match_labels.iter().next().map(|(key, value)| (key.as_str(), vec![value.as_str()]));
-        fixed.or_else(|| {
-            let named = self.match_expressions.iter().filter(|one| one.operator == Operator::In);
-            named
-                .min_by_key(|one| one.values.len())
-                .map(|one| (one.key.as_str(), one.values.iter().map(String::as_str).collect()))
-        })
+    /// All conditions as requirements, `matchLabels` among them.
+    pub(crate) fn requirements(&self) -> impl Iterator<Item = (&str, Operator, &[String])> {
+        let labels = self.match_labels.iter();
+        let labels = labels.map(|(key, value)| (key.as_str(), Operator::In, std::slice::from_ref(value)));
+        labels.chain(self.match_expressions.iter().map(|it| (it.key.as_str(), it.operator, &*it.values)))
     }
 }
 
@@ -181,7 +178,9 @@ fn check_key(key: &str) -> Result<(), InvalidSelector> {
     if prefix_ok && !name.is_empty() && is_label_text(name) {
         Ok(())
     } else {
-        Err(InvalidSelector(format!("{key:?} is no label key: expected a name of at most 63 letters, digits, '-', '_', '.', after an optional DNS prefix and '/'")))
+        Err(InvalidSelector(format!(
+            "{key:?} is no label key: expected a name of at most 63 letters, digits, '-', '_', '.', after an optional DNS prefix and '/'"
+        )))
     }
 }
 
@@ -189,7 +188,9 @@ fn check_value(key: &str, value: &str) -> Result<(), InvalidSelector> {
     if is_label_text(value) {
         Ok(())
     } else {
-        Err(InvalidSelector(format!("{value:?} is no value of a label ({key}): expected at most 63 letters, digits, '-', '_', '.', beginning and ending with a letter or digit")))
+        Err(InvalidSelector(format!(
+            "{value:?} is no value of a label ({key}): expected at most 63 letters, digits, '-', '_', '.', beginning and ending with a letter or digit"
+        )))
     }
 }
 
@@ -222,8 +223,16 @@ mod tests {
             (r#"{"matchLabels":{"env":"production"}}"#, true, false),
             (r#"{"matchLabels":{"env":"staging"}}"#, false, false),
             (r#"{"matchLabels":{"env":"production","tier":"b"}}"#, false, false),
-            (r#"{"matchExpressions":[{"key":"env","operator":"In","values":["x","production"]}]}"#, true, false),
-            (r#"{"matchExpressions":[{"key":"env","operator":"NotIn","values":["production"]}]}"#, false, true),
+            (
+                r#"{"matchExpressions":[{"key":"env","operator":"In","values":["x","production"]}]}"#,
+                true,
+                false,
+            ),
+            (
+                r#"{"matchExpressions":[{"key":"env","operator":"NotIn","values":["production"]}]}"#,
+                false,
+                true,
+            ),
             (r#"{"matchExpressions":[{"key":"env","operator":"NotIn","values":["x"]}]}"#, true, true),
             (r#"{"matchExpressions":[{"key":"env","operator":"Exists"}]}"#, true, false),
             (r#"{"matchExpressions":[{"key":"env","operator":"DoesNotExist"}]}"#, false, true),

@@ -43,6 +43,8 @@ pub trait EventSource: Send + Sync + 'static {
 }
 
 /// What a source tells.
+// Nearly every item is a delivery: a box would cost an allocation each and save nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SourceItem {

@@ -55,6 +55,13 @@ pub trait WorkStore: Send + Sync + 'static {
     /// What was done for a Work, in every cluster.
     async fn applied(&self, work: &WorkId) -> Result<Vec<Stored<Arc<AppliedWork>>>, StoreError>;
 
+    /// What was done for a Work in one cluster.
+    async fn applied_in(
+        &self,
+        work: &WorkId,
+        cluster: &ClusterId,
+    ) -> Result<Option<Stored<Arc<AppliedWork>>>, StoreError>;
+
     /// Writes what was done for a Work in a cluster.
     async fn put_applied(
         &self,
@@ -170,8 +177,25 @@ pub struct DeadLetter {
     pub position: Option<Position>,
     /// Subject and headers.
     pub message: Message,
-    /// The original bytes.
+    /// The original bytes; base64 where the letter is written as text.
+    #[serde(with = "base64_text")]
     pub raw: Bytes,
+}
+
+mod base64_text {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map(Bytes::from).map_err(serde::de::Error::custom)
+    }
 }
 
 /// Leaves out headers and bytes.

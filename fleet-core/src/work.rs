@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::apply::InventoryItem;
 use crate::cluster::ClusterId;
 use crate::event::Event;
+use crate::manifest::Manifest;
 use crate::position::Positions;
 use crate::source::Message;
 
@@ -19,9 +20,52 @@ const SHOWN: usize = 40;
 const HASH: usize = 20;
 
 /// The name of a Work: the trigger's, cut to 40 characters, and 20 hex digits of a hash over trigger and key.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct WorkId(Arc<str>);
+#[derive(Clone)]
+pub struct WorkId {
+    name: Arc<str>,
+    /// The first digits of the hash as a number: they tell ids apart faster than the name does.
+    number: u64,
+}
+
+impl PartialEq for WorkId {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number && self.name == other.name
+    }
+}
+
+impl Eq for WorkId {}
+
+impl std::hash::Hash for WorkId {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(self.number);
+    }
+}
+
+impl PartialOrd for WorkId {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By name, so that the Works of a trigger stand together.
+impl Ord for WorkId {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.name.cmp(&other.name)
+    }
+}
+
+impl Serialize for WorkId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for WorkId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::from_stored(&name).ok_or_else(|| serde::de::Error::custom("not the name of a Work"))
+    }
+}
 
 impl WorkId {
     /// The id of the Work of a trigger and a key.
@@ -52,43 +96,59 @@ impl WorkId {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part.as_bytes());
         }
+        let mut name = Self::prefix(trigger);
+        let hash = hasher.finalize();
+        for byte in hash.iter().take(HASH / 2) {
+            // Writing to a String cannot fail.
+            let _ = write!(name, "{byte:02x}");
+        }
+        let number = hash.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        Self { name: name.into(), number }
+    }
+
+    /// What the ids of a trigger's Works begin with; other triggers with a long name may share it.
+    pub(crate) fn prefix(trigger: &str) -> String {
         let mut name = String::with_capacity(SHOWN + 1 + HASH);
         name.extend(trigger.chars().take(SHOWN));
         name.truncate(name.trim_end_matches(['-', '.']).len());
         name.push('-');
-        for byte in hasher.finalize().iter().take(HASH / 2) {
-            // Writing to a String cannot fail.
-            let _ = write!(name, "{byte:02x}");
-        }
-        Self(name.into())
+        name
     }
 
     /// Reads back what [`as_str`](Self::as_str) gave, for stores.
     pub fn from_stored(name: &str) -> Option<Self> {
         let (_, hash) = name.rsplit_once('-')?;
-        (hash.len() == HASH && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| Self(name.into()))
+        let number = u64::from_str_radix(hash.get(..16)?, 16).ok()?;
+        (hash.len() == HASH && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            .then(|| Self { name: name.into(), number })
     }
 
     /// The name.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 
     /// The hash at its end: the value of the mark on applied objects.
     pub fn hash(&self) -> &str {
-        self.0.rsplit_once('-').map_or("", |(_, hash)| hash)
+        self.name.rsplit_once('-').map_or("", |(_, hash)| hash)
+    }
+
+    /// A part of the hash, for spreading Works over shards.
+    pub(crate) fn shard(&self, shards: usize) -> usize {
+        // The remainder of a division by a usize fits into one.
+        usize::try_from(self.number % shards as u64).unwrap_or_default()
     }
 }
 
 impl fmt::Display for WorkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 
 impl fmt::Debug for WorkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 
@@ -170,6 +230,36 @@ pub struct AppliedWork {
     pub state: AppliedState,
     /// When the state was last written.
     pub updated: Timestamp,
+}
+
+impl AppliedWork {
+    /// The record of a Work for which nothing was done yet.
+    pub(crate) fn pending(work: &Work, cluster: ClusterId, now: Timestamp) -> Self {
+        Self {
+            work: work.id.clone(),
+            cluster,
+            generation: work.generation,
+            digest: None,
+            inventory: Vec::new(),
+            state: AppliedState::Pending,
+            updated: now,
+        }
+    }
+
+    /// Names every manifest in the inventory, as something that may come to be.
+    pub(crate) fn plan(&mut self, manifests: &[Manifest]) {
+        for manifest in manifests {
+            if !self.inventory.iter().any(|item| item.object.same_object(manifest.id())) {
+                let object = manifest.id().clone();
+                self.inventory.push(InventoryItem {
+                    object,
+                    uid: None,
+                    uncertain_until: None,
+                    applied_at: None,
+                });
+            }
+        }
+    }
 }
 
 /// How far a Work is in a cluster.

@@ -63,10 +63,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate().map_err(failed("a key"))?;
         let certificate = params.signed_by(&key, &self.0).map_err(failed("a certificate"))?;
-        Ok(Pair {
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-        })
+        Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 }
 
@@ -84,13 +81,11 @@ pub(crate) fn signing_key() -> Result<(String, String)> {
 }
 
 fn failed(what: &'static str) -> impl Fn(rcgen::Error) -> LabError {
-    move |error| LabError::Credential {
-        what,
-        reason: error.to_string(),
-    }
+    move |error| LabError::Credential { what, reason: error.to_string() }
 }
 
-/// Fills a folder once, all or nothing: a lab that is started again keeps its keys, so that what was given away stays valid.
+/// Fills a folder once, all or nothing: a lab that is started again keeps its keys, so that what was given away stays
+/// valid.
 pub(crate) fn folder_once(
     dir: &Path,
     make: impl FnOnce() -> Result<Vec<(&'static str, String)>>,
@@ -125,17 +120,12 @@ pub(crate) fn client_tls(authority: &Path, identity: Option<(&Path, &Path)>) -> 
         Some((certificate, key)) => {
             let certificate = CertificateDer::from_pem_file(certificate).map_err(no_client)?;
             let key = PrivateKeyDer::from_pem_file(key).map_err(no_client)?;
-            config
-                .with_client_auth_cert(vec![certificate], key)
-                .map_err(no_client)?
+            config.with_client_auth_cert(vec![certificate], key).map_err(no_client)?
         }
     };
     Ok(Arc::new(config))
 }
 
 fn no_client(error: impl std::fmt::Display) -> LabError {
-    LabError::Credential {
-        what: "a TLS client",
-        reason: error.to_string(),
-    }
+    LabError::Credential { what: "a TLS client", reason: error.to_string() }
 }

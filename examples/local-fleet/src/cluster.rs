@@ -180,14 +180,14 @@ impl Cluster {
         self.api_server.stop().await
     }
 
-    /// Bytes of memory that its processes occupy now, without etcd.
+    /// Bytes of memory that its processes have for themselves now, as [`Server::own_memory`]; without etcd.
     ///
     /// # Errors
     /// If one of them does not run.
-    pub async fn resident_bytes(&self) -> Result<u64> {
-        let mut bytes = self.api_server.resident_bytes().await?;
+    pub async fn own_memory(&self) -> Result<u64> {
+        let mut bytes = self.api_server.own_memory().await?;
         if let Some(controller_manager) = &self.controller_manager {
-            bytes = bytes.saturating_add(controller_manager.resident_bytes().await?);
+            bytes = bytes.saturating_add(controller_manager.own_memory().await?);
         }
         Ok(bytes)
     }
@@ -198,11 +198,6 @@ impl Cluster {
             Route::Proxied => self.proxy.address(),
         }
     }
-}
-
-/// What makes Go's garbage collector keep thirty clusters small; a cluster of the lab is never short of processor time.
-fn small() -> Vec<(&'static str, OsString)> {
-    vec![("GOGC", "50".into())]
 }
 
 fn flag(name: &str, value: impl Into<OsString>) -> OsString {
@@ -233,10 +228,7 @@ async fn start_api_server(
         flag("token-auth-file", identities.tokens()),
         flag("service-account-issuer", "https://kubernetes.default.svc"),
         flag("service-account-key-file", identities.file("service-account.pub")),
-        flag(
-            "service-account-signing-key-file",
-            identities.file("service-account.key"),
-        ),
+        flag("service-account-signing-key-file", identities.file("service-account.key")),
         flag("authorization-mode", "RBAC"),
         // No controller makes the default service account that it would wait for.
         flag("disable-admission-plugins", "ServiceAccount"),
@@ -260,18 +252,8 @@ async fn start_api_server(
             args.push(flag("secure-port", address.port().to_string()));
             args.push(flag("cert-dir", cert_dir));
             args.extend(further.into_iter().map(OsString::from));
-            let health = Endpoint {
-                address,
-                tls: Some(tls),
-            };
-            Ok(Recipe {
-                program,
-                args,
-                env: small(),
-                address,
-                health,
-                ready_path: "/readyz",
-            })
+            let health = Endpoint { address, tls: Some(tls) };
+            Ok(Recipe { program, args, address, health, ready_path: "/readyz" })
         }
     })
     .await
@@ -304,33 +286,19 @@ async fn start_controller_manager(
         flag("kube-api-burst", "2000"),
         flag("profiling", "false"),
     ];
-    Server::start_new(
-        &format!("{name}/kube-controller-manager"),
-        &dir.clone(),
-        move |taken| {
-            if taken {
-                ports.forget("https");
-            }
-            let port = ports.remembered("https");
-            let (program, mut args, tls) = (program.clone(), args.clone(), tls.clone());
-            async move {
-                let address = local(port?);
-                args.push(flag("secure-port", address.port().to_string()));
-                let health = Endpoint {
-                    address,
-                    tls: Some(tls),
-                };
-                Ok(Recipe {
-                    program,
-                    args,
-                    env: small(),
-                    address,
-                    health,
-                    ready_path: "/healthz",
-                })
-            }
-        },
-    )
+    Server::start_new(&format!("{name}/kube-controller-manager"), &dir.clone(), move |taken| {
+        if taken {
+            ports.forget("https");
+        }
+        let port = ports.remembered("https");
+        let (program, mut args, tls) = (program.clone(), args.clone(), tls.clone());
+        async move {
+            let address = local(port?);
+            args.push(flag("secure-port", address.port().to_string()));
+            let health = Endpoint { address, tls: Some(tls) };
+            Ok(Recipe { program, args, address, health, ready_path: "/healthz" })
+        }
+    })
     .await
 }
 
@@ -344,20 +312,12 @@ async fn bind_writers(api_server: &Server) -> Result<()> {
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": WRITERS}],
     });
     let path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
-    let answer = match api_server
-        .health()
-        .request("POST", path, &binding.to_string())
-        .await
-    {
+    let answer = match api_server.health().request("POST", path, &binding.to_string()).await {
         // 409: the cluster was started before and has it.
         Ok(answer) if matches!(answer.status, 201 | 409) => return Ok(()),
         Ok(answer) => format!("{}: {}", answer.status, answer.body),
         Err(error) => error.to_string(),
     };
     let server = api_server.name().to_owned();
-    Err(LabError::Refused {
-        server,
-        request: "the role binding of lab-writer".to_owned(),
-        answer,
-    })
+    Err(LabError::Refused { server, request: "the role binding of lab-writer".to_owned(), answer })
 }

@@ -63,7 +63,6 @@ impl Etcd {
                 Ok(Recipe {
                     program,
                     args,
-                    env: Vec::new(),
                     address,
                     health: Endpoint { address, tls: None },
                     ready_path: "/readyz",
@@ -71,9 +70,7 @@ impl Etcd {
             }
         })
         .await?;
-        Ok(Etcd {
-            server: Arc::new(server),
-        })
+        Ok(Etcd { server: Arc::new(server) })
     }
 
     /// Its process.

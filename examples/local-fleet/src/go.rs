@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::process::{Launch, Process};
+use crate::process::{Environment, Launch, Process};
 use crate::program::{Recipe, Source};
 use crate::server::log_tail;
 use crate::{LabError, Program, Progress, Result, private};
@@ -20,10 +20,7 @@ const MODULE: [(&str, &str); 4] = [
     ("go.mod", include_str!("../programs/go.mod")),
     ("go.sum", include_str!("../programs/go.sum")),
     ("etcd/main.go", include_str!("../programs/etcd/main.go")),
-    (
-        "kubernetes/main.go",
-        include_str!("../programs/kubernetes/main.go"),
-    ),
+    ("kubernetes/main.go", include_str!("../programs/kubernetes/main.go")),
 ];
 
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -47,17 +44,10 @@ pub(crate) async fn build(program: Program, folder: &Path, progress: &Progress) 
 }
 
 async fn check_go(program: Program) -> Result<()> {
-    let version = Command::new("go")
-        .arg("version")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
+    let version = Command::new("go").arg("version").stdin(Stdio::null()).kill_on_drop(true).output();
     let reason = match timeout(Duration::from_secs(30), version).await {
         Ok(Ok(output)) if output.status.success() => return Ok(()),
-        Ok(Ok(output)) => format!(
-            "`go version` failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        ),
+        Ok(Ok(output)) => format!("`go version` failed: {}", String::from_utf8_lossy(&output.stderr).trim()),
         Ok(Err(_)) => "there is no `go` on PATH to build it with".to_owned(),
         Err(_) => "`go version` does not answer".to_owned(),
     };
@@ -71,11 +61,8 @@ async fn run_go(
     output: &Path,
     progress: &Progress,
 ) -> Result<()> {
-    let stamps: String = recipe
-        .stamps
-        .iter()
-        .map(|variable| format!(" -X {variable}=v{}", recipe.version))
-        .collect();
+    let stamps: String =
+        recipe.stamps.iter().map(|variable| format!(" -X {variable}=v{}", recipe.version)).collect();
     let mut args = vec![
         // Free of this machine's paths, so that the compiler's cache serves every folder.
         "-trimpath".to_owned(),
@@ -92,10 +79,7 @@ async fn run_go(
         Source::Here { folder } => {
             write_module(work)?;
             args.splice(0..0, ["build".to_owned(), "-mod=readonly".to_owned()]);
-            args.extend([
-                format!("-o={}", output.join(recipe.name).display()),
-                format!("./{folder}"),
-            ]);
+            args.extend([format!("-o={}", output.join(recipe.name).display()), format!("./{folder}")]);
         }
         Source::Published { package } => {
             args.splice(0..0, ["install".to_owned()]);
@@ -107,7 +91,7 @@ async fn run_go(
     let process = Process::spawn(Launch {
         program: PathBuf::from("go"),
         args: args.iter().map(OsString::from).collect(),
-        env,
+        environment: Environment::UsersAnd(env),
         dir: work.to_path_buf(),
         log: log.clone(),
         pid_file: work.join("pid"),
@@ -126,10 +110,7 @@ async fn run_go(
     match timeout(BUILT_WITHIN, watch(&process, recipe, progress)).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(failed(log_tail(&log, 0))),
-        Err(_) => Err(failed(format!(
-            "nothing for {} minutes",
-            BUILT_WITHIN.as_secs() / 60
-        ))),
+        Err(_) => Err(failed(format!("nothing for {} minutes", BUILT_WITHIN.as_secs() / 60))),
     }
 }
 
@@ -138,14 +119,14 @@ async fn watch(process: &Process, recipe: Recipe, progress: &Progress) -> bool {
     let names: Vec<_> = recipe.programs.iter().map(|program| program.name()).collect();
     let what = format!("{} {}", names.join(", "), recipe.version);
     let begun = Instant::now();
-    progress.say(format!(
-        "building {what} with go, once; this takes up to some minutes"
-    ));
+    progress.say(format!("building {what} with go, once; this takes up to some minutes"));
     loop {
         tokio::select! {
             status = process.exited() => {
-                progress.say(format!("built {what} in {} s", begun.elapsed().as_secs()));
-                return status.is_some_and(|status| status.success());
+                let done = status.is_some_and(|status| status.success());
+                let end = if done { "built" } else { "failed to build" };
+                progress.say(format!("{end} {what} in {} s", begun.elapsed().as_secs()));
+                return done;
             }
             () = sleep(TELL_EVERY) => {
                 progress.say(format!("building {what}: {} s", begun.elapsed().as_secs()));
@@ -170,20 +151,13 @@ fn name_programs(recipe: Recipe, output: &Path) -> Result<()> {
     let built = output.join(recipe.name);
     if let Source::Published { package } = recipe.source {
         // `go install` names a program after the last part of its path that is not a version.
-        let name = package
-            .rsplit('/')
-            .find(|part| !part.starts_with('v'))
-            .unwrap_or(recipe.name);
+        let name = package.rsplit('/').find(|part| !part.starts_with('v')).unwrap_or(recipe.name);
         let named = output.join(name);
         if named != built {
             fs::rename(&named, &built).map_err(LabError::file("rename", &named))?;
         }
     }
-    for program in recipe
-        .programs
-        .iter()
-        .filter(|program| program.name() != recipe.name)
-    {
+    for program in recipe.programs.iter().filter(|program| program.name() != recipe.name) {
         let link = output.join(program.name());
         symlink(recipe.name, &link).map_err(LabError::file("create", &link))?;
     }

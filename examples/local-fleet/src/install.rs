@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -32,19 +32,12 @@ static FOUND: LazyLock<Mutex<BTreeMap<Program, PathBuf>>> = LazyLock::new(Mutex:
 /// # Errors
 /// If the program is nowhere and cannot be built; the error says what to install.
 pub async fn find(program: Program, progress: &Progress) -> Result<PathBuf> {
-    let known = FOUND
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get(&program)
-        .cloned();
+    let known = FOUND.lock().unwrap_or_else(PoisonError::into_inner).get(&program).cloned();
     if let Some(path) = known.filter(|path| path.exists()) {
         return Ok(path);
     }
     let path = look(program, progress).await?;
-    FOUND
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(program, path.clone());
+    FOUND.lock().unwrap_or_else(PoisonError::into_inner).insert(program, path.clone());
     Ok(path)
 }
 
@@ -85,11 +78,7 @@ async fn from_cache(program: Program, progress: &Progress) -> Result<PathBuf> {
 }
 
 fn cache(program: Program) -> Result<PathBuf> {
-    let set = |name| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set(CACHE)
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("fleet-lab")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/fleet-lab")))
@@ -114,9 +103,7 @@ async fn lock(path: &Path, recipe: Recipe, progress: &Progress) -> Result<File> 
             told = Instant::now();
             let Recipe { name, version, .. } = recipe;
             let waited = begun.elapsed().as_secs();
-            progress.say(format!(
-                "waiting for another process that builds {name} {version}: {waited} s"
-            ));
+            progress.say(format!("waiting for another process that builds {name} {version}: {waited} s"));
         }
         sleep(Duration::from_millis(100)).await;
     }
@@ -124,11 +111,8 @@ async fn lock(path: &Path, recipe: Recipe, progress: &Progress) -> Result<File> 
 
 /// Whether a program that happens to be installed is at least the version that the lab is made for.
 async fn is_acceptable(program: Program, path: &Path) -> bool {
-    let output = Command::new(path)
-        .args(program.version_arguments())
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
+    let output =
+        Command::new(path).args(program.version_arguments()).stdin(Stdio::null()).kill_on_drop(true).output();
     let Ok(Ok(output)) = timeout(VERSION_WITHIN, output).await else {
         return false;
     };
@@ -143,23 +127,12 @@ async fn is_acceptable(program: Program, path: &Path) -> bool {
 
 /// Major and minor of the first `x.y.z` in a text.
 fn version_in(text: &str) -> Option<(u32, u32)> {
-    text.split(|c: char| !c.is_ascii_digit() && c != '.')
-        .find_map(|word| {
-            let mut numbers = word.split('.');
-            let (major, minor) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
-            numbers.next()?.parse::<u32>().ok()?;
-            Some((major, minor))
-        })
-}
-
-/// Links each program into a folder under its own name, so that a user can put the folder on `PATH`.
-pub(crate) fn link_into(folder: &Path, program: Program, path: &Path) -> Result<()> {
-    private::create_dir(folder).map_err(LabError::file("create", folder))?;
-    let link = folder.join(program.name());
-    if fs::symlink_metadata(&link).is_ok() {
-        fs::remove_file(&link).map_err(LabError::file("remove", &link))?;
-    }
-    std::os::unix::fs::symlink(path, &link).map_err(LabError::file("create", &link))
+    text.split(|c: char| !c.is_ascii_digit() && c != '.').find_map(|word| {
+        let mut numbers = word.split('.');
+        let (major, minor) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+        numbers.next()?.parse::<u32>().ok()?;
+        Some((major, minor))
+    })
 }
 
 #[cfg(test)]
@@ -170,10 +143,7 @@ mod tests {
     fn versions_are_read_as_the_programs_print_them() {
         for (said, version) in [
             ("Kubernetes v1.36.3", Some((1, 36))),
-            (
-                "Client Version: v1.36.3\nKustomize Version: v5.8.1",
-                Some((1, 36)),
-            ),
+            ("Client Version: v1.36.3\nKustomize Version: v5.8.1", Some((1, 36))),
             ("etcd Version: 3.6.8\nGit SHA: x", Some((3, 6))),
             ("nats-server: v2.15.2", Some((2, 15))),
             ("v4.3.1+g1234567", Some((4, 3))),

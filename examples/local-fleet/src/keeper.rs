@@ -13,10 +13,7 @@ use tokio::runtime::{Builder, Handle};
 static KEEPER: OnceLock<Result<Handle, io::ErrorKind>> = OnceLock::new();
 
 fn start() -> Result<Handle, io::ErrorKind> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| e.kind())?;
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.kind())?;
     let handle = runtime.handle().clone();
     std::thread::Builder::new()
         .name("lab-keeper".into())
@@ -27,10 +24,7 @@ fn start() -> Result<Handle, io::ErrorKind> {
 
 /// The runtime of the thread that never ends.
 pub(crate) fn handle() -> io::Result<&'static Handle> {
-    KEEPER
-        .get_or_init(start)
-        .as_ref()
-        .map_err(|kind| io::Error::from(*kind))
+    KEEPER.get_or_init(start).as_ref().map_err(|kind| io::Error::from(*kind))
 }
 
 /// Runs a future on the thread that never ends, also if the caller stops waiting.

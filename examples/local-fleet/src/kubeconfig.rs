@@ -56,11 +56,8 @@ impl Identities {
             let admin = authority.client("lab-admin", "system:masters")?;
             let (signing, verifying) = certificate::signing_key()?;
             let secret = || private::secret().map_err(LabError::file("draw a secret for", &dir));
-            let tokens = format!(
-                "{},lab-writer,lab-writer,{WRITERS}\n{},lab-guest,lab-guest\n",
-                secret()?,
-                secret()?
-            );
+            let tokens =
+                format!("{},lab-writer,lab-writer,{WRITERS}\n{},lab-guest,lab-guest\n", secret()?, secret()?);
             Ok(vec![
                 ("ca.crt", authority.certificate()),
                 ("server.crt", server.certificate),

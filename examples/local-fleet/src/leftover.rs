@@ -7,9 +7,10 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::{Instant, sleep};
 
@@ -26,16 +27,30 @@ pub(crate) fn record(pid_file: &Path, pid: Pid) -> io::Result<()> {
     private::write(pid_file, identity(pid)?.as_bytes())
 }
 
-/// Ends the processes recorded in the folders below `dir`, and says which there were.
+/// Ends the processes recorded in the folders below `dir`, and in the folders in those; says which there were.
 pub(crate) async fn end_all(dir: &Path) -> io::Result<Vec<String>> {
     let mut ended = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() && end(&entry.path().join(PID_FILE)).await? {
-            ended.push(entry.file_name().to_string_lossy().into_owned());
+    for server in folders(dir)? {
+        let mut recorded = folders(&server)?;
+        recorded.push(server);
+        for folder in recorded {
+            if end(&folder.join(PID_FILE)).await? {
+                ended.push(folder.strip_prefix(dir).unwrap_or(&folder).display().to_string());
+            }
         }
     }
     Ok(ended)
+}
+
+fn folders(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    Ok(folders)
 }
 
 /// Ends the recorded process if it still runs; true if it did.
@@ -58,25 +73,27 @@ pub(crate) async fn end(pid_file: &Path) -> io::Result<bool> {
 fn open_recorded(record: &str) -> Option<OwnedFd> {
     let pid = record.split(' ').next()?.parse().ok().and_then(Pid::from_raw)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    // Compared after opening: what the descriptor means cannot change any more.
-    (identity(pid).ok()? == record).then_some(pidfd)
+    // Compared after opening: what the descriptor means cannot change any more. One that has ended keeps its number
+    // until somebody asks how it ended.
+    let runs = identity(pid).ok()? == record && !is_gone(&pidfd, Duration::ZERO).ok()?;
+    runs.then_some(pidfd)
 }
 
 async fn wait_gone(pidfd: &OwnedFd) -> io::Result<()> {
     let deadline = Instant::now() + GONE_WITHIN;
-    loop {
-        let mut polled = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
-        if rustix::event::poll(&mut polled, Some(&rustix::time::Timespec::default()))? > 0 {
-            return Ok(());
-        }
+    while !is_gone(pidfd, Duration::ZERO)? {
         if Instant::now() > deadline {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "a killed process does not go away",
-            ));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "a killed process does not go away"));
         }
         sleep(Duration::from_millis(10)).await;
     }
+    Ok(())
+}
+
+/// Whether a process has ended, or ends within this time, for which the thread is blocked.
+pub(crate) fn is_gone(pidfd: &OwnedFd, within: Duration) -> io::Result<bool> {
+    let within = Timespec::try_from(within).map_err(io::Error::other)?;
+    Ok(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&within))? > 0)
 }
 
 /// What tells a process from any other that ever had its number.

@@ -145,12 +145,8 @@ impl Nats {
                 Ok(Recipe {
                     program: program.clone(),
                     args: vec!["--config".into(), file.into()],
-                    env: Vec::new(),
                     address,
-                    health: Endpoint {
-                        address: monitor,
-                        tls: None,
-                    },
+                    health: Endpoint { address: monitor, tls: None },
                     ready_path: "/healthz",
                 })
             });
@@ -160,14 +156,7 @@ impl Nats {
         let proxy = Proxy::start(ports.remembered("proxy")?, server.address())
             .await
             .map_err(LabError::file("open the proxy of", &dir))?;
-        Ok(Nats {
-            dir,
-            proxy,
-            server,
-            access,
-            tls: options.tls,
-            monitor,
-        })
+        Ok(Nats { dir, proxy, server, access, tls: options.tls, monitor })
     }
 
     /// Its process.
@@ -202,6 +191,20 @@ impl Nats {
         &self.access
     }
 
+    /// Writes `NATS_URL`, and `NATS_USER` and `NATS_PASSWORD` if it asks for them, into a file for the shell, which only
+    /// its owner may read. The `nats` program knows these variables.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_env(&self, file: impl AsRef<Path>) -> Result<()> {
+        let file = file.as_ref();
+        let mut text = format!("export NATS_URL='{}'\n", self.url(Route::Direct));
+        if let NatsAccess::UserPassword { user, password } = &self.access {
+            text.push_str(&format!("export NATS_USER='{user}'\nexport NATS_PASSWORD='{password}'\n"));
+        }
+        private::write(file, text.as_bytes()).map_err(LabError::file("write", file))
+    }
+
     /// The file with the authority that signed its certificate.
     pub fn authority_file(&self) -> PathBuf {
         self.dir.join("tls/ca.crt")
@@ -233,10 +236,7 @@ fn tls_files(dir: &Path) -> Result<PathBuf> {
 
 /// A string as NATS' configuration language quotes it.
 fn quoted(text: impl std::fmt::Display) -> String {
-    format!(
-        "\"{}\"",
-        text.to_string().replace('\\', "\\\\").replace('"', "\\\"")
-    )
+    format!("\"{}\"", text.to_string().replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn configuration(
@@ -254,10 +254,7 @@ fn configuration(
         format!("http: {}", quoted(monitor)),
     ];
     if options.jetstream {
-        lines.push(format!(
-            "jetstream {{ store_dir: {} }}",
-            quoted(dir.join("data").display())
-        ));
+        lines.push(format!("jetstream {{ store_dir: {} }}", quoted(dir.join("data").display())));
     }
     lines.extend(access.configuration());
     if options.tls != NatsTls::Off {

@@ -23,9 +23,7 @@ pub(crate) struct Ports {
 
 impl Ports {
     pub(crate) fn of(dir: &Path) -> Self {
-        Ports {
-            dir: dir.to_path_buf(),
-        }
+        Ports { dir: dir.to_path_buf() }
     }
 
     /// The port that this folder used last for `purpose`, or else a free one, remembered.
@@ -66,20 +64,13 @@ fn free() -> Result<u16> {
     let range = u32::from(LAST - FIRST) + 1;
     for _ in 0..range {
         // Each process starts at another place, so that test programs that run side by side rarely meet.
-        let step = process::id()
-            .wrapping_mul(7_919)
-            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(step % range)
-            .ok()
-            .and_then(|offset| FIRST.checked_add(offset));
+        let step = process::id().wrapping_mul(7_919).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(step % range).ok().and_then(|offset| FIRST.checked_add(offset));
         if let Some(port) = port
             && is_free(port)
         {
             return Ok(port);
         }
     }
-    Err(LabError::NoPort {
-        from: FIRST,
-        to: LAST,
-    })
+    Err(LabError::NoPort { from: FIRST, to: LAST })
 }

@@ -15,12 +15,7 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     {
         return Err(error);
     }
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&half)?
-        .write_all(content)?;
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?.write_all(content)?;
     fs::rename(&half, path)
 }
 

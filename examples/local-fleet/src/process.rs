@@ -1,5 +1,6 @@
 //! One child process: started so that it cannot outlive the lab.
 
+use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -7,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{
     Pid, PidfdFlags, Signal, getppid, kill_process_group, pidfd_open, pidfd_send_signal,
@@ -17,18 +19,33 @@ use tokio::sync::watch;
 
 use crate::{keeper, leftover};
 
+/// A dropped process is waited for this long.
+const DROP_WITHIN: Duration = Duration::from_secs(2);
+
 /// What to start, and where it writes.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
-    pub(crate) env: Vec<(&'static str, OsString)>,
+    pub(crate) environment: Environment,
     pub(crate) dir: PathBuf,
     /// Standard output and error are appended here.
     pub(crate) log: PathBuf,
     /// Lets a later lab on the same folder find what a killed one left behind.
     pub(crate) pid_file: PathBuf,
 }
+
+/// The variables that a child sees.
+#[derive(Debug, Clone)]
+pub(crate) enum Environment {
+    /// Hardly any: etcd takes every `ETCD_…` for a flag, and clients find other clusters in theirs.
+    Bare,
+    /// The user's own, and these.
+    UsersAnd(Vec<(&'static str, OsString)>),
+}
+
+/// What a bare environment still has; the last three tune Go programs.
+const BARE: [&str; 6] = ["PATH", "HOME", "TMPDIR", "GOGC", "GOMEMLIMIT", "GOMAXPROCS"];
 
 /// A running child, or one that has ended by itself. Dropping it kills it and what it started.
 #[derive(Debug)]
@@ -63,10 +80,7 @@ impl Process {
     /// Waits until it has ended and was reaped. `None`: nobody knows how it ended.
     pub(crate) async fn exited(&self) -> Option<ExitStatus> {
         let mut exit = self.exit.clone();
-        exit.wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|status| *status)
+        exit.wait_for(Option::is_some).await.ok().and_then(|status| *status)
     }
 }
 
@@ -77,6 +91,8 @@ impl Drop for Process {
             if self.signal(Signal::KILL).is_ok() {
                 let _gone = kill_process_group(self.pid, Signal::KILL);
             }
+            // Some milliseconds; without them it would still write to a folder that the caller removes next.
+            let _slow = leftover::is_gone(&self.pidfd, DROP_WITHIN);
         }
         let _gone = fs::remove_file(&self.pid_file);
     }
@@ -87,7 +103,6 @@ fn spawn_here(launch: &Launch) -> io::Result<Process> {
     let mut command = Command::new(&launch.program);
     command
         .args(&launch.args)
-        .envs(launch.env.iter().map(|(name, value)| (name, value)))
         .current_dir(&launch.dir)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -95,6 +110,15 @@ fn spawn_here(launch: &Launch) -> io::Result<Process> {
         .kill_on_drop(true)
         // Its own group, so that Ctrl-C in a terminal reaches the lab alone, which then stops its children in order.
         .process_group(0);
+    match &launch.environment {
+        Environment::Bare => {
+            let kept = BARE.into_iter().filter_map(|name| Some((name, env::var_os(name)?)));
+            command.env_clear().envs(kept);
+        }
+        Environment::UsersAnd(more) => {
+            command.envs(more.iter().map(|(name, value)| (name, value)));
+        }
+    }
     die_with_this_thread(&mut command);
     let mut child = command.spawn()?;
     let pid = child
@@ -113,12 +137,7 @@ fn spawn_here(launch: &Launch) -> io::Result<Process> {
             ended.send_replace(Some(status));
         }
     });
-    Ok(Process {
-        pid,
-        pidfd,
-        pid_file: launch.pid_file.clone(),
-        exit,
-    })
+    Ok(Process { pid, pidfd, pid_file: launch.pid_file.clone(), exit })
 }
 
 /// Makes the kernel kill the child when the thread that starts it ends, however it ends.
@@ -142,9 +161,5 @@ fn die_with_this_thread(command: &mut Command) {
 
 /// Opens a log for appending; servers log what only their owner should read.
 pub(crate) fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }

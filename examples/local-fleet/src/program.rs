@@ -3,6 +3,7 @@
 //! `programs/go.mod` repeats those of Kubernetes and etcd, because Go wants them there; a test compares them.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// Kubernetes: API server, controller manager, kubectl.
 const KUBERNETES: &str = "1.36.3";
@@ -71,9 +72,7 @@ const RECIPES: [Recipe; 6] = [
     Recipe {
         name: "nats-server",
         version: NATS_SERVER,
-        source: Source::Published {
-            package: "github.com/nats-io/nats-server/v2",
-        },
+        source: Source::Published { package: "github.com/nats-io/nats-server/v2" },
         stamps: &[],
         programs: &[Program::NatsServer],
     },
@@ -82,40 +81,27 @@ const RECIPES: [Recipe; 6] = [
         version: KUBERNETES,
         source: Source::Here { folder: "kubernetes" },
         // The first is what `/version` and `kubectl version` print, the second stands in the User-Agent.
-        stamps: &[
-            "k8s.io/component-base/version.gitVersion",
-            "k8s.io/client-go/pkg/version.gitVersion",
-        ],
-        programs: &[
-            Program::KubeApiserver,
-            Program::KubeControllerManager,
-            Program::Kubectl,
-        ],
+        stamps: &["k8s.io/component-base/version.gitVersion", "k8s.io/client-go/pkg/version.gitVersion"],
+        programs: &[Program::KubeApiserver, Program::KubeControllerManager, Program::Kubectl],
     },
     Recipe {
         name: "nats",
         version: NATS,
-        source: Source::Published {
-            package: "github.com/nats-io/natscli/nats",
-        },
+        source: Source::Published { package: "github.com/nats-io/natscli/nats" },
         stamps: &["main.version"],
         programs: &[Program::Nats],
     },
     Recipe {
         name: "helm",
         version: HELM,
-        source: Source::Published {
-            package: "helm.sh/helm/v4/cmd/helm",
-        },
+        source: Source::Published { package: "helm.sh/helm/v4/cmd/helm" },
         stamps: &["helm.sh/helm/v4/internal/version.version"],
         programs: &[Program::Helm],
     },
     Recipe {
         name: "helm3",
         version: HELM3,
-        source: Source::Published {
-            package: "helm.sh/helm/v3/cmd/helm",
-        },
+        source: Source::Published { package: "helm.sh/helm/v3/cmd/helm" },
         stamps: &["helm.sh/helm/v3/internal/version.version"],
         programs: &[Program::Helm3],
     },
@@ -191,6 +177,22 @@ impl fmt::Display for Program {
     }
 }
 
+impl FromStr for Program {
+    type Err = UnknownProgram;
+
+    fn from_str(name: &str) -> Result<Self, UnknownProgram> {
+        let found = Program::ALL.into_iter().find(|program| program.name() == name);
+        found.ok_or_else(|| UnknownProgram { name: name.to_owned() })
+    }
+}
+
+/// A name that is not that of a [`Program`].
+#[derive(Debug, thiserror::Error)]
+#[error("the lab has no program {name}")]
+pub struct UnknownProgram {
+    name: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,10 +202,7 @@ mod tests {
         let module = include_str!("../programs/go.mod");
         for line in [
             format!("k8s.io/kubernetes v{KUBERNETES}"),
-            format!(
-                "k8s.io/client-go => k8s.io/client-go v{}",
-                KUBERNETES.replacen('1', "0", 1)
-            ),
+            format!("k8s.io/client-go => k8s.io/client-go v{}", KUBERNETES.replacen('1', "0", 1)),
             format!("go.etcd.io/etcd/server/v3 v{ETCD}"),
         ] {
             assert!(module.contains(&line), "programs/go.mod lacks `{line}`");

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::http::Endpoint;
-use crate::process::{Launch, Process};
+use crate::process::{Environment, Launch, Process};
 use crate::{LabError, Result, leftover, private};
 
 /// A slow machine that starts thirty clusters at once needs its time.
@@ -31,7 +31,6 @@ const PORT_ATTEMPTS: u32 = 5;
 pub(crate) struct Recipe {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
-    pub(crate) env: Vec<(&'static str, OsString)>,
     /// Where it listens for its clients.
     pub(crate) address: SocketAddr,
     /// Answers 200 at `ready_path` once the server is ready.
@@ -62,9 +61,7 @@ impl Server {
     {
         private::create_dir(dir).map_err(LabError::file("create", dir))?;
         let pid_file = dir.join(leftover::PID_FILE);
-        leftover::end(&pid_file)
-            .await
-            .map_err(LabError::file("end the process recorded in", &pid_file))?;
+        leftover::end(&pid_file).await.map_err(LabError::file("end the process recorded in", &pid_file))?;
         let mut attempt = 1;
         loop {
             let server = Server {
@@ -103,23 +100,20 @@ impl Server {
     /// Its process id, while it runs.
     pub async fn pid(&self) -> Option<u32> {
         let process = self.process.lock().await;
-        process
-            .as_ref()
-            .filter(|process| process.exit_status().is_none())
-            .map(Process::pid)
+        process.as_ref().filter(|process| process.exit_status().is_none()).map(Process::pid)
     }
 
-    /// Bytes of memory that it occupies now.
+    /// Bytes of memory that it has for itself now: without its program's file, which the servers share.
     ///
     /// # Errors
     /// If it does not run.
-    pub async fn resident_bytes(&self) -> Result<u64> {
+    pub async fn own_memory(&self) -> Result<u64> {
         let pid = self.pid().await.ok_or_else(|| self.not_running())?;
         let path = PathBuf::from(format!("/proc/{pid}/status"));
         let status = std::fs::read_to_string(&path).map_err(LabError::file("read", &path))?;
         let kibibytes = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix("RssAnon:"))
             .and_then(|size| size.trim().trim_end_matches(" kB").parse::<u64>().ok());
         Ok(kibibytes.unwrap_or_default().saturating_mul(1024))
     }
@@ -130,13 +124,8 @@ impl Server {
     /// If it runs already, ends, or is not ready in time; then it does not run.
     pub async fn start(&self) -> Result<()> {
         let mut slot = self.process.lock().await;
-        if slot
-            .as_ref()
-            .is_some_and(|process| process.exit_status().is_none())
-        {
-            return Err(LabError::Running {
-                server: self.name.clone(),
-            });
+        if slot.as_ref().is_some_and(|process| process.exit_status().is_none()) {
+            return Err(LabError::Running { server: self.name.clone() });
         }
         *slot = None;
         let log = self.log_file();
@@ -144,7 +133,7 @@ impl Server {
         let launch = Launch {
             program: self.recipe.program.clone(),
             args: self.recipe.args.clone(),
-            env: self.recipe.env.clone(),
+            environment: Environment::Bare,
             dir: self.dir.clone(),
             log,
             pid_file: self.dir.join(leftover::PID_FILE),
@@ -193,8 +182,7 @@ impl Server {
     /// # Errors
     /// If it does not run.
     pub async fn pause(&self) -> Result<()> {
-        self.signal_until(Signal::STOP, "paused", |state| state == "T")
-            .await
+        self.signal_until(Signal::STOP, "paused", |state| state == "T").await
     }
 
     /// Lets it go on (SIGCONT) after [`Server::pause`].
@@ -202,8 +190,7 @@ impl Server {
     /// # Errors
     /// If it does not run.
     pub async fn resume(&self) -> Result<()> {
-        self.signal_until(Signal::CONT, "resumed", |state| state != "T")
-            .await
+        self.signal_until(Signal::CONT, "resumed", |state| state != "T").await
     }
 
     /// Stops it and starts it again, at the same port and with the same data.
@@ -242,12 +229,7 @@ impl Server {
                     tail: log_tail(&self.log_file(), logged),
                 });
             }
-            match self
-                .recipe
-                .health
-                .request("GET", self.recipe.ready_path, "")
-                .await
-            {
+            match self.recipe.health.request("GET", self.recipe.ready_path, "").await {
                 Ok(answer) if answer.status == 200 => return Ok(()),
                 Ok(answer) => last = format!("{} answers {}", self.recipe.ready_path, answer.status),
                 Err(error) => last = error.to_string(),
@@ -279,9 +261,7 @@ impl Server {
     ) -> Result<()> {
         let slot = self.process.lock().await;
         let process = slot.as_ref().ok_or_else(|| self.not_running())?;
-        process
-            .signal(signal)
-            .map_err(|error| self.no_effect(action, error.to_string()))?;
+        process.signal(signal).map_err(|error| self.no_effect(action, error.to_string()))?;
         let deadline = Instant::now() + SIGNAL_WITHIN;
         loop {
             let state = leftover::state(process.pid()).map_err(|e| self.no_effect(action, e.to_string()))?;
@@ -296,27 +276,18 @@ impl Server {
     }
 
     fn not_running(&self) -> LabError {
-        LabError::NotRunning {
-            server: self.name.clone(),
-        }
+        LabError::NotRunning { server: self.name.clone() }
     }
 
     fn no_effect(&self, action: &'static str, reason: String) -> LabError {
-        LabError::Signal {
-            server: self.name.clone(),
-            action,
-            reason,
-        }
+        LabError::Signal { server: self.name.clone(), action, reason }
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The recipe holds paths and flags only, but nobody wants two screens of them.
-        f.debug_struct("Server")
-            .field("name", &self.name)
-            .field("address", &self.recipe.address)
-            .finish()
+        f.debug_struct("Server").field("name", &self.name).field("address", &self.recipe.address).finish()
     }
 }
 

@@ -1,5 +1,8 @@
 //! A NATS server of the lab lets in who shows what it asks for, and nobody else.
 
+// Clippy lets tests panic, but does not see that their helpers are parts of tests.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, jetstream};
@@ -70,10 +73,7 @@ async fn by_nkey() {
 async fn by_creds_and_with_jetstream() {
     lets_in_only_with(NatsAuth::Creds).await;
     let (_dir, nats) = start(NatsOptions::default().auth(NatsAuth::Creds).jetstream(true)).await;
-    let client = with_access(nats.access())
-        .connect(nats.url(Route::Direct))
-        .await
-        .unwrap();
+    let client = with_access(nats.access()).connect(nats.url(Route::Direct)).await.unwrap();
     jetstream::new(client).create_stream("EVENTS").await.unwrap();
 }
 
@@ -81,10 +81,7 @@ async fn by_creds_and_with_jetstream() {
 async fn by_tls_with_the_labs_authority_only() {
     let (_dir, nats) = start(NatsOptions::default().tls(NatsTls::Server)).await;
     let url = nats.url(Route::Direct);
-    assert!(
-        async_nats::connect(&url).await.is_err(),
-        "an unknown authority was trusted"
-    );
+    assert!(async_nats::connect(&url).await.is_err(), "an unknown authority was trusted");
     let options = ConnectOptions::new().add_root_certificates(nats.authority_file());
     works(&options.connect(&url).await.unwrap()).await;
 }
@@ -94,29 +91,14 @@ async fn by_a_client_certificate() {
     let (_dir, nats) = start(NatsOptions::default().tls(NatsTls::Mutual)).await;
     let url = nats.url(Route::Direct);
     let options = || ConnectOptions::new().add_root_certificates(nats.authority_file());
-    assert!(
-        options().connect(&url).await.is_err(),
-        "a client without certificate was let in"
-    );
+    assert!(options().connect(&url).await.is_err(), "a client without certificate was let in");
     let (certificate, key) = nats.client_certificate_files();
-    works(
-        &options()
-            .add_client_certificate(certificate, key)
-            .connect(&url)
-            .await
-            .unwrap(),
-    )
-    .await;
+    works(&options().add_client_certificate(certificate, key).connect(&url).await.unwrap()).await;
 }
 
 #[tokio::test]
 async fn streams_and_port_outlive_a_kill() {
-    let (_dir, nats) = start(
-        NatsOptions::default()
-            .jetstream(true)
-            .auth(NatsAuth::UserPassword),
-    )
-    .await;
+    let (_dir, nats) = start(NatsOptions::default().jetstream(true).auth(NatsAuth::UserPassword)).await;
     let url = nats.url(Route::Direct);
     let client = with_access(nats.access()).connect(&url).await.unwrap();
     let context = jetstream::new(client);
@@ -128,12 +110,7 @@ async fn streams_and_port_outlive_a_kill() {
         })
         .await
         .unwrap();
-    context
-        .publish("events", "kept".into())
-        .await
-        .unwrap()
-        .await
-        .unwrap();
+    context.publish("events", "kept".into()).await.unwrap().await.unwrap();
     nats.server().kill().await.unwrap();
     nats.server().start().await.unwrap();
     assert_eq!(nats.url(Route::Direct), url);
@@ -156,10 +133,7 @@ async fn a_cut_network_disconnects_until_it_is_healed() {
         .unwrap();
     assert_eq!(told.recv().await, Some(Event::Connected));
     nats.proxy().cut();
-    assert_eq!(
-        timeout(SOON, told.recv()).await.unwrap(),
-        Some(Event::Disconnected)
-    );
+    assert_eq!(timeout(SOON, told.recv()).await.unwrap(), Some(Event::Disconnected));
     nats.proxy().heal();
     let connected = async { while told.recv().await != Some(Event::Connected) {} };
     timeout(SOON, connected).await.unwrap();

@@ -17,6 +17,9 @@ pub struct DecodeError {
     pub reason: String,
 }
 
+/// One event of a batch: its own bytes, and what became of it.
+pub type BatchEntry = (Bytes, Result<Event, DecodeError>);
+
 fn fault<T>(reason: impl Into<String>) -> Result<T, DecodeError> {
     Err(DecodeError { reason: reason.into() })
 }
@@ -47,7 +50,7 @@ impl Event {
     ///
     /// # Errors
     /// When the batch itself is not a JSON array.
-    pub fn batch_from_json(bytes: &[u8]) -> Result<Vec<(Bytes, Result<Self, DecodeError>)>, DecodeError> {
+    pub fn batch_from_json(bytes: &[u8]) -> Result<Vec<BatchEntry>, DecodeError> {
         let Ok(entries) = serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(bytes) else {
             return fault("a batch must be a JSON array of events");
         };
@@ -252,7 +255,8 @@ fn reference(text: String, name: &str) -> Result<String, DecodeError> {
 
 fn is_media_type(text: &str) -> bool {
     let token = |text: &str| {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+*'%`|~".contains(&byte))
+        !text.is_empty()
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+*'%`|~".contains(&byte))
     };
     let essence = text.split(';').next().unwrap_or_default().trim();
     essence.split_once('/').is_some_and(|(ty, subtype)| token(ty) && token(subtype))
@@ -263,13 +267,17 @@ fn extensions(fields: Map<String, Value>) -> Result<BTreeMap<String, Extension>,
     for (name, value) in fields {
         let lawful = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         if name.is_empty() || !name.bytes().all(lawful) {
-            return fault(format!("attribute name {name:?} is not allowed: lower case letters and digits only"));
+            return fault(format!(
+                "attribute name {name:?} is not allowed: lower case letters and digits only"
+            ));
         }
         let value = match value {
             Value::Null => continue,
             Value::String(text) => Extension::String(text),
             Value::Bool(flag) => Extension::Boolean(flag),
-            Value::Number(number) if number.is_i64() => Extension::Integer(number.as_i64().unwrap_or_default()),
+            Value::Number(number) if number.is_i64() => {
+                Extension::Integer(number.as_i64().unwrap_or_default())
+            }
             other => Extension::Json(other),
         };
         extensions.insert(name, value);
@@ -344,7 +352,10 @@ mod tests {
         assert!(with("dataschema", json!("#")).is_ok());
         assert!(with("subject", Value::Null).unwrap().subject().is_none());
         for ty in ["application/vnd.x+json; charset=utf-8", "Application/JSON"] {
-            assert!(matches!(with("datacontenttype", json!(ty)).unwrap().data(), Some(Data::Json(_))), "{ty}");
+            assert!(
+                matches!(with("datacontenttype", json!(ty)).unwrap().data(), Some(Data::Json(_))),
+                "{ty}"
+            );
         }
         let offset = with("time", json!("2026-11-23T10:00:00+02:00")).unwrap();
         assert_eq!(offset.time(), Some("2026-11-23T10:00:00+02:00"));

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 pub use build::EventBuilder;
-pub use decode::DecodeError;
+pub use decode::{BatchEntry, DecodeError};
 
 /// A [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md) event.
 ///

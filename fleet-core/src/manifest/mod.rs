@@ -28,17 +28,24 @@ pub struct Gvk {
 impl Gvk {
     /// `group/version`, or `version` alone in the core group.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
-    fn parse(api_version: &str, kind: &str) -> Result<Self, String> {
+    fn parse(api_version: &str, kind: &str) -> Result<Self, ManifestError> {
+        let fault = |field, reason| ManifestError { field, reason };
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         if api_version.contains('/') {
-            names::dns_subdomain(group)
-                .map_err(|why| format!("apiVersion {api_version:?}: the group {why}"))?;
+            names::dns_subdomain(group).map_err(|why| {
+                fault("/apiVersion", format!("apiVersion {api_version:?}: the group {why}"))
+            })?;
         }
-        names::version(version).map_err(|why| format!("apiVersion {api_version:?}: the version {why}"))?;
-        names::kind(kind).map_err(|why| format!("kind {kind:?}: {why}"))?;
+        names::version(version)
+            .map_err(|why| fault("/apiVersion", format!("apiVersion {api_version:?}: the version {why}")))?;
+        names::kind(kind).map_err(|why| fault("/kind", format!("kind {kind:?}: {why}")))?;
         Ok(Self { group: group.into(), version: version.into(), kind: kind.into() })
     }
 }
@@ -93,49 +100,61 @@ impl Manifest {
     /// allowed by Kubernetes; also when it carries server-side fields (`uid`, `resourceVersion`, `managedFields`,
     /// `generateName`), which name an object that this is not.
     pub fn new(object: Value) -> Result<Self, ManifestError> {
-        let fault = |reason: String| ManifestError { reason };
+        let fault = |field: &'static str, reason: String| ManifestError { field, reason };
         let Value::Object(object) = object else {
-            return Err(fault("is not a mapping; a Kubernetes object was expected".to_owned()));
+            return Err(fault("", "is not a mapping; a Kubernetes object was expected".to_owned()));
         };
-        let text = |field: &str| match object.get(field) {
+        let text = |field: &'static str, pointer| match object.get(field) {
             Some(Value::String(text)) => Ok(text.as_str()),
-            Some(_) => Err(fault(format!("{field} must be a string"))),
-            None => Err(fault(format!("{field} is missing; a Kubernetes object was expected"))),
+            Some(_) => Err(fault(pointer, format!("{field} must be a string"))),
+            None => Err(fault(pointer, format!("{field} is missing; a Kubernetes object was expected"))),
         };
-        let gvk = Gvk::parse(text("apiVersion")?, text("kind")?).map_err(fault)?;
+        let gvk = Gvk::parse(text("apiVersion", "/apiVersion")?, text("kind", "/kind")?)?;
         let Some(Value::Object(metadata)) = object.get("metadata") else {
-            return Err(fault("metadata is missing or not a mapping".to_owned()));
+            return Err(fault("/metadata", "metadata is missing or not a mapping".to_owned()));
         };
-        for server_side in ["uid", "resourceVersion", "managedFields", "generateName", "selfLink"] {
+        for (server_side, pointer) in SERVER_SIDE {
             if metadata.contains_key(server_side) {
-                return Err(fault(format!("metadata.{server_side} is not allowed; remove it")));
+                return Err(fault(pointer, format!("metadata.{server_side} is not allowed; remove it")));
             }
         }
-        for field in ["labels", "annotations"] {
+        for (field, pointer) in [("labels", "/metadata/labels"), ("annotations", "/metadata/annotations")] {
             match metadata.get(field) {
                 None | Some(Value::Null) => {}
                 Some(Value::Object(entries)) => {
                     if let Some((key, _)) = entries.iter().find(|(_, value)| !value.is_string()) {
-                        return Err(fault(format!("metadata.{field}[{key:?}] must be a string; quote it")));
+                        return Err(fault(
+                            pointer,
+                            format!("metadata.{field}[{key:?}] must be a string; quote it"),
+                        ));
                     }
                 }
-                Some(_) => return Err(fault(format!("metadata.{field} must be a mapping"))),
+                Some(_) => return Err(fault(pointer, format!("metadata.{field} must be a mapping"))),
             }
         }
         let name = match metadata.get("name") {
             Some(Value::String(name)) => name.as_str(),
-            Some(_) => return Err(fault("metadata.name must be a string; quote it".to_owned())),
-            None => return Err(fault("metadata.name is missing".to_owned())),
+            Some(_) => {
+                return Err(fault("/metadata/name", "metadata.name must be a string; quote it".to_owned()));
+            }
+            None => return Err(fault("/metadata/name", "metadata.name is missing".to_owned())),
         };
-        name_rule(&gvk)(name).map_err(|why| fault(format!("metadata.name {}: {why}", shown(name))))?;
+        name_rule(&gvk)(name)
+            .map_err(|why| fault("/metadata/name", format!("metadata.name {}: {why}", shown(name))))?;
         let namespace = match metadata.get("namespace") {
             None | Some(Value::Null) => None,
             Some(Value::String(namespace)) => {
-                names::dns_label(namespace)
-                    .map_err(|why| fault(format!("metadata.namespace {}: {why}", shown(namespace))))?;
+                names::dns_label(namespace).map_err(|why| {
+                    fault("/metadata/namespace", format!("metadata.namespace {}: {why}", shown(namespace)))
+                })?;
                 Some(namespace.as_str().into())
             }
-            Some(_) => return Err(fault("metadata.namespace must be a string; quote it".to_owned())),
+            Some(_) => {
+                return Err(fault(
+                    "/metadata/namespace",
+                    "metadata.namespace must be a string; quote it".to_owned(),
+                ));
+            }
         };
         let id = ObjectRef { gvk, namespace, name: name.into() };
         Ok(Self { id, object })
@@ -178,9 +197,20 @@ impl fmt::Debug for Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct ManifestError {
+    /// The field at fault, as a JSON pointer; empty for the object as a whole.
+    pub field: &'static str,
     /// What is wrong, and where.
     pub reason: String,
 }
+
+/// Fields of the metadata that only a server gives, with their pointers.
+const SERVER_SIDE: [(&str, &str); 5] = [
+    ("uid", "/metadata/uid"),
+    ("resourceVersion", "/metadata/resourceVersion"),
+    ("managedFields", "/metadata/managedFields"),
+    ("generateName", "/metadata/generateName"),
+    ("selfLink", "/metadata/selfLink"),
+];
 
 /// The rule for names of a kind. Most kinds want DNS subdomains; the exceptions are Kubernetes' own.
 fn name_rule(gvk: &Gvk) -> fn(&str) -> Result<(), &'static str> {
@@ -221,9 +251,15 @@ mod tests {
 
     #[test]
     fn kinds_and_groups_cannot_leave_their_folder() {
-        for (api_version, kind) in
-            [("v1", "../x"), ("../v1", "A"), ("a/b/c", "A"), ("/v1", "A"), ("v1", ""), ("", "A"), ("x/V1", "A")]
-        {
+        for (api_version, kind) in [
+            ("v1", "../x"),
+            ("../v1", "A"),
+            ("a/b/c", "A"),
+            ("/v1", "A"),
+            ("v1", ""),
+            ("", "A"),
+            ("x/V1", "A"),
+        ] {
             let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}});
             assert!(Manifest::new(object).is_err(), "{api_version} {kind}");
         }
@@ -238,8 +274,14 @@ mod tests {
             (json!({"apiVersion": "v1", "kind": 5}), "kind must be a string"),
             (json!({"apiVersion": "v1", "kind": "A"}), "metadata is missing"),
             (json!({"apiVersion": "v1", "kind": "A", "metadata": {}}), "metadata.name is missing"),
-            (json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": 5}}), "metadata.name must be a string"),
-            (json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "a", "uid": "x"}}), "metadata.uid is not"),
+            (
+                json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": 5}}),
+                "metadata.name must be a string",
+            ),
+            (
+                json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "a", "uid": "x"}}),
+                "metadata.uid is not",
+            ),
             (
                 json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "a", "labels": {"n": 5}}}),
                 "metadata.labels[\"n\"] must be a string",

@@ -318,22 +318,24 @@ impl Feed {
             return self.leave();
         }
         self.count_unread(&stream, &consumer.config, consumer.delivered.stream_sequence);
-        self.raise_floor(&stream, &consumer);
-        if consumer.num_ack_pending > 0 {
+        let settled = self.raise_floor(&stream, &consumer);
+        if settled < consumer.delivered.stream_sequence {
             self.inspect_at = Instant::now() + WHILE_OUTSTANDING;
         }
         self.tell_ready();
     }
 
-    fn raise_floor(&mut self, stream: &stream::Info, consumer: &consumer::Info) {
-        let Some(ceiling) = self.outstanding.ceiling(self.epochs.first()) else {
-            return;
-        };
+    /// Up to which sequence all is settled.
+    fn raise_floor(&mut self, stream: &stream::Info, consumer: &consumer::Info) -> u64 {
+        // Stored first, for without it a loss of what lies below the floor could not be seen.
+        self.keep_witness();
+        let ceiling = self.outstanding.ceiling(self.epochs.first()).unwrap_or(0);
         let settled = consumer.ack_floor.stream_sequence.min(ceiling);
         if let Some(floor) = self.epochs.raise(settled, stream.state.last_sequence) {
             self.items.push_back(SourceItem::Floor(floor));
         }
         self.keep_witness();
+        settled
     }
 
     fn keep_witness(&mut self) {

@@ -74,16 +74,13 @@ impl NatsAccess {
     pub(super) fn configuration(&self) -> Option<String> {
         match self {
             NatsAccess::None => None,
-            NatsAccess::UserPassword { user, password } => Some(format!(
-                "authorization {{ user: {}, password: {} }}",
-                quoted(user),
-                quoted(password)
-            )),
+            NatsAccess::UserPassword { user, password } => {
+                Some(format!("authorization {{ user: {}, password: {} }}", quoted(user), quoted(password)))
+            }
             NatsAccess::Token(token) => Some(format!("authorization {{ token: {} }}", quoted(token))),
-            NatsAccess::NKey { public, .. } => Some(format!(
-                "authorization {{ users: [ {{ nkey: {} }} ] }}",
-                quoted(public)
-            )),
+            NatsAccess::NKey { public, .. } => {
+                Some(format!("authorization {{ users: [ {{ nkey: {} }} ] }}", quoted(public)))
+            }
             NatsAccess::Creds { resolver, .. } => Some(resolver.clone()),
         }
     }
@@ -102,10 +99,7 @@ impl fmt::Debug for NatsAccess {
 }
 
 fn secret() -> Result<String> {
-    private::secret().map_err(|error| LabError::Credential {
-        what: "a secret",
-        reason: error.to_string(),
-    })
+    private::secret().map_err(|error| LabError::Credential { what: "a secret", reason: error.to_string() })
 }
 
 /// A secret in a folder of its own.
@@ -133,8 +127,5 @@ fn creds() -> Result<Vec<(&'static str, String)>> {
         account.id(),
         operator.account_jwt(&account, true)?,
     );
-    Ok(vec![
-        ("resolver.conf", resolver),
-        ("user.creds", account.user_creds(USER)?),
-    ])
+    Ok(vec![("resolver.conf", resolver), ("user.creds", account.user_creds(USER)?)])
 }

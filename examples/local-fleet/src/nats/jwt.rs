@@ -24,9 +24,7 @@ pub(super) struct Account {
 
 impl Operator {
     pub(super) fn new() -> Self {
-        Operator {
-            key: KeyPair::new_operator(),
-        }
+        Operator { key: KeyPair::new_operator() }
     }
 
     pub(super) fn jwt(&self, system: &Account) -> Result<String> {
@@ -53,10 +51,7 @@ impl Operator {
 
 impl Account {
     pub(super) fn new(name: &'static str) -> Self {
-        Account {
-            key: KeyPair::new_account(),
-            name,
-        }
+        Account { key: KeyPair::new_account(), name }
     }
 
     pub(super) fn id(&self) -> String {
@@ -84,17 +79,11 @@ pub(super) fn seed(key: &KeyPair) -> Result<String> {
 }
 
 pub(super) fn failed(error: nkeys::error::Error) -> LabError {
-    LabError::Credential {
-        what: "NATS credentials",
-        reason: error.to_string(),
-    }
+    LabError::Credential { what: "NATS credentials", reason: error.to_string() }
 }
 
 fn sign(issuer: &KeyPair, subject: &str, name: &str, claims: Value) -> Result<String> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map(|time| time.as_secs())
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default();
     let header = json!({"typ": "JWT", "alg": "ed25519-nkey"});
     let body = json!({
         // Any unique text will do.
@@ -105,9 +94,7 @@ fn sign(issuer: &KeyPair, subject: &str, name: &str, claims: Value) -> Result<St
         "sub": subject,
         "nats": claims,
     });
-    let text = [header, body]
-        .map(|part| URL_SAFE_NO_PAD.encode(part.to_string()))
-        .join(".");
+    let text = [header, body].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
     let signature = issuer.sign(text.as_bytes()).map_err(failed)?;
     Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }

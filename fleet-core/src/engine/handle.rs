@@ -1,0 +1,88 @@
+//! The handle to a running engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::engine::sweep::{self, HeldWithdrawals};
+use crate::engine::{Counters, Shared};
+use crate::source::EventSource;
+
+/// A handle to an engine: attaches sources and looks at what it does. Clones speak of the same engine.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("attached", &*self.shared.attached.lock()).finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Reads a source from now on, in place of the one that was attached under the same name before. Reading begins
+    /// once definitions and clusters have loaded.
+    pub fn attach(&self, source: Arc<dyn EventSource>) {
+        let stop = self.shared.stop.child_token();
+        if let Some(old) = self.shared.attached.lock().insert(source.name().to_owned(), stop.clone()) {
+            old.cancel();
+        }
+        self.shared.attach(source, stop);
+    }
+
+    /// Stops reading a source. Deliveries that were read are finished.
+    pub fn detach(&self, name: &str) {
+        if let Some(stop) = self.shared.attached.lock().remove(name) {
+            stop.cancel();
+        }
+    }
+
+    /// What the engine has counted.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.shared.counters)
+    }
+
+    /// How many events each source knows to be lost.
+    pub fn lost(&self) -> BTreeMap<Arc<str>, u64> {
+        self.shared.lost.lock().clone()
+    }
+
+    /// Whether definitions and clusters have loaded, so that sources are read.
+    pub fn is_loaded(&self) -> bool {
+        *self.shared.loaded.borrow()
+    }
+
+    /// Waits until definitions and clusters have loaded. Cancel safe.
+    pub async fn wait_until_loaded(&self) {
+        self.shared.wait_until_loaded().await;
+    }
+
+    /// How many Works wait to be looked at, counted once for each cluster.
+    pub fn backlog(&self) -> usize {
+        self.shared.schedule.backlog()
+    }
+
+    /// How many Works are kept only because an older event may still come.
+    pub fn tombstones(&self) -> usize {
+        self.shared.tombstones.len()
+    }
+
+    /// Withdrawals that wait to be confirmed, because they are too many at once.
+    pub fn held_withdrawals(&self) -> Option<HeldWithdrawals> {
+        sweep::held(&self.shared)
+    }
+
+    /// Lets held withdrawals go ahead. Returns how many Works that concerns.
+    pub fn confirm_withdrawals(&self) -> usize {
+        sweep::confirm(&self.shared)
+    }
+
+    /// Looks at every Work again now: what is stalled or waits for its next try is tried at once.
+    pub fn retry_all(&self) {
+        self.shared.sweeps.everything();
+    }
+}

@@ -1,0 +1,171 @@
+//! Judging a delivery, once, when it arrives: its origin, and for each trigger whether it is wanted, for which key and
+//! to what end. Nothing here waits or writes.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::catalog::{OriginRule, SourceDef};
+use crate::cluster::{Cluster, ClusterId};
+use crate::engine::clusters::ClusterIndex;
+use crate::engine::triggers::{Definitions, Trigger};
+use crate::event::Event;
+use crate::render::{Context, Template, TemplateError};
+use crate::source::{Delivery, Message};
+use crate::work::{EventKey, Intent, WorkId};
+
+/// What becomes of a delivery.
+pub(super) enum Verdict {
+    /// No trigger wants it.
+    Unwanted,
+    /// It is refused before any trigger sees it.
+    Refused(Refusal),
+    /// What each trigger that wants it makes of it.
+    Wanted { origin: Option<ClusterId>, intentions: Vec<Result<Intention, Refusal>> },
+}
+
+/// What a trigger makes of an event.
+pub(super) struct Intention {
+    pub(super) trigger: Arc<Trigger>,
+    pub(super) id: WorkId,
+    pub(super) key: EventKey,
+    pub(super) intent: Intent,
+}
+
+/// Why a delivery never becomes Work.
+#[derive(Debug, PartialEq)]
+pub(super) struct Refusal {
+    pub(super) trigger: Option<Arc<str>>,
+    /// One CamelCase word.
+    pub(super) reason: &'static str,
+    pub(super) detail: String,
+}
+
+/// Judges a delivery.
+pub(super) fn judge(
+    source: &SourceDef,
+    delivery: &Delivery,
+    definitions: &Definitions,
+    clusters: &ClusterIndex,
+) -> Verdict {
+    let refused = |reason, detail| Verdict::Refused(Refusal { trigger: None, reason, detail });
+    if delivery.raw.len() > source.max_event_bytes {
+        let (size, most) = (delivery.raw.len(), source.max_event_bytes);
+        return refused(
+            "TooLarge",
+            format!("it has {size} bytes; maxEventBytes of EventSource {} is {most}", source.name),
+        );
+    }
+    let event = match &delivery.event {
+        Ok(event) => event,
+        Err(error) => return refused("NotACloudEvent", error.to_string()),
+    };
+    if !source.filter.matches(event) {
+        return Verdict::Unwanted;
+    }
+    let mut wanting =
+        definitions.listening(&source.name).iter().filter(|it| it.def.filter.matches(event)).peekable();
+    if wanting.peek().is_none() {
+        return Verdict::Unwanted;
+    }
+    let origin = match origin(source, delivery, event) {
+        Ok(origin) => origin,
+        Err(detail) => return refused("OriginMissing", detail),
+    };
+    let origin_cluster = origin.as_ref().and_then(|origin| clusters.get(origin));
+    let intentions = wanting.map(|trigger| {
+        intention(trigger, event, &delivery.message, origin.as_ref(), origin_cluster.as_deref()).map_err(
+            |(reason, detail)| Refusal { trigger: Some(Arc::clone(&trigger.def.name)), reason, detail },
+        )
+    });
+    let intentions = intentions.collect();
+    Verdict::Wanted { origin, intentions }
+}
+
+/// The cluster that an event came from. Configured but missing is an error, never "every cluster".
+fn origin(source: &SourceDef, delivery: &Delivery, event: &Event) -> Result<Option<ClusterId>, String> {
+    if let Some(origin) = &delivery.origin {
+        return Ok(Some(origin.clone()));
+    }
+    let name = &source.name;
+    match &source.origin {
+        None => Ok(None),
+        Some(OriginRule::Fixed(origin)) => Ok(Some(origin.clone())),
+        Some(OriginRule::SubjectTokens { namespace, name: cluster }) => {
+            let token = |place: usize| {
+                delivery.message.tokens().nth(place).ok_or_else(|| {
+                    format!("EventSource {name} takes the origin from token {place} of the subject, and there is none")
+                })
+            };
+            ClusterId::new(token(*namespace)?, token(*cluster)?)
+                .map(Some)
+                .map_err(|error| format!("EventSource {name} takes the origin from the subject: {error}"))
+        }
+        Some(OriginRule::Extension(attribute)) => {
+            let Some(text) = event.attribute(attribute) else {
+                return Err(format!(
+                    "EventSource {name} takes the origin from extension {attribute}, and the event has none"
+                ));
+            };
+            ClusterId::from_str(&text).map(Some).map_err(|error| {
+                format!("EventSource {name} takes the origin from extension {attribute}: {error}")
+            })
+        }
+    }
+}
+
+fn intention(
+    trigger: &Arc<Trigger>,
+    event: &Event,
+    message: &Message,
+    origin: Option<&ClusterId>,
+    origin_cluster: Option<&Cluster>,
+) -> Result<Intention, (&'static str, String)> {
+    let context = Context {
+        event: Some(event),
+        message: Some(message),
+        cluster: None,
+        origin: origin_cluster,
+        trigger: &trigger.def.name,
+    };
+    let text = |template: &Result<Arc<dyn Template>, TemplateError>| match template {
+        Ok(template) => template.text(&context).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let key = match &trigger.key {
+        None => EventKey::About {
+            origin: origin.cloned(),
+            source: event.source().to_owned(),
+            subject: event.subject().map(str::to_owned),
+        },
+        Some(template) => {
+            let key = text(template).map_err(|error| ("KeyInvalid", error))?;
+            if key.trim().is_empty() {
+                return Err((
+                    "KeyEmpty",
+                    format!("the key template of EventTrigger {} gave nothing", trigger.def.name),
+                ));
+            }
+            EventKey::Text(key.trim().to_owned())
+        }
+    };
+    let intent = match &trigger.action {
+        None => Intent::Create,
+        Some(template) => {
+            let action = text(template).map_err(|error| ("ActionInvalid", error))?;
+            match action.trim() {
+                "Create" => Intent::Create,
+                "Delete" => Intent::Delete,
+                _ => {
+                    let detail = format!(
+                        "cloudEventAction of EventTrigger {} must give Create or Delete, and gave something else of {} characters",
+                        trigger.def.name,
+                        action.trim().chars().count()
+                    );
+                    return Err(("ActionInvalid", detail));
+                }
+            }
+        }
+    };
+    let id = WorkId::new(&trigger.def.name, &key);
+    Ok(Intention { trigger: Arc::clone(trigger), id, key, intent })
+}

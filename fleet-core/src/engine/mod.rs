@@ -1,0 +1,412 @@
+//! The engine: turns each event (an edge) into Work (a level), and keeps the level true.
+//!
+//! Data flows one way. [`deliver`] reads sources, [`judge`] decides what a delivery means, the store keeps it, and
+//! only then is it acknowledged. From there on only levels count: [`schedule`] holds a lane for each cluster, and
+//! [`reconcile`] brings one Work up to date in one cluster. A change of definitions or clusters makes [`sweep`] look at
+//! what it concerns again.
+
+pub mod clusters;
+mod config;
+mod counters;
+mod deliver;
+mod handle;
+mod judge;
+mod reconcile;
+mod schedule;
+mod sweep;
+mod tombstones;
+mod triggers;
+mod turns;
+mod world;
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures::FutureExt;
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::config::{Backoff, Config};
+pub use self::counters::{BUCKETS, Counter, Counters, Histogram};
+pub use self::handle::Handle;
+pub use self::sweep::HeldWithdrawals;
+
+use self::clusters::ClusterIndex;
+use self::schedule::{Lane, Schedule, Verdict};
+use self::sweep::Sweeps;
+use self::tombstones::Tombstones;
+use self::triggers::{Definitions, Found};
+use self::turns::Turns;
+use crate::apply::{Applier, Outcome};
+use crate::catalog::Catalog;
+use crate::cluster::{ClusterId, ClusterSelector};
+use crate::environment::Environment;
+use crate::position::{Domain, Position};
+use crate::render::Renderer;
+use crate::source::EventSource;
+use crate::store::{StoreError, WorkStore};
+use crate::work::{Intent, Work, WorkId};
+
+/// What an engine is composed of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Keeps Works.
+    pub store: Arc<dyn WorkStore>,
+    /// Gives definitions.
+    pub catalog: Arc<dyn Catalog>,
+    /// Gives clusters.
+    pub clusters: Arc<dyn ClusterSelector>,
+    /// Renders templates.
+    pub renderer: Arc<dyn Renderer>,
+    /// Applies manifests.
+    pub applier: Arc<dyn Applier>,
+    /// Clock, randomness, tasks.
+    pub environment: Environment,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts")
+    }
+}
+
+/// The engine. See the [module](self).
+pub struct Engine {
+    shared: Arc<Shared>,
+    clusters: Arc<dyn ClusterSelector>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Engine")
+    }
+}
+
+/// What all tasks of an engine share.
+struct Shared {
+    store: Arc<dyn WorkStore>,
+    catalog: Arc<dyn Catalog>,
+    renderer: Arc<dyn Renderer>,
+    applier: Arc<dyn Applier>,
+    environment: Environment,
+    config: Config,
+    counters: Arc<Counters>,
+    /// How many events each source knows to be lost.
+    lost: Mutex<BTreeMap<Arc<str>, u64>>,
+    /// What stops reading each attached source.
+    attached: Mutex<BTreeMap<String, CancellationToken>>,
+    definitions: ArcSwap<Definitions>,
+    clusters: ClusterIndex,
+    turns: Arc<Turns>,
+    schedule: Schedule,
+    sweeps: Sweeps,
+    tombstones: Tombstones,
+    /// How many Works there are, roughly between sweeps.
+    works: AtomicUsize,
+    /// The operator's own domain: for events whose source has no order.
+    epoch: AtomicU64,
+    sequence: AtomicU64,
+    started: Timestamp,
+    loaded: tokio::sync::watch::Sender<bool>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What was made of a failed or unanswered call of the Applier.
+const NO_ANSWER: &str = "no answer by the deadline";
+const PANICKED: &str = "the applier failed; this is a bug, please report it";
+/// How long past its deadline an Applier is waited for, that keeps to its contract a little late.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// Composes an engine. Nothing happens before [`run`](Self::run).
+    pub fn new(parts: Parts, config: Config) -> Self {
+        let Parts { store, catalog, clusters, renderer, applier, environment } = parts;
+        let shared = Shared {
+            store,
+            catalog,
+            renderer,
+            applier,
+            config,
+            counters: Arc::default(),
+            lost: Mutex::default(),
+            attached: Mutex::default(),
+            definitions: ArcSwap::default(),
+            clusters: ClusterIndex::default(),
+            turns: Arc::default(),
+            schedule: Schedule::default(),
+            sweeps: Sweeps::default(),
+            tombstones: Tombstones::default(),
+            works: AtomicUsize::new(0),
+            epoch: AtomicU64::new(0),
+            sequence: AtomicU64::new(0),
+            started: environment.clock.now(),
+            environment,
+            loaded: tokio::sync::watch::Sender::new(false),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        Self { shared: Arc::new(shared), clusters }
+    }
+
+    /// A handle to it, to attach sources and to look at it.
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.shared))
+    }
+
+    /// Runs until `stop` is cancelled; then stops reading, lets what is in flight finish, and returns. What is not done
+    /// by the drain deadline is given up: it is stored, and done after the next start.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { shared, clusters } = self;
+        let world = world::follow(&shared, &*clusters);
+        let sweeps = async {
+            shared.wait_until_loaded().await;
+            sweep::run(&shared).await;
+        };
+        let timers = async {
+            loop {
+                for lane in shared.schedule.due(shared.config.cluster_concurrency).await {
+                    shared.start_worker(lane);
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = world => tracing::error!("definitions and clusters have ended; stopping"),
+            () = sweeps => {}
+            () = timers => {}
+        }
+        shared.stop.cancel();
+        shared.tasks.close();
+        if tokio::time::timeout(shared.config.drain_deadline, shared.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                tasks = shared.tasks.len(),
+                "the drain deadline passed; the rest is done after the next start"
+            );
+        }
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Timestamp {
+        self.environment.clock.now()
+    }
+
+    fn entropy(&self) -> u64 {
+        self.environment.entropy.next()
+    }
+
+    fn pause(&self, backoff: Backoff, failures: u32) -> Duration {
+        backoff.pause(failures, self.entropy())
+    }
+
+    fn later(&self, backoff: Backoff) -> Verdict {
+        Verdict::Later { backoff, least: Duration::ZERO }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.environment.spawner.spawn(self.tasks.track_future(task).boxed());
+    }
+
+    async fn wait_until_loaded(&self) {
+        // The sender lives as long as self.
+        let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
+    }
+
+    /// The position of an event whose source has no order of its own: that of its acceptance.
+    fn next_position(&self) -> Position {
+        Position {
+            domain: Domain::operator(),
+            epoch: self.epoch.load(Ordering::Relaxed),
+            sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
+        }
+    }
+
+    /// Until when a call made now may still take effect without an answer; `None` where that cannot be.
+    fn uncertain_until(&self) -> Option<Timestamp> {
+        self.uncertain_since(self.now())
+    }
+
+    /// Until when a call that this process does not know of, made before it started, may still take effect.
+    fn uncertain_since_start(&self) -> Option<Timestamp> {
+        self.uncertain_since(self.started)
+    }
+
+    fn uncertain_since(&self, time: Timestamp) -> Option<Timestamp> {
+        let settle = self.applier.settle_time();
+        if settle.is_zero() {
+            return None;
+        }
+        let span =
+            SignedDuration::try_from(settle + self.config.apply_deadline).unwrap_or(SignedDuration::MAX);
+        Some(time.checked_add(span).unwrap_or(Timestamp::MAX))
+    }
+
+    /// Calls the Applier with a bound on time; an answer that is late, missing or short is no answer.
+    async fn bounded(&self, call: impl Future<Output = Vec<Outcome>>, expected: usize) -> Vec<Outcome> {
+        let call = AssertUnwindSafe(call).catch_unwind();
+        let no_answer = |reason: &str| Outcome::Unknown { reason: reason.to_owned() };
+        match tokio::time::timeout(self.config.apply_deadline + GRACE, call).await {
+            Ok(Ok(mut outcomes)) => {
+                outcomes.resize_with(expected, || no_answer(PANICKED));
+                outcomes
+            }
+            Ok(Err(_)) => vec![no_answer(PANICKED); expected],
+            Err(_) => vec![no_answer(NO_ANSWER); expected],
+        }
+    }
+
+    /// Has a Work looked at wherever it belongs, now or before.
+    async fn look_at(self: &Arc<Self>, work: &Work, old: Option<&Work>) -> Result<(), StoreError> {
+        let definitions = self.definitions.load();
+        let trigger = definitions.triggers.get(&work.trigger);
+        if work.intent == Intent::Create
+            && let Some(trigger) = trigger
+        {
+            for cluster in trigger.targets(work.origin.as_ref(), &self.clusters).iter() {
+                self.enqueue(&work.id, &cluster.id);
+            }
+        }
+        if old.is_some() || work.intent == Intent::Delete {
+            let applied = self.store.applied(&work.id).await?;
+            let moved = old.is_some_and(|old| old.origin != work.origin);
+            for applied in &applied {
+                let cluster = &applied.value.cluster;
+                if moved {
+                    // The event itself says that it is about another place now.
+                    self.withdraw(&work.id, cluster);
+                } else {
+                    self.enqueue(&work.id, cluster);
+                }
+            }
+            if applied.is_empty() && work.intent == Intent::Delete {
+                self.finish_removal(&work.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn enqueue(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
+        if let Some(lane) = self.schedule.enqueue(work, cluster, self.config.cluster_concurrency) {
+            self.start_worker(lane);
+        }
+    }
+
+    fn withdraw(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
+        if let Some(lane) = self.schedule.withdraw(work, cluster, self.config.cluster_concurrency) {
+            self.start_worker(lane);
+        }
+    }
+
+    /// Works off a lane until it is empty, paused, or the engine stops.
+    fn start_worker(self: &Arc<Self>, lane: Arc<Lane>) {
+        let shared = Arc::clone(self);
+        self.spawn(async move {
+            while let Some(job) = lane.next() {
+                let step = AssertUnwindSafe(reconcile::step(&shared, &job, &lane.cluster)).catch_unwind();
+                let verdict = step.await.unwrap_or_else(|_| {
+                    tracing::error!(work = %job.work, cluster = %lane.cluster, "this is a bug, please report it");
+                    shared.later(shared.config.stalled)
+                });
+                shared.schedule.finish(&lane, &job.work, verdict, shared.entropy());
+                if shared.stop.is_cancelled() {
+                    return;
+                }
+                if lane.wants_more(shared.config.cluster_concurrency) {
+                    shared.start_worker(Arc::clone(&lane));
+                }
+            }
+        });
+    }
+
+    /// If nothing is left anywhere of a Work that is to be gone: keeps it as a tombstone for as long as something older
+    /// may still come, else drops it.
+    async fn finish_removal(&self, id: &WorkId) -> Result<(), StoreError> {
+        let Some(stored) = self.store.work(id).await? else {
+            return Ok(());
+        };
+        let orphaned = matches!(self.definitions.load().find(&stored.value.trigger), Found::Gone);
+        let is_over = stored.value.intent == Intent::Delete || orphaned;
+        if !is_over || !self.store.applied(id).await?.is_empty() {
+            return Ok(());
+        }
+        if !orphaned && stored.value.positions.iter().any(|position| position.domain != Domain::operator()) {
+            self.note_tombstone(&stored.value);
+            return Ok(());
+        }
+        match self.store.delete_work(id, stored.revision).await {
+            Ok(()) => {
+                self.works
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(1)))
+                    .ok();
+                Ok(())
+            }
+            // Somebody wrote it meanwhile: then it is not over.
+            Err(error) if error.is_conflict() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn note_tombstone(&self, work: &Work) {
+        self.tombstones.add(work);
+    }
+
+    /// Drops the tombstones that a floor has made superfluous.
+    async fn drop_tombstones(&self, floor: &Position) {
+        for id in self.tombstones.take_below(floor) {
+            if let Err(error) = self.drop_tombstone(&id).await {
+                tracing::warn!(work = %id, %error, "a tombstone cannot be dropped; it stays until the next start");
+            }
+        }
+    }
+
+    async fn drop_tombstone(&self, id: &WorkId) -> Result<(), StoreError> {
+        let Some(stored) = self.store.work(id).await? else {
+            return Ok(());
+        };
+        if stored.value.intent != Intent::Delete || !self.store.applied(id).await?.is_empty() {
+            return Ok(());
+        }
+        let floors = self.store.floors(&stored.value.source).await?;
+        let passed = |position: &Position| {
+            position.domain == Domain::operator() || floors.iter().any(|floor| !position.is_above(floor))
+        };
+        if !stored.value.positions.iter().all(passed) {
+            self.tombstones.add(&stored.value);
+            return Ok(());
+        }
+        match self.store.delete_work(id, stored.revision).await {
+            Err(error) if !error.is_conflict() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn note_new_work(&self) {
+        self.works.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn total(&self) -> usize {
+        self.works.load(Ordering::Relaxed)
+    }
+
+    fn set_total(&self, total: usize) {
+        self.works.store(total, Ordering::Relaxed);
+    }
+
+    /// Reads a source in a task of its own, once everything is loaded.
+    fn attach(self: &Arc<Self>, source: Arc<dyn EventSource>, stop: CancellationToken) {
+        let shared = Arc::clone(self);
+        self.spawn(async move {
+            let ready = stop.run_until_cancelled(shared.wait_until_loaded()).await;
+            if ready.is_some() {
+                deliver::read(shared, source, stop).await;
+            }
+        });
+    }
+}

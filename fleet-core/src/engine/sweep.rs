@@ -1,0 +1,208 @@
+//! Sweeps: after a change of definitions or clusters, the Works it concerns are looked at again.
+//!
+//! Absence is not an order: a change that would take away more than a share of all Works at once is held until it is
+//! confirmed, or until the definitions say otherwise.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::cluster::ClusterId;
+use crate::engine::Shared;
+use crate::engine::triggers::Found;
+use crate::store::StoreError;
+use crate::work::{Intent, Work, WorkId};
+
+/// How many Works are read at a time.
+const PAGE: usize = 256;
+
+/// What is to be swept.
+#[derive(Debug, Default)]
+pub(super) struct Sweeps {
+    wanted: Mutex<Wanted>,
+    added: Notify,
+    held: Mutex<BTreeSet<(WorkId, ClusterId)>>,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    everything: bool,
+    triggers: BTreeSet<Arc<str>>,
+    /// The Works of this trigger, as far as they concern this cluster.
+    in_clusters: BTreeSet<(Arc<str>, ClusterId)>,
+}
+
+impl Wanted {
+    fn is_empty(&self) -> bool {
+        !self.everything && self.triggers.is_empty() && self.in_clusters.is_empty()
+    }
+
+    /// Whether a Work is to be looked at in a cluster.
+    fn covers(&self, work: &Work, cluster: &ClusterId) -> bool {
+        self.everything
+            || self.triggers.contains(&work.trigger)
+            || self.in_clusters.iter().any(|(trigger, there)| *trigger == work.trigger && there == cluster)
+    }
+
+    fn only_trigger(&self) -> Option<Arc<str>> {
+        let mut triggers = self.triggers.iter().chain(self.in_clusters.iter().map(|(trigger, _)| trigger));
+        let first = triggers.next()?;
+        (!self.everything && triggers.all(|trigger| trigger == first)).then(|| Arc::clone(first))
+    }
+}
+
+/// Withdrawals that wait to be confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldWithdrawals {
+    /// How many Works would lose their resources in some cluster.
+    pub works: usize,
+    /// How many Works there are.
+    pub total: usize,
+}
+
+impl Sweeps {
+    pub(super) fn everything(&self) {
+        self.wanted.lock().everything = true;
+        self.added.notify_one();
+    }
+
+    pub(super) fn triggers(&self, triggers: impl IntoIterator<Item = Arc<str>>) {
+        let mut wanted = self.wanted.lock();
+        wanted.triggers.extend(triggers);
+        // What is held may not be wanted any more.
+        wanted.everything |= !self.held.lock().is_empty();
+        drop(wanted);
+        self.added.notify_one();
+    }
+
+    pub(super) fn in_cluster(&self, cluster: &ClusterId, triggers: impl IntoIterator<Item = Arc<str>>) {
+        let mut wanted = self.wanted.lock();
+        wanted.in_clusters.extend(triggers.into_iter().map(|trigger| (trigger, cluster.clone())));
+        wanted.everything |= !self.held.lock().is_empty();
+        drop(wanted);
+        self.added.notify_one();
+    }
+}
+
+/// Sweeps whatever is asked for, one sweep after the other, until it is dropped.
+pub(super) async fn run(shared: &Arc<Shared>) {
+    let mut failures = 0;
+    loop {
+        let wanted = std::mem::take(&mut *shared.sweeps.wanted.lock());
+        if wanted.is_empty() {
+            shared.sweeps.added.notified().await;
+            continue;
+        }
+        match sweep(shared, &wanted).await {
+            Ok(()) => failures = 0,
+            Err(error) => {
+                tracing::warn!(%error, "Works cannot be read; trying again");
+                shared.sweeps.everything();
+                tokio::time::sleep(shared.pause(shared.config.retry, failures)).await;
+                failures += 1;
+            }
+        }
+    }
+}
+
+async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> {
+    let only = wanted.only_trigger();
+    let definitions = shared.definitions.load_full();
+    let mut withdrawals = BTreeSet::new();
+    let mut after: Option<WorkId> = None;
+    let mut seen = 0;
+    loop {
+        let page = shared.store.works(only.as_deref(), after.as_ref(), PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.value.id.clone());
+        seen += page.len();
+        for stored in page {
+            let work = stored.value;
+            let targets = match definitions.find(&work.trigger) {
+                _ if work.intent == Intent::Delete => None,
+                Found::Trigger(trigger) => Some(trigger.targets(work.origin.as_ref(), &shared.clusters)),
+                Found::Gone => None,
+                Found::Unknown => continue,
+            };
+            if let Some(targets) = &targets {
+                for cluster in targets.iter().filter(|cluster| wanted.covers(&work, &cluster.id)) {
+                    shared.enqueue(&work.id, &cluster.id);
+                }
+            }
+            let applied = shared.store.applied(&work.id).await?;
+            let elsewhere = applied.iter().map(|applied| &applied.value.cluster).filter(|cluster| {
+                wanted.covers(&work, cluster)
+                    && targets.as_ref().is_none_or(|targets| !targets.contains(cluster))
+            });
+            for cluster in elsewhere {
+                if work.intent == Intent::Delete {
+                    shared.enqueue(&work.id, cluster);
+                } else {
+                    withdrawals.insert((work.id.clone(), cluster.clone()));
+                }
+            }
+            if work.intent == Intent::Delete && applied.is_empty() {
+                shared.note_tombstone(&work);
+            } else if targets.is_none() && applied.is_empty() {
+                // Its trigger is gone, and so is everything that it made.
+                shared.finish_removal(&work.id).await?;
+            }
+        }
+    }
+    if wanted.everything {
+        shared.set_total(seen);
+    }
+    withdraw(shared, withdrawals, wanted.everything);
+    Ok(())
+}
+
+/// Lets Works be withdrawn, or holds them if they are too many.
+fn withdraw(shared: &Arc<Shared>, withdrawals: BTreeSet<(WorkId, ClusterId)>, everything: bool) {
+    let total = shared.total();
+    let works = distinct(&withdrawals);
+    let config = &shared.config;
+    let most = (total * config.max_withdraw_percent / 100).max(config.max_withdraw_floor);
+    let mut held = shared.sweeps.held.lock();
+    if everything {
+        held.clear();
+    }
+    if works > most {
+        held.extend(withdrawals);
+        let works = distinct(&held);
+        drop(held);
+        tracing::error!(
+            works,
+            total,
+            most,
+            "withdrawing so many Works at once has to be confirmed; nothing was withdrawn"
+        );
+    } else {
+        drop(held);
+        for (work, cluster) in withdrawals {
+            shared.withdraw(&work, &cluster);
+        }
+    }
+}
+
+fn distinct(withdrawals: &BTreeSet<(WorkId, ClusterId)>) -> usize {
+    let mut last = None;
+    withdrawals.iter().filter(|(work, _)| last.replace(work) != Some(work)).count()
+}
+
+/// What waits to be confirmed.
+pub(super) fn held(shared: &Shared) -> Option<HeldWithdrawals> {
+    let works = distinct(&shared.sweeps.held.lock());
+    (works > 0).then(|| HeldWithdrawals { works, total: shared.total() })
+}
+
+/// Lets go ahead what is held. Returns how many Works that concerns.
+pub(super) fn confirm(shared: &Arc<Shared>) -> usize {
+    let held = std::mem::take(&mut *shared.sweeps.held.lock());
+    let works = distinct(&held);
+    for (work, cluster) in held {
+        shared.withdraw(&work, &cluster);
+    }
+    works
+}

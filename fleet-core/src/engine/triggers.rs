@@ -1,0 +1,268 @@
+//! Triggers as the engine uses them: compiled, by the source they listen to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, CatalogSnapshot, Condition, Payload, SourceDef, Subject, TriggerDef};
+use crate::cluster::{Cluster, ClusterId};
+use crate::engine::clusters::ClusterIndex;
+use crate::manifest::Manifest;
+use crate::render::{Context, Renderer, Template, TemplateError, TemplateKind, TemplateSource};
+use crate::work::Work;
+
+/// A trigger and its compiled templates.
+pub(super) struct Trigger {
+    pub(super) def: Arc<TriggerDef>,
+    pub(super) action: Option<Result<Arc<dyn Template>, TemplateError>>,
+    pub(super) key: Option<Result<Arc<dyn Template>, TemplateError>>,
+    payload: Result<Vec<Arc<dyn Template>>, Fault>,
+}
+
+/// Why a Work cannot be rendered.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    /// One CamelCase word.
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+impl From<TemplateError> for Fault {
+    fn from(error: TemplateError) -> Self {
+        Self { reason: "TemplateError", message: error.to_string() }
+    }
+}
+
+/// Where the resources of a Work belong.
+pub(super) enum Targets {
+    /// Nowhere now: the origin is not selected, or not known.
+    None,
+    One(Arc<Cluster>),
+    Many(Arc<[Arc<Cluster>]>),
+}
+
+impl Targets {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        match self {
+            Self::None => [].iter(),
+            Self::One(cluster) => std::slice::from_ref(cluster).iter(),
+            Self::Many(clusters) => clusters.iter(),
+        }
+    }
+
+    pub(super) fn contains(&self, id: &ClusterId) -> bool {
+        self.iter().any(|cluster| cluster.id == *id)
+    }
+}
+
+impl Trigger {
+    fn compile(def: Arc<TriggerDef>, renderer: &dyn Renderer) -> Self {
+        let text = |part: &str, template: &Option<String>| {
+            template.as_ref().map(|text| {
+                renderer.compile(&TemplateSource {
+                    name: format!("EventTrigger {}, {part}", def.name),
+                    text: text.as_str().into(),
+                    kind: TemplateKind::Text,
+                })
+            })
+        };
+        let payload = def.payload.iter().map(|payload| match payload {
+            Payload::Template(source) => renderer.compile(source).map_err(Fault::from),
+            Payload::Missing { reason } => Err(Fault { reason: "ReferenceMissing", message: reason.clone() }),
+        });
+        Self {
+            action: text("cloudEventAction", &def.action),
+            key: text("key", &def.key),
+            payload: payload.collect(),
+            def,
+        }
+    }
+
+    /// How the trigger is doing: whether what it is made of can be used.
+    fn condition(&self, source_known: bool) -> Condition {
+        let templates = [&self.action, &self.key].into_iter().flatten();
+        let broken = templates.filter_map(|template| template.as_ref().err()).next();
+        let (ready, reason, message) = if let Some(error) = broken {
+            (false, "TemplateError", error.to_string())
+        } else if let Err(fault) = &self.payload {
+            (false, fault.reason, fault.message.clone())
+        } else if !source_known {
+            let message =
+                format!("EventSource {} does not exist; create it or mend eventSourceName", self.def.source);
+            (false, "SourceMissing", message)
+        } else {
+            (true, "Ready", "listening".to_owned())
+        };
+        Condition { ready, reason: reason.to_owned(), message }
+    }
+
+    /// The clusters where a Work of this trigger belongs.
+    pub(super) fn targets(&self, origin: Option<&ClusterId>, clusters: &ClusterIndex) -> Targets {
+        let destination = self.def.destination_clusters.as_ref();
+        match (origin, destination) {
+            (None, _) => Targets::Many(clusters.select(destination.unwrap_or(&self.def.source_clusters))),
+            (Some(origin), _) => match clusters.get(origin) {
+                Some(origin) if self.def.source_clusters.matches(&origin.labels) => match destination {
+                    Some(destination) => Targets::Many(clusters.select(destination)),
+                    None => Targets::One(origin),
+                },
+                _ => Targets::None,
+            },
+        }
+    }
+
+    /// Whether a Work of this trigger belongs into a cluster.
+    pub(super) fn targets_cluster(
+        &self,
+        origin: Option<&ClusterId>,
+        cluster: &Cluster,
+        clusters: &ClusterIndex,
+    ) -> bool {
+        let source = &self.def.source_clusters;
+        let from_here = match origin {
+            None => return self.def.destination_clusters.as_ref().unwrap_or(source).matches(&cluster.labels),
+            Some(origin) => clusters.get(origin).is_some_and(|origin| source.matches(&origin.labels)),
+        };
+        from_here
+            && match &self.def.destination_clusters {
+                Some(destination) => destination.matches(&cluster.labels),
+                None => origin == Some(&cluster.id),
+            }
+    }
+
+    /// Whether anything of this cluster can matter to the trigger's Works.
+    pub(super) fn concerns(&self, cluster: &Cluster) -> bool {
+        let selects = |selector: &crate::selector::LabelSelector| selector.matches(&cluster.labels);
+        selects(&self.def.source_clusters) || self.def.destination_clusters.as_ref().is_some_and(selects)
+    }
+
+    /// Renders a Work for a cluster.
+    pub(super) fn render(
+        &self,
+        work: &Work,
+        cluster: &Cluster,
+        origin: Option<&Cluster>,
+    ) -> Result<Vec<Manifest>, Fault> {
+        let templates = self.payload.as_ref().map_err(Clone::clone)?;
+        let context = Context {
+            event: Some(&work.event),
+            message: Some(&work.message),
+            cluster: Some(cluster),
+            origin,
+            trigger: &self.def.name,
+        };
+        let mut manifests: Vec<Manifest> = Vec::new();
+        for template in templates {
+            for manifest in template.manifests(&context)? {
+                if let Some(twice) = manifests.iter().find(|it| it.id().same_object(manifest.id())) {
+                    let message =
+                        format!("the trigger's templates give {} twice; give each object once", twice.id());
+                    return Err(Fault { reason: "TemplateError", message });
+                }
+                manifests.push(manifest);
+            }
+        }
+        Ok(manifests)
+    }
+}
+
+/// All definitions in use.
+#[derive(Default)]
+pub(super) struct Definitions {
+    pub(super) sources: BTreeMap<Arc<str>, Arc<SourceDef>>,
+    pub(super) triggers: BTreeMap<Arc<str>, Arc<Trigger>>,
+    by_source: BTreeMap<Arc<str>, Vec<Arc<Trigger>>>,
+    /// Whether a trigger that is not among them is known to be gone.
+    complete: bool,
+}
+
+/// What a trigger's name stands for.
+pub(super) enum Found<'a> {
+    Trigger(&'a Arc<Trigger>),
+    /// It is gone for certain.
+    Gone,
+    /// It was not read; nothing is known of it.
+    Unknown,
+}
+
+/// What a new snapshot changed.
+pub(super) struct Changed {
+    pub(super) definitions: Definitions,
+    /// Triggers that are new, different or gone: their Works are to be looked at.
+    pub(super) triggers: Vec<Arc<str>>,
+    /// What was unknown so far is known to be gone: all Works are to be looked at.
+    pub(super) everything: bool,
+}
+
+impl Definitions {
+    /// Triggers that listen to a source.
+    pub(super) fn listening(&self, source: &str) -> &[Arc<Trigger>] {
+        self.by_source.get(source).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A trigger by its name.
+    pub(super) fn find(&self, trigger: &str) -> Found<'_> {
+        match self.triggers.get(trigger) {
+            Some(trigger) => Found::Trigger(trigger),
+            None if self.complete => Found::Gone,
+            None => Found::Unknown,
+        }
+    }
+
+    /// The definitions after a snapshot. What did not change is not compiled again; what is missing from a snapshot
+    /// that is not complete stays as it was.
+    pub(super) fn follow(&self, snapshot: &CatalogSnapshot, renderer: &dyn Renderer) -> Changed {
+        let mut changed = Vec::new();
+        let mut triggers = BTreeMap::new();
+        for (name, def) in &snapshot.triggers {
+            let trigger = match self.triggers.get(name) {
+                Some(old) if old.def == *def => Arc::clone(old),
+                _ => {
+                    changed.push(Arc::clone(name));
+                    Arc::new(Trigger::compile(Arc::clone(def), renderer))
+                }
+            };
+            triggers.insert(Arc::clone(name), trigger);
+        }
+        let mut sources = snapshot.sources.clone();
+        for (name, trigger) in &self.triggers {
+            if !triggers.contains_key(name) {
+                if snapshot.complete {
+                    changed.push(Arc::clone(name));
+                } else {
+                    triggers.insert(Arc::clone(name), Arc::clone(trigger));
+                }
+            }
+        }
+        if !snapshot.complete {
+            for (name, source) in &self.sources {
+                sources.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(source));
+            }
+        }
+        let mut by_source: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for trigger in triggers.values() {
+            by_source.entry(Arc::clone(&trigger.def.source)).or_default().push(Arc::clone(trigger));
+        }
+        let complete = snapshot.complete;
+        Changed {
+            definitions: Self { sources, triggers, by_source, complete },
+            triggers: changed,
+            everything: complete && !self.complete,
+        }
+    }
+
+    /// Tells the catalog how each trigger is doing.
+    pub(super) fn report(&self, catalog: &dyn Catalog) {
+        for (name, trigger) in &self.triggers {
+            let known = self.sources.contains_key(&trigger.def.source);
+            catalog.report(&Subject::Trigger(Arc::clone(name)), trigger.condition(known));
+        }
+    }
+
+    /// The selectors that any trigger uses.
+    pub(super) fn uses(&self, selector: &crate::selector::LabelSelector) -> bool {
+        self.triggers.values().any(|trigger| {
+            trigger.def.source_clusters == *selector
+                || trigger.def.destination_clusters.as_ref() == Some(selector)
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! Following definitions and clusters. Nothing is read from any source before both have loaded in full.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use crate::catalog::CatalogSnapshot;
+use crate::cluster::{ClusterChange, ClusterFeed, ClusterSelector};
+use crate::engine::Shared;
+use crate::position::Domain;
+
+/// Follows both until one of them has ended for good.
+pub(super) async fn follow(shared: &Arc<Shared>, selector: &dyn ClusterSelector) {
+    begin_epoch(shared).await;
+    let mut snapshots = snapshots(shared).await;
+    let Some(first) = snapshots.next().await else {
+        return;
+    };
+    take_definitions(shared, &first);
+    let mut changes = clusters(shared, selector).await;
+    shared.sweeps.everything();
+    // Nobody has to wait for it.
+    shared.loaded.send_replace(true);
+    tracing::info!(triggers = first.triggers.len(), clusters = shared.clusters.len(), "loaded");
+    loop {
+        tokio::select! {
+            snapshot = snapshots.next() => match snapshot {
+                Some(snapshot) => take_definitions(shared, &snapshot),
+                None => return,
+            },
+            change = changes.next() => match change {
+                Some(change) => take_change(shared, &change),
+                // The feed was closed because it fell behind: begin anew from what there is now.
+                None => changes = clusters(shared, selector).await,
+            },
+        }
+    }
+}
+
+async fn begin_epoch(shared: &Shared) {
+    let mut failures = 0;
+    loop {
+        match shared.store.next_epoch(&Domain::operator()).await {
+            Ok(epoch) => return shared.epoch.store(epoch, Ordering::Relaxed),
+            Err(error) => tracing::warn!(%error, "the store cannot be used yet; trying again"),
+        }
+        tokio::time::sleep(shared.pause(shared.config.retry, failures)).await;
+        failures += 1;
+    }
+}
+
+async fn snapshots(shared: &Shared) -> BoxStream<'static, Arc<CatalogSnapshot>> {
+    let mut failures = 0;
+    loop {
+        match shared.catalog.subscribe().await {
+            Ok(snapshots) => return snapshots,
+            Err(error) => tracing::warn!(%error, "trying again"),
+        }
+        tokio::time::sleep(shared.pause(shared.config.retry, failures)).await;
+        failures += 1;
+    }
+}
+
+/// Takes in all clusters, and what is different from what was known.
+async fn clusters(shared: &Arc<Shared>, selector: &dyn ClusterSelector) -> BoxStream<'static, ClusterChange> {
+    let mut failures = 0;
+    let ClusterFeed { snapshot, changes } = loop {
+        match selector.subscribe().await {
+            Ok(feed) => break feed,
+            Err(error) => tracing::warn!(%error, "trying again"),
+        }
+        tokio::time::sleep(shared.pause(shared.config.retry, failures)).await;
+        failures += 1;
+    };
+    for known in shared.clusters.all() {
+        if !snapshot.iter().any(|cluster| cluster.id == known.id) {
+            take_change(shared, &ClusterChange::Left(known.id.clone()));
+        }
+    }
+    for cluster in snapshot {
+        take_change(shared, &ClusterChange::Joined(cluster));
+    }
+    changes
+}
+
+fn take_definitions(shared: &Arc<Shared>, snapshot: &CatalogSnapshot) {
+    let changed = shared.definitions.load().follow(snapshot, &*shared.renderer);
+    changed.definitions.report(&*shared.catalog);
+    let definitions = Arc::new(changed.definitions);
+    shared.clusters.keep_selectors(|selector| definitions.uses(selector));
+    shared.definitions.store(definitions);
+    if changed.everything {
+        shared.sweeps.everything();
+    }
+    if !changed.triggers.is_empty() {
+        tracing::debug!(triggers = ?changed.triggers, "definitions changed");
+        shared.sweeps.triggers(changed.triggers);
+    }
+}
+
+fn take_change(shared: &Arc<Shared>, change: &ClusterChange) {
+    let (old, new) = shared.clusters.change(change);
+    let Some(id) = old.as_ref().or(new.as_ref()).map(|cluster| cluster.id.clone()) else {
+        return;
+    };
+    let relabelled = match (&old, &new) {
+        (Some(old), Some(new)) => old.labels != new.labels || old.annotations != new.annotations,
+        _ => true,
+    };
+    if relabelled && *shared.loaded.borrow() {
+        let definitions = shared.definitions.load();
+        let concerned = definitions
+            .triggers
+            .values()
+            .filter(|trigger| [&old, &new].into_iter().flatten().any(|cluster| trigger.concerns(cluster)));
+        shared.sweeps.in_cluster(&id, concerned.map(|trigger| Arc::clone(&trigger.def.name)));
+    }
+    let ready = new.is_some_and(|cluster| cluster.ready);
+    if let Some(lane) = shared.schedule.set_ready(&id, ready) {
+        shared.start_worker(lane);
+    }
+}

@@ -1,0 +1,144 @@
+//! Selectors, templates and clusters are levels: what exists follows them. And absence is not an order.
+
+use std::sync::Arc;
+
+use fleet_core::engine::HeldWithdrawals;
+
+use crate::rig::{Setup, cluster, labelled, login, logout, template, trigger, until};
+
+#[tokio::test(start_paused = true)]
+async fn clusters_that_join_or_change_get_what_they_should_have() {
+    let rig = Setup::default().start();
+    rig.source.send(login("a")).await.await;
+    rig.until_names("c1", &["a"]).await;
+    rig.clusters.put(labelled("c3", "production"));
+    rig.until_names("c3", &["a"]).await;
+    rig.clusters.put(labelled("c1", "staging"));
+    rig.until_names("c1", &[]).await;
+    rig.clusters.put(labelled("c1", "production"));
+    rig.until_names("c1", &["a"]).await;
+    rig.source.send(logout("a")).await.await;
+    for name in ["c1", "c2", "c3"] {
+        rig.until_names(name, &[]).await;
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_was_away_at_the_logout_is_cleaned_when_it_is_back() {
+    let rig = Setup::default().start();
+    rig.source.send(login("a")).await.await;
+    rig.until_names("c1", &["a"]).await;
+    rig.clusters.remove(&cluster("c1"));
+    rig.source.send(logout("a")).await.await;
+    rig.until_names("c2", &[]).await;
+    assert_eq!(rig.names("c1"), ["a"], "nobody reaches it now");
+    rig.clusters.put(labelled("c1", "production"));
+    rig.until_names("c1", &[]).await;
+    until("no Work is left", async || rig.works().await.is_empty()).await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_selector_replaces_the_targets() {
+    let setup = Setup::default();
+    setup.catalog.edit(|snapshot| {
+        let trigger = Arc::make_mut(snapshot.triggers.get_mut("names").unwrap());
+        trigger.destination_clusters =
+            Some(serde_json::from_str(r#"{"matchLabels":{"env":"staging"}}"#).unwrap());
+        trigger.payload = vec![template("$subject-in-$cluster")];
+    });
+    let rig = setup.start();
+    rig.source.send(login("a")).await.await;
+    rig.until_names("staging1", &["a-in-staging1"]).await;
+    rig.source.send_from(login("b"), Some(cluster("c1"))).await.await;
+    rig.until_names("staging1", &["a-in-staging1", "b-in-staging1"]).await;
+    assert!(rig.names("c1").is_empty() && rig.names("c2").is_empty());
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn removing_a_trigger_withdraws_its_works() {
+    let rig = Setup::default().start();
+    for number in 0..5 {
+        rig.source.send(login(&format!("user-{number}"))).await.await;
+    }
+    until("all there", async || rig.names("c2").len() == 5 && rig.names("c1").len() == 5).await;
+    rig.catalog.edit(|snapshot| snapshot.triggers.clear());
+    rig.until_names("c1", &[]).await;
+    rig.until_names("c2", &[]).await;
+    until("no Work is left", async || rig.works().await.is_empty()).await;
+    rig.stop().await;
+}
+
+/// Invariant 11: what is missing from a partial read is not gone.
+#[tokio::test(start_paused = true)]
+async fn a_trigger_missing_from_a_partial_read_keeps_working() {
+    let rig = Setup::default().start();
+    rig.source.send(login("a")).await.await;
+    rig.until_names("c1", &["a"]).await;
+    rig.catalog.edit(|snapshot| {
+        snapshot.triggers.clear();
+        snapshot.sources.clear();
+        snapshot.complete = false;
+    });
+    rig.source.send(login("b")).await.await;
+    rig.until_names("c1", &["a", "b"]).await;
+    rig.stop().await;
+}
+
+/// Invariant 11: also over a restart.
+#[tokio::test(start_paused = true)]
+async fn a_trigger_missing_from_the_first_partial_read_withdraws_nothing() {
+    let rig = Setup::default().start();
+    rig.source.send(login("a")).await.await;
+    rig.until_names("c1", &["a"]).await;
+    let (store, objects) = (Arc::clone(&rig.store), Arc::clone(&rig.applier));
+    rig.stop().await;
+    let setup = Setup { store, objects, ..Setup::default() };
+    setup.catalog.edit(|snapshot| {
+        snapshot.triggers.clear();
+        snapshot.complete = false;
+    });
+    let rig = setup.start();
+    until("swept", async || rig.handle.is_loaded() && rig.handle.backlog() == 0).await;
+    rig.source.send(login("ignored")).await.await;
+    assert_eq!(rig.names("c1"), ["a"]);
+    // Once it is known to be gone, it is withdrawn.
+    rig.catalog.edit(|snapshot| snapshot.complete = true);
+    rig.until_names("c1", &[]).await;
+    rig.stop().await;
+}
+
+/// Invariant 11: too many at once have to be confirmed, or taken back.
+#[tokio::test(start_paused = true)]
+async fn a_mass_withdrawal_waits_for_confirmation() {
+    let rig = Setup::default().start();
+    for number in 0..30 {
+        rig.source.send(login(&format!("user-{number:02}"))).await.await;
+    }
+    until("all there", async || rig.names("c1").len() == 30 && rig.names("c2").len() == 30).await;
+    rig.catalog.edit(|snapshot| snapshot.triggers.clear());
+    until("held", async || rig.handle.held_withdrawals() == Some(HeldWithdrawals { works: 30, total: 30 }))
+        .await;
+    assert_eq!((rig.names("c1").len(), rig.names("c2").len()), (30, 30));
+
+    // Taken back: nothing is held any more, and nothing happened.
+    rig.catalog.edit(|snapshot| {
+        snapshot.triggers.insert("names".into(), Arc::new(trigger()));
+    });
+    until("not held", async || rig.handle.held_withdrawals().is_none()).await;
+    assert_eq!(rig.names("c1").len(), 30);
+
+    // A single event still removes while withdrawals are held.
+    rig.clusters.remove(&cluster("c2"));
+    rig.clusters.put(labelled("c1", "staging"));
+    until("held", async || rig.handle.held_withdrawals().is_some_and(|held| held.works == 30)).await;
+    rig.source.send(logout("user-00")).await.await;
+    until("one gone", async || rig.names("c1").len() == 29).await;
+
+    assert_eq!(rig.handle.confirm_withdrawals(), 30);
+    rig.until_names("c1", &[]).await;
+    assert_eq!(rig.names("c2").len(), 30, "a cluster that left is not reached");
+    rig.stop().await;
+}

@@ -1,0 +1,302 @@
+//! What the engine's tests stand on: an engine of in-memory parts, and a renderer that needs no template language.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fleet_core::apply::Applier;
+use fleet_core::catalog::{Payload, SourceDef, TriggerDef};
+use fleet_core::cluster::{Cluster, ClusterId};
+use fleet_core::engine::{Config, Engine, Handle, Parts};
+use fleet_core::environment::Environment;
+use fleet_core::event::Event;
+use fleet_core::filter::Filter;
+use fleet_core::manifest::{Manifest, ObjectRef};
+use fleet_core::memory::{MemoryApplier, MemoryCatalog, MemoryClusters, MemorySource, MemoryStore};
+use fleet_core::position::{Domain, Position};
+use fleet_core::render::{
+    Context, Renderer, Template, TemplateError, TemplateFault, TemplateKind, TemplateSource,
+};
+use fleet_core::selector::LabelSelector;
+use fleet_core::source::{EventSource, SourceError, SourceItem};
+use fleet_core::store::WorkStore;
+use fleet_core::work::{AppliedState, AppliedWork, WorkId};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Replaces `$subject`, `$type` and `$cluster`; `$fail` fails. A manifest template is a list of ConfigMap names.
+pub(crate) struct Words;
+
+struct Compiled {
+    source: TemplateSource,
+    reads: BTreeSet<String>,
+}
+
+impl Renderer for Words {
+    fn compile(&self, source: &TemplateSource) -> Result<Arc<dyn Template>, TemplateError> {
+        if source.text.contains("$syntax") {
+            return Err(error(source, TemplateFault::Syntax, "syntax"));
+        }
+        Ok(Arc::new(Compiled { source: source.clone(), reads: BTreeSet::new() }))
+    }
+}
+
+fn error(source: &TemplateSource, fault: TemplateFault, reason: &str) -> TemplateError {
+    TemplateError { template: source.name.clone(), line: Some(1), fault, reason: reason.to_owned() }
+}
+
+impl Template for Compiled {
+    fn reads(&self) -> &BTreeSet<String> {
+        &self.reads
+    }
+
+    fn text<'a>(&self, context: &Context<'a>) -> Result<String, TemplateError> {
+        let event = context.event.expect("an event");
+        let mut text = self.source.text.replace("$type", event.ty());
+        if text.contains("$subject") {
+            let undefined = || error(&self.source, TemplateFault::Undefined, "event.subject is undefined");
+            text = text.replace("$subject", event.subject().ok_or_else(undefined)?);
+        }
+        if let Some(cluster) = context.cluster {
+            text = text.replace("$cluster", cluster.id.name());
+        }
+        match text.contains("$fail") {
+            true => Err(error(&self.source, TemplateFault::Evaluation, "failed")),
+            false => Ok(text.replace("auth.login", "Create").replace("auth.logout", "Delete")),
+        }
+    }
+
+    fn manifests<'a>(&self, context: &Context<'a>) -> Result<Vec<Manifest>, TemplateError> {
+        let names = self.text(context)?;
+        let manifest = |name: &str| {
+            let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+            Manifest::new(object).map_err(|fault| error(&self.source, TemplateFault::Output, &fault.reason))
+        };
+        names.split_whitespace().map(manifest).collect()
+    }
+}
+
+/// A feed with positions, as JetStream has: what is fed is delivered as often as the test says.
+pub(crate) struct Feed {
+    name: &'static str,
+    sender: mpsc::UnboundedSender<SourceItem>,
+    receiver: Mutex<Option<mpsc::UnboundedReceiver<SourceItem>>>,
+}
+
+impl Feed {
+    pub(crate) fn new(name: &'static str) -> Arc<Self> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Arc::new(Self { name, sender, receiver: Mutex::new(Some(receiver)) })
+    }
+
+    pub(crate) fn deliver(&self, event: Event, position: Position) {
+        self.deliver_with(event, position, fleet_core::source::Settle::nothing());
+    }
+
+    pub(crate) fn deliver_with(&self, event: Event, position: Position, settle: fleet_core::source::Settle) {
+        let raw = event.to_json().to_string().into();
+        self.tell(SourceItem::Delivery(fleet_core::source::Delivery {
+            event: Ok(event),
+            origin: None,
+            message: Arc::default(),
+            raw,
+            position: Some(position),
+            published: None,
+            settle,
+        }));
+    }
+
+    pub(crate) fn tell(&self, item: SourceItem) {
+        self.sender.send(item).unwrap();
+    }
+}
+
+#[async_trait]
+impl EventSource for Feed {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    async fn open(&self, _floors: Vec<Position>) -> Result<BoxStream<'static, SourceItem>, SourceError> {
+        let receiver = self.receiver.lock().take().expect("opened once");
+        Ok(futures::stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|item| (item, receiver))
+        })
+        .boxed())
+    }
+}
+
+pub(crate) fn at(sequence: u64) -> Position {
+    Position { domain: Domain::new("feed"), epoch: 1, sequence }
+}
+
+pub(crate) fn event(ty: &str, subject: &str) -> Event {
+    let json = json!({"specversion": "1.0", "id": "10001", "source": "auth", "type": ty, "subject": subject});
+    Event::from_json(json.to_string().as_bytes()).unwrap()
+}
+
+pub(crate) fn login(subject: &str) -> Event {
+    event("auth.login", subject)
+}
+
+pub(crate) fn logout(subject: &str) -> Event {
+    event("auth.logout", subject)
+}
+
+pub(crate) fn cluster(name: &str) -> ClusterId {
+    ClusterId::new("civo", name).unwrap()
+}
+
+pub(crate) fn labelled(name: &str, env: &str) -> Cluster {
+    Cluster::new(cluster(name), [("env", env)])
+}
+
+pub(crate) fn object(name: &str) -> ObjectRef {
+    let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+    Manifest::new(manifest).unwrap().id().clone()
+}
+
+pub(crate) fn template(text: &str) -> Payload {
+    Payload::Template(TemplateSource {
+        name: "ConfigMap default/names, key names".to_owned(),
+        text: text.into(),
+        kind: TemplateKind::Manifests,
+    })
+}
+
+pub(crate) fn source() -> SourceDef {
+    SourceDef { name: "users".into(), filter: Filter::default(), origin: None, max_event_bytes: 2048 }
+}
+
+/// The login story: login creates, logout deletes, in every production cluster.
+pub(crate) fn trigger() -> TriggerDef {
+    TriggerDef {
+        name: "names".into(),
+        source: "users".into(),
+        filter: Filter::default(),
+        source_clusters: LabelSelector::labels([("env", "production")]).unwrap(),
+        destination_clusters: None,
+        action: Some(" $type\n".to_owned()),
+        key: None,
+        payload: vec![template("$subject")],
+        identity: None,
+    }
+}
+
+/// A running engine and its parts.
+pub(crate) struct Rig {
+    pub(crate) store: Arc<dyn WorkStore>,
+    pub(crate) catalog: Arc<MemoryCatalog>,
+    pub(crate) clusters: Arc<MemoryClusters>,
+    pub(crate) applier: Arc<MemoryApplier>,
+    pub(crate) source: Arc<MemorySource>,
+    pub(crate) handle: Handle,
+    pub(crate) stop: CancellationToken,
+    pub(crate) engine: tokio::task::JoinHandle<()>,
+}
+
+/// What a rig is made of; the default is the login story with two production clusters and one staging cluster.
+pub(crate) struct Setup {
+    pub(crate) store: Arc<dyn WorkStore>,
+    pub(crate) catalog: MemoryCatalog,
+    pub(crate) clusters: MemoryClusters,
+    pub(crate) objects: Arc<MemoryApplier>,
+    /// Stands in front of `objects`, where a test needs it.
+    pub(crate) applier: Option<Arc<dyn Applier>>,
+    pub(crate) config: Config,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            store: Arc::new(MemoryStore::default()),
+            catalog: MemoryCatalog::new([source()], [trigger()]),
+            clusters: MemoryClusters::new([
+                labelled("c1", "production"),
+                labelled("c2", "production"),
+                labelled("staging1", "staging"),
+            ]),
+            objects: Arc::default(),
+            applier: None,
+            config: Config::default(),
+        }
+    }
+}
+
+impl Setup {
+    pub(crate) fn start(self) -> Rig {
+        let source = Arc::new(MemorySource::new("users"));
+        let (catalog, clusters) = (Arc::new(self.catalog), Arc::new(self.clusters));
+        let parts = Parts {
+            store: Arc::clone(&self.store),
+            catalog: Arc::clone(&catalog) as _,
+            clusters: Arc::clone(&clusters) as _,
+            renderer: Arc::new(Words),
+            applier: self.applier.unwrap_or_else(|| Arc::clone(&self.objects) as _),
+            environment: Environment::default(),
+        };
+        let engine = Engine::new(parts, self.config);
+        let handle = engine.handle();
+        handle.attach(Arc::clone(&source) as _);
+        let stop = CancellationToken::new();
+        let engine = tokio::spawn(engine.run(stop.clone()));
+        Rig { store: self.store, catalog, clusters, applier: self.objects, source, handle, stop, engine }
+    }
+}
+
+impl Rig {
+    /// The names of what is in a cluster, in order.
+    pub(crate) fn names(&self, name: &str) -> Vec<String> {
+        let objects = self.applier.objects(&cluster(name));
+        let names: BTreeSet<_> = objects.keys().map(|id| id.name.to_string()).collect();
+        names.into_iter().collect()
+    }
+
+    pub(crate) async fn until_names(&self, name: &str, expected: &[&str]) {
+        until(&format!("{name} holds {expected:?}"), async || self.names(name) == expected).await;
+    }
+
+    pub(crate) async fn applied(&self) -> Vec<AppliedWork> {
+        let mut all = Vec::new();
+        for work in self.store.works(None, None, 10_000).await.unwrap() {
+            let applied = self.store.applied(&work.value.id).await.unwrap();
+            all.extend(applied.into_iter().map(|stored| (*stored.value).clone()));
+        }
+        all
+    }
+
+    pub(crate) async fn works(&self) -> Vec<WorkId> {
+        let works = self.store.works(None, None, 10_000).await.unwrap();
+        works.into_iter().map(|stored| stored.value.id.clone()).collect()
+    }
+
+    /// Waits until every record is as the test wants it, and there is one.
+    pub(crate) async fn until_states(&self, what: &str, wanted: impl Fn(&AppliedState) -> bool) {
+        until(what, async || {
+            let applied = self.applied().await;
+            !applied.is_empty() && applied.iter().all(|applied| wanted(&applied.state))
+        })
+        .await;
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.engine.await.unwrap();
+    }
+}
+
+/// Waits for a condition. Time is virtual in these tests: pauses between tries take none.
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    for _ in 0..60_000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never came true: {what}");
+}
