@@ -15,13 +15,14 @@ use crate::parts::{Logins, Nothing, source, trigger};
 use crate::table::{line, rate};
 
 /// The quickstart's template.
-const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {{ event.subject }}\n";
+pub(crate) const NAMESPACE: &str =
+    "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {{ event.subject }}\n";
 
 pub(crate) async fn measure(events: usize, users: usize) {
     let nothing = run(events, users, 1, Arc::new(Nothing::default()), "x").await;
     line("engine alone, renderer that does nothing, 1 cluster", format!("{nothing:.0} events/s"));
     for clusters in [1, 2] {
-        let template = run(events, users, clusters, Arc::new(MinijinjaRenderer::default()), NAMESPACE).await;
+        let template = run(events, users, clusters, Arc::new(MinijinjaRenderer), NAMESPACE).await;
         line(
             &format!("engine with the quickstart's template, {clusters} cluster(s)"),
             format!("{template:.0} events/s"),

@@ -2,6 +2,7 @@
 
 mod engine;
 mod parts;
+mod path;
 mod selector;
 mod table;
 
@@ -27,6 +28,18 @@ enum What {
         #[arg(long, default_value_t = 10_000)]
         users: usize,
     },
+    /// From a NATS message to an object on a real API server, next to a bare loop.
+    Path {
+        /// How many events one after the other.
+        #[arg(long, default_value_t = 300)]
+        events: usize,
+        /// How many events at once, three times.
+        #[arg(long, default_value_t = 2_000)]
+        burst: usize,
+        /// Keep Work in memory, to see what durability costs.
+        #[arg(long)]
+        memory: bool,
+    },
     /// One selector against many clusters.
     Selector {
         /// How many clusters.
@@ -36,11 +49,13 @@ enum What {
 }
 
 #[tokio::main(worker_threads = 2)]
-async fn main() {
+async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // A second provider is never compiled in; installed twice is as good as once.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Arguments::parse().what {
         What::Engine { events, users } => engine::measure(events, users).await,
+        What::Path { events, burst, memory } => path::measure(events, burst, memory).await?,
         What::Selector { clusters } => selector::measure(clusters),
     }
+    Ok(())
 }

@@ -56,6 +56,21 @@ pub struct SourceDef {
     pub max_event_bytes: usize,
 }
 
+/// Larger events are refused, unless a definition says otherwise.
+pub const DEFAULT_MAX_EVENT_BYTES: usize = 256 * 1024;
+
+impl SourceDef {
+    /// A source all of whose events count, without origins, with the default bound on their size.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self {
+            name: name.into(),
+            filter: Filter::default(),
+            origin: None,
+            max_event_bytes: DEFAULT_MAX_EVENT_BYTES,
+        }
+    }
+}
+
 /// How the cluster that an event came from is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OriginRule {
@@ -93,6 +108,27 @@ pub struct TriggerDef {
     pub payload: Vec<Payload>,
     /// Whom to act as in the target cluster.
     pub identity: Option<Identity>,
+}
+
+impl TriggerDef {
+    /// A trigger for every event of a source: creates, in the clusters selected, nothing yet.
+    pub fn new(
+        name: impl Into<Arc<str>>,
+        source: impl Into<Arc<str>>,
+        source_clusters: LabelSelector,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            source: source.into(),
+            filter: Filter::default(),
+            source_clusters,
+            destination_clusters: None,
+            action: None,
+            key: None,
+            payload: Vec::new(),
+            identity: None,
+        }
+    }
 }
 
 /// One piece of what a trigger renders.

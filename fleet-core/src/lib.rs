@@ -10,6 +10,8 @@
 pub mod apply;
 pub mod catalog;
 pub mod cluster;
+#[cfg(feature = "directory")]
+pub mod directory;
 pub mod engine;
 pub mod environment;
 pub mod event;

@@ -1,3 +1,11 @@
 //! Kubernetes parts of Fleet: custom resources, clusters, catalog and applier.
 
+pub mod api;
+pub mod applier;
+pub mod catalog;
+pub mod client;
+pub mod clusters;
 pub mod connection;
+pub mod definitions;
+pub mod kubeconfig;
+pub mod register;

@@ -1,1 +1,8 @@
-//! The reference operator of Fleet and its command line.
+//! The reference operator: composes the engine with folders or Kubernetes, HTTP, NATS and the embedded database.
+
+pub mod cli;
+pub mod control;
+pub mod folder;
+pub mod http;
+pub mod run;
+pub mod show;

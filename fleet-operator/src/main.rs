@@ -1,3 +1,19 @@
-//! The `fleet-operator` program.
+//! The reference operator's program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use fleet_operator::cli::{Cli, main as run};
+
+fn main() -> ExitCode {
+    // An error means that somebody installed a provider before, which cannot be here.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = Cli::parse();
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => {
+            eprintln!("error: the runtime cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

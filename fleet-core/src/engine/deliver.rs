@@ -16,14 +16,11 @@ use crate::engine::Shared;
 use crate::engine::judge::{Intention, Refusal, Verdict, judge};
 use crate::engine::turns::Turn;
 use crate::event::Event;
-use crate::filter::Filter;
 use crate::position::{Domain, Position};
 use crate::source::{Delivery, EventSource, Message, Settle, SourceItem, SourceStatus};
 use crate::store::{DeadLetter, StoreError};
 use crate::work::{AppliedWork, Intent, Work};
 
-/// Events of a source that no definition speaks of are bounded by this.
-const DEFAULT_MAX_EVENT_BYTES: usize = 256 * 1024;
 /// How often a source is told that a delivery is still worked on.
 const PROGRESS: Duration = Duration::from_secs(2);
 /// When a delivery that could not be stored is to come again.
@@ -122,15 +119,8 @@ fn take(
     let began = Instant::now();
     shared.counters.received.add();
     let definitions = shared.definitions.load();
-    let unknown = || {
-        Arc::new(SourceDef {
-            name: Arc::clone(name),
-            filter: Filter::default(),
-            origin: None,
-            max_event_bytes: DEFAULT_MAX_EVENT_BYTES,
-        })
-    };
-    let source = definitions.sources.get(name).cloned().unwrap_or_else(unknown);
+    let source =
+        definitions.sources.get(name).cloned().unwrap_or_else(|| Arc::new(SourceDef::new(Arc::clone(name))));
     let below_floor = delivery
         .position
         .as_ref()

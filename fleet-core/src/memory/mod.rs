@@ -12,4 +12,5 @@ pub use clusters::MemoryClusters;
 pub use source::{MemorySource, Settled};
 pub use store::MemoryStore;
 
+#[cfg(feature = "redb")]
 pub(crate) use store::watch_stream;

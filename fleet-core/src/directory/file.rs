@@ -1,0 +1,259 @@
+//! One object's file: reading whose it is, writing it and taking it away, without ever touching somebody else's.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::layout::{Place, STAGING};
+use crate::manifest::{MARK, Manifest, ObjectRef};
+use crate::work::WorkId;
+use crate::yaml;
+
+/// The annotation that keeps an object's UID: made up once, when its file is created.
+const UID: &str = "fleet-events.dev/uid";
+
+/// What lies where an object's file belongs.
+pub(super) enum Found {
+    Nothing,
+    /// A file that this Work wrote.
+    Ours {
+        uid: Arc<str>,
+        text: String,
+    },
+    /// Anything else; says what, as the owner in a conflict.
+    Foreign(String),
+}
+
+/// The parts of a file that tell whose it is.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "apiVersion")]
+    api_version: String,
+    kind: String,
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    name: String,
+    #[serde(default)]
+    namespace: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+impl Head {
+    fn names(&self, object: &ObjectRef) -> bool {
+        let group = self.api_version.split_once('/').map_or("", |(group, _)| group);
+        group == &*object.gvk.group
+            && self.kind == *object.gvk.kind
+            && self.metadata.name == *object.name
+            && self.metadata.namespace.as_deref() == object.namespace.as_deref()
+    }
+}
+
+/// Looks at what lies where the object's file belongs. Symbolic links are never followed.
+pub(super) fn look(root: &Path, place: &Place, object: &ObjectRef, work: &WorkId) -> io::Result<Found> {
+    // A root that lost its disk looks empty; only its staging folder tells that from objects that are gone.
+    fs::symlink_metadata(root.join(STAGING))?;
+    for folder in place.folder_paths(root) {
+        match fs::symlink_metadata(&folder) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(meta) => return Ok(Found::Foreign(format!("{} at {}", what(&meta), folder.display()))),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(error),
+        }
+    }
+    let path = place.path(root);
+    match fs::symlink_metadata(&path) {
+        Ok(meta) if meta.is_file() => {}
+        Ok(meta) => return Ok(Found::Foreign(format!("{} at {}", what(&meta), path.display()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(error),
+    }
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            return Ok(Found::Foreign(format!("a file that is no text at {}", path.display())));
+        }
+        Err(error) => return Err(error),
+    };
+    let Some(head) = head(&text) else {
+        return Ok(Found::Foreign(format!(
+            "a file that is not one readable Kubernetes object at {}",
+            path.display()
+        )));
+    };
+    if !head.names(object) {
+        let other =
+            format!("a file of another object ({} {}) at {}", head.kind, head.metadata.name, path.display());
+        return Ok(Found::Foreign(other));
+    }
+    match (head.metadata.labels.get(MARK), head.metadata.annotations.get(UID)) {
+        (Some(mark), Some(uid)) if mark == work.hash() => Ok(Found::Ours { uid: uid.as_str().into(), text }),
+        (Some(mark), _) if mark != work.hash() => {
+            Ok(Found::Foreign(format!("the Work with the mark {mark}")))
+        }
+        (Some(_), _) => {
+            Ok(Found::Foreign(format!("somebody who removed annotation {UID} from {}", path.display())))
+        }
+        (None, _) => Ok(Found::Foreign(format!("whoever wrote {}", path.display()))),
+    }
+}
+
+/// Reads what a file names, if it is one object and nothing else.
+fn head(text: &str) -> Option<Head> {
+    match &yaml::documents(text)[..] {
+        [Ok(document)] => document.decode().ok(),
+        _ => None,
+    }
+}
+
+fn what(meta: &fs::Metadata) -> &'static str {
+    if meta.is_symlink() {
+        "a symbolic link"
+    } else if meta.is_dir() {
+        "a folder"
+    } else if meta.is_file() {
+        "a file"
+    } else {
+        "a special file"
+    }
+}
+
+/// The text of an object's file.
+pub(super) fn text(manifest: &Manifest, work: &WorkId, uid: &str) -> Result<String, String> {
+    let mut object = manifest.marked(work);
+    if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+        let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(Map::new()));
+        if annotations.is_null() {
+            *annotations = Value::Object(Map::new());
+        }
+        if let Value::Object(annotations) = annotations {
+            annotations.insert(UID.to_owned(), Value::String(uid.to_owned()));
+        }
+    }
+    yaml::to_string(&Value::Object(object)).map_err(|error| error.to_string())
+}
+
+/// A UID that no other object had or will have: it depends on when and by whom it is made, not on any content.
+pub(super) fn new_uid(place: &Place) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut hasher = Sha256::new();
+    hasher.update(jiff::Timestamp::now().as_nanosecond().to_be_bytes());
+    hasher.update(std::process::id().to_be_bytes());
+    hasher.update(COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    for part in place.folders.iter().chain([&place.file]) {
+        hasher.update(part.as_bytes());
+        hasher.update([0]);
+    }
+    let hex: String = hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
+    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+}
+
+/// Whether a new file may take the place of one that is there.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Write {
+    /// Only if nothing is there: [`ErrorKind::AlreadyExists`] else.
+    Create,
+    /// Instead of what is there.
+    Replace,
+}
+
+/// Writes a file so that, whatever happens, either the old or the new one is there whole.
+pub(super) fn write(root: &Path, place: &Place, text: &str, how: Write) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let folders = place.folder_paths(root);
+    for folder in &folders {
+        make_folder(folder)?;
+    }
+    let staged =
+        root.join(STAGING).join(format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    let staged = Staged(staged);
+    let mut file = private(OpenOptions::new().write(true).create_new(true)).open(&staged.0)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    drop(file);
+    let path = place.path(root);
+    match how {
+        // A link, unlike a rename, fails where something is, so that nobody's file can be lost to a race.
+        Write::Create => fs::hard_link(&staged.0, &path)?,
+        Write::Replace => fs::rename(&staged.0, &path)?,
+    }
+    folders.last().map_or(Ok(()), |folder| sync_folder(folder))
+}
+
+/// Takes a file away, and the folders in the cluster's own that are empty then.
+pub(super) fn remove(root: &Path, place: &Place) -> io::Result<()> {
+    match fs::remove_file(place.path(root)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    // The cluster's own folder stays: other clusters are written beside it at the same time.
+    let [.., cluster, namespace, kind] = &place.folder_paths(root)[..] else {
+        return Ok(());
+    };
+    let left = [kind, namespace].into_iter().find(|folder| fs::remove_dir(folder).is_err());
+    sync_folder(left.unwrap_or(cluster))
+}
+
+/// Makes the place for files that are being written, and clears it of what a crash left there.
+pub(super) fn prepare(root: &Path) -> io::Result<()> {
+    let staging = root.join(STAGING);
+    fs::create_dir_all(root)?;
+    make_folder(&staging)?;
+    for entry in fs::read_dir(&staging)? {
+        fs::remove_file(entry?.path())?;
+    }
+    Ok(())
+}
+
+/// A file on its way; whatever is left of it goes when this does.
+struct Staged(PathBuf);
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Renamed, it is not there any more; else it is removed here, or by the next `prepare`.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(folder) {
+        Ok(()) => folder.parent().map_or(Ok(()), sync_folder),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Objects may be Secrets, and event data is treated like a Secret's.
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}

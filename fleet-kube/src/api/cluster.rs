@@ -1,0 +1,107 @@
+//! `Cluster`: one managed cluster and how it is reached.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// A managed cluster. Its labels are what selectors match; exactly one field of its spec says how it is reached.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[kube(
+    group = "fleet-events.dev",
+    version = "v1alpha1",
+    kind = "Cluster",
+    namespaced,
+    shortname = "fcl",
+    category = "fleet-events",
+    status = "ClusterStatus",
+    derive = "PartialEq",
+    doc = "A managed cluster. Its labels are what selectors match; exactly one field of its spec says how it is reached.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        priority = "1",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = "1",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
+    )
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.kubeconfigFile)")
+        .message("kubeconfigFile works only in a folder of manifests; put the kubeconfig into a Secret and name it in kubeconfigSecretRef")
+        .field_path(".kubeconfigFile")
+)]
+#[x_kube(
+    validation = Rule::new("[has(self.kubeconfigSecretRef), has(self.kubeconfigFile), has(self.directory), has(self.inCluster)].filter(set, set).size() == 1")
+        .message("set exactly one of kubeconfigSecretRef, directory and inCluster")
+)]
+pub struct ClusterSpec {
+    /// A Secret in the Cluster's namespace that holds a kubeconfig.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig_secret_ref: Option<SecretKeyRef>,
+    /// A kubeconfig file on the operator's machine; a relative path begins at the manifest's own folder. Only for
+    /// manifests that are read from a folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig_file: Option<String>,
+    /// A folder under the operator's data folder stands in for a cluster: one file per object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<DirectorySpec>,
+    /// The cluster that the operator runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_cluster: Option<InClusterSpec>,
+}
+
+/// A key of a Secret in the same namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretKeyRef {
+    /// The name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in its data.
+    #[serde(default = "kubeconfig_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn kubeconfig_key() -> String {
+    "kubeconfig".to_owned()
+}
+
+/// Nothing to set: write `directory: {}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DirectorySpec {}
+
+/// Nothing to set: write `inCluster: {}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InClusterSpec {}
+
+/// How a managed cluster is doing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// The version of Kubernetes that it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The generation of the object that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready while the cluster answers; Reconciling while it is tried again; Stalled while somebody has to change
+    /// something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
+}

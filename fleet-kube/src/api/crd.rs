@@ -1,0 +1,54 @@
+//! The CustomResourceDefinitions of our kinds.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::CustomResourceExt;
+
+use super::{Cluster, EventSource, EventTrigger};
+
+/// The definitions of all our kinds, in a stable order.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    [Cluster::crd(), EventSource::crd(), EventTrigger::crd()].into_iter().map(structural).collect()
+}
+
+/// The definitions as YAML documents, ready for `kubectl apply --server-side -f -`.
+///
+/// # Errors
+/// None in practice: the definitions are constant.
+pub fn crds_yaml() -> Result<String, serde_saphyr::ser::Error> {
+    let mut yaml = String::new();
+    for crd in crds() {
+        yaml.push_str("---\n");
+        yaml.push_str(&serde_saphyr::to_string(&crd)?);
+    }
+    Ok(yaml)
+}
+
+/// Makes the schemas what an API server takes without a warning. Without `nullable` a null means "not set", as with
+/// Kubernetes' own kinds, and rules need not tell the two apart.
+fn structural(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            visit(schema);
+        }
+    }
+    crd
+}
+
+fn visit(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    if matches!(schema.additional_properties, Some(JSONSchemaPropsOrBool::Bool(_))) {
+        schema.additional_properties = None;
+    }
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(visit);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        visit(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        visit(values);
+    }
+}

@@ -1,0 +1,41 @@
+//! The custom resources of group `fleet-events.dev`: their types, and the CustomResourceDefinitions made from them.
+//!
+//! The same types are read from a folder of manifests and from the Kubernetes API. They are what users write; what the
+//! engine works with is made from them in [`definitions`](crate::definitions). Rules that one field alone cannot
+//! express are CEL rules here, so that an API server refuses what we would refuse, and are checked again when read,
+//! because a folder has no API server.
+
+// `KubeSchema` repeats each type inside a function, where `pub` reaches nobody.
+#![allow(unreachable_pub)]
+// Printer columns share attributes.
+#![allow(clippy::duplicated_attributes)]
+
+mod cluster;
+mod crd;
+mod duration;
+mod filter;
+mod source;
+mod status;
+mod trigger;
+
+pub use cluster::{Cluster, ClusterSpec, ClusterStatus, DirectorySpec, InClusterSpec, SecretKeyRef};
+pub use crd::{crds, crds_yaml};
+pub use duration::{InvalidDuration, parse_duration};
+pub use source::{
+    ClusterRef, DeliverFrom, EventSource, EventSourceSpec, HttpSpec, JetStreamSpec, NatsSpec, OriginSpec,
+    SecretRef, SubjectTokens,
+};
+pub use status::Status;
+pub use trigger::{EventTrigger, EventTriggerSpec, PolicyKind, PolicyRef, SyncMode};
+
+/// The API group of all our kinds, and the prefix of our labels and annotations.
+pub const GROUP: &str = "fleet-events.dev";
+
+/// The version of the group that is written and read.
+pub const VERSION: &str = "v1alpha1";
+
+/// A ConfigMap or Secret with this annotation set to `"true"` holds templates; others are applied as they stand.
+pub const TEMPLATE_ANNOTATION: &str = "fleet-events.dev/template";
+
+/// The label of a `Cluster` that tells which version of Kubernetes it runs.
+pub const KUBERNETES_VERSION_LABEL: &str = "fleet-events.dev/kubernetes-version";

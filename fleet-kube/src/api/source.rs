@@ -1,0 +1,213 @@
+//! `EventSource`: where events come from.
+
+use fleet_core::filter::Filter;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::status::Status;
+use super::{duration, filter};
+
+/// The default of [`EventSourceSpec::max_event_bytes`]: 256 KiB.
+const MAX_EVENT_BYTES: u32 = 256 * 1024;
+
+/// Where events come from, which of them count, and how the cluster that an event came from is found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[kube(
+    group = "fleet-events.dev",
+    version = "v1alpha1",
+    kind = "EventSource",
+    shortname = "evsrc",
+    category = "fleet-events",
+    status = "Status",
+    derive = "PartialEq",
+    doc = "Where events come from, which of them count, and how the cluster that an event came from is found.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = "1",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
+    )
+)]
+#[x_kube(
+    validation = Rule::new("has(self.http) != has(self.nats)").message("set exactly one of http and nats")
+)]
+pub struct EventSourceSpec {
+    /// Events are sent to the operator's own HTTP endpoint, `/events`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpSpec>,
+    /// Events come from NATS: core NATS, or JetStream where `jetStream` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats: Option<NatsSpec>,
+    /// Which events count: all of these filters must let an event pass. The dialects are those of CloudEvents
+    /// Subscriptions: exact, prefix, suffix, all, any, not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "filter::filters")]
+    pub filters: Vec<Filter>,
+    /// How the cluster that an event came from is found. Without it events have no origin, and a trigger's resources
+    /// go to all clusters that its selector matches. With it, an event whose origin is missing is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<OriginSpec>,
+    /// Larger events are refused.
+    #[serde(default = "max_event_bytes")]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub max_event_bytes: u32,
+}
+
+fn max_event_bytes() -> u32 {
+    MAX_EVENT_BYTES
+}
+
+/// Nothing to set: write `http: {}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSpec {}
+
+/// Which NATS servers, and what of theirs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("has(self.urls) || has(self.connectionSecretRef)")
+        .message("set urls, or connectionSecretRef to a Secret with the key url")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.jetStream) || (has(self.subjects) && self.subjects.size() > 0)")
+        .message("subjects must name at least one subject")
+)]
+#[x_kube(
+    validation = Rule::new("!(has(self.jetStream) && has(self.queueGroup))")
+        .message("queueGroup is for core NATS; with jetStream, operators share the work of one durable consumer")
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.jetStream) || !has(self.jetStream.create) || !self.jetStream.create || (has(self.subjects) && self.subjects.size() > 0)")
+        .message("to create the stream, subjects must say which subjects it is to hold")
+)]
+pub struct NatsSpec {
+    /// The servers of one NATS system: `nats://host:4222`, or `tls://host:4222`. No credentials: those belong into a
+    /// Secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 253)))]
+    pub urls: Vec<String>,
+    /// A Secret with any of the keys `url` (or `urls`, one a line or with commas), `user` and `password`, `token`,
+    /// `nkey` (the seed), `creds`, `ca.crt`, `tls.crt` and `tls.key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_secret_ref: Option<SecretRef>,
+    /// The subjects to listen to; `*` and `>` as NATS knows them. With `jetStream`, which of the stream's subjects to
+    /// read: all, if none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
+    pub subjects: Vec<String>,
+    /// Core NATS: subscribers of one group share the messages instead of each getting all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub queue_group: Option<String>,
+    /// Read from a stream, so that no event is lost while the operator is away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jet_stream: Option<JetStreamSpec>,
+}
+
+/// Which stream is read, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JetStreamSpec {
+    /// The name of the stream. It is never changed.
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^\s.*>/\\]+$"))]
+    pub stream: String,
+    /// The name of the durable pull consumer; by default made from the EventSource's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^\s.*>/\\]+$"))]
+    pub durable: Option<String>,
+    /// Where a new consumer begins.
+    #[serde(default)]
+    pub deliver_from: DeliverFrom,
+    /// After what time without a word an event is delivered again: `30s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = duration::PATTERN))]
+    pub ack_wait: Option<String>,
+    /// How many events may be under way at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_ack_pending: Option<u32>,
+    /// Create the stream with `subjects` if there is none.
+    #[serde(default)]
+    pub create: bool,
+}
+
+/// Where a new consumer begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum DeliverFrom {
+    /// With the oldest event in the stream.
+    #[default]
+    All,
+    /// With the next event that is published.
+    New,
+}
+
+/// A Secret by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretRef {
+    /// Its namespace.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// How the cluster that an event came from is found: exactly one way.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("[has(self.fixed), has(self.subjectTokens), has(self.extension)].filter(set, set).size() == 1")
+        .message("set exactly one of fixed, subjectTokens and extension")
+)]
+pub struct OriginSpec {
+    /// All events come from this cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<ClusterRef>,
+    /// Tokens of the message's subject name the cluster. The first token is number 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_tokens: Option<SubjectTokens>,
+    /// An extension attribute of the event names the cluster, as `namespace/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[a-z0-9]+$"))]
+    pub extension: Option<String>,
+}
+
+/// A Cluster by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterRef {
+    /// Its namespace.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Which tokens of a subject name a cluster, counted from 0: in `fleet.civo.cluster1`, `civo` is token 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SubjectTokens {
+    /// The token that is the cluster's namespace.
+    #[schemars(range(min = 0, max = 255))]
+    pub namespace: u32,
+    /// The token that is the cluster's name.
+    #[schemars(range(min = 0, max = 255))]
+    pub name: u32,
+}

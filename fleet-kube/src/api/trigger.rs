@@ -1,0 +1,144 @@
+//! `EventTrigger`: which events, from which clusters, do what, where, from which templates.
+
+use fleet_core::filter::Filter;
+use fleet_core::selector::LabelSelector;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::filter;
+use super::status::Status;
+
+/// The rule: which events, from which clusters, do what, where, from which templates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[kube(
+    group = "fleet-events.dev",
+    version = "v1alpha1",
+    kind = "EventTrigger",
+    shortname = "evtrg",
+    category = "fleet-events",
+    status = "Status",
+    derive = "PartialEq",
+    doc = "The rule: which events, from which clusters, do what, where, from which templates.",
+    printcolumn(name = "Source", type_ = "string", json_path = ".spec.eventSourceName"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = "1",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
+    )
+)]
+#[x_kube(
+    validation = Rule::new("self.eventSourceName == oldSelf.eventSourceName")
+        .message("eventSourceName is immutable: delete the trigger and create another")
+        .field_path(".eventSourceName")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.oneForEvent) == has(oldSelf.oneForEvent) && (!has(self.oneForEvent) || self.oneForEvent == oldSelf.oneForEvent)")
+        .message("oneForEvent is immutable: delete the trigger and create another")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.key) == has(oldSelf.key) && (!has(self.key) || self.key == oldSelf.key)")
+        .message("key is immutable: delete the trigger and create another")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.serviceAccountName) == has(self.serviceAccountNamespace)")
+        .message("set serviceAccountName and serviceAccountNamespace together")
+)]
+pub struct EventTriggerSpec {
+    /// The EventSource whose events count. Immutable.
+    #[schemars(length(min = 1, max = 253))]
+    pub event_source_name: String,
+    /// From which clusters events count. With events that have no origin: to which clusters resources go.
+    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector")]
+    pub source_cluster_selector: LabelSelector,
+    /// To which clusters resources go, instead of the one that the event came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>")]
+    pub destination_cluster_selector: Option<LabelSelector>,
+    /// Whether each key has resources of its own. Only `true` is supported yet. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_for_event: Option<bool>,
+    /// A template over the event that gives Create or Delete; Create if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16384))]
+    pub cloud_event_action: Option<String>,
+    /// A template over the event that gives the key: what the event is about. One key has one lifecycle. By default
+    /// the key is the event's origin, source and subject. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16384))]
+    pub key: Option<String>,
+    /// Which of the source's events count: all of these filters must let an event pass. The dialects are those of
+    /// CloudEvents Subscriptions: exact, prefix, suffix, all, any, not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "filter::filters")]
+    pub filters: Vec<Filter>,
+    /// ConfigMaps and Secrets whose contents go to the clusters. One annotated `fleet-events.dev/template: "true"`
+    /// holds templates; others are applied as they stand.
+    #[schemars(length(min = 1, max = 64))]
+    pub policy_refs: Vec<PolicyRef>,
+    /// What happens after resources were applied. Only Continuous is supported yet: what templates, triggers and
+    /// labels say is kept true.
+    #[serde(default)]
+    pub sync_mode: SyncMode,
+    /// The service account to act as in the clusters, so that the trigger can do only what that account may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: Option<String>,
+    /// The namespace of that service account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub service_account_namespace: Option<String>,
+}
+
+/// A ConfigMap or Secret whose contents go to the clusters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyRef {
+    /// ConfigMap or Secret.
+    pub kind: PolicyKind,
+    /// Its namespace.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Go on without it while it does not exist.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// What a [`PolicyRef`] names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum PolicyKind {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
+/// What happens after resources were applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SyncMode {
+    /// What templates, triggers and labels say is kept true.
+    #[default]
+    Continuous,
+    /// Applied once and left alone. Not supported yet.
+    OneTime,
+    /// Changes in the cluster are undone too. Not supported yet.
+    ContinuousWithDriftDetection,
+    /// Only told, never written. Not supported yet.
+    DryRun,
+}

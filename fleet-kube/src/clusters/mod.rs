@@ -1,0 +1,389 @@
+//! The clusters that are managed: which there are, how they are reached, and whether they can be.
+
+mod feed;
+mod link;
+mod probe;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fleet_core::cluster::{Cluster, ClusterError, ClusterFeed, ClusterId, ClusterSelector};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use secrecy::ExposeSecret;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::api::KUBERNETES_VERSION_LABEL;
+use crate::connection::{ClusterDefinition, Connection};
+use feed::Mailbox;
+pub use link::Link;
+pub use probe::Pace;
+
+/// For how long a cluster that left can still be reached, so that what is there can be withdrawn.
+const FAREWELL: Duration = Duration::from_secs(600);
+/// How many of those are kept at most.
+const MOST_DEPARTED: usize = 256;
+/// How many clusters are probed at the same time.
+const PROBES: usize = 32;
+
+/// The registry of clusters: definitions go in, connections, health and a feed of changes come out.
+///
+/// Each cluster that is reached over the network has one task that probes its API server. They end when the registry is
+/// dropped, or the cluster leaves.
+pub struct Clusters {
+    shared: Arc<Shared>,
+}
+
+/// How a cluster is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether it can be reached and works.
+    pub ready: bool,
+    /// The version of its API server, as it was last told.
+    pub version: Option<String>,
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// One sentence: what is the matter, and what to do. No credentials.
+    pub message: String,
+}
+
+/// How an object gets into a cluster.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// Over its API server.
+    Kube(Arc<Link>),
+    /// It is a folder.
+    Directory,
+    /// It cannot be reached now; for the reason given.
+    Unreachable(String),
+    /// There is no such cluster.
+    Unknown,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    loaded: watch::Sender<bool>,
+    probes: Arc<Semaphore>,
+    pace: Pace,
+}
+
+#[derive(Default)]
+struct State {
+    entries: BTreeMap<ClusterId, Entry>,
+    departed: VecDeque<(Instant, ClusterId, Arc<Link>)>,
+    joined: u64,
+    readers: Vec<Weak<Mailbox>>,
+}
+
+struct Entry {
+    /// Tells a cluster from another one that had its name before.
+    incarnation: u64,
+    definition: ClusterDefinition,
+    cluster: Arc<Cluster>,
+    health: Arc<Health>,
+    link: Option<Arc<Link>>,
+    /// The last one that could be made: should the cluster leave together with its credentials, it is cleaned with it.
+    last_link: Option<Arc<Link>>,
+    _probe: Option<AbortOnDropHandle<()>>,
+}
+
+impl Clusters {
+    /// An empty registry; [`subscribe`](ClusterSelector::subscribe) waits for the first [`update`](Self::update).
+    pub fn new() -> Self {
+        Self::with_pace(Pace::default())
+    }
+
+    /// As [`new`](Self::new), with another pace of probing.
+    pub fn with_pace(pace: Pace) -> Self {
+        let (loaded, _) = watch::channel(false);
+        let state = Mutex::new(State::default());
+        Self { shared: Arc::new(Shared { state, loaded, probes: Arc::new(Semaphore::new(PROBES)), pace }) }
+    }
+
+    /// Takes the complete set of clusters. What did not change keeps its connections; a cluster that is not among them
+    /// has left. Call it only with a set that was read completely. Needs a tokio runtime.
+    pub fn update(&self, definitions: Vec<ClusterDefinition>) {
+        let mut definitions: BTreeMap<ClusterId, ClusterDefinition> =
+            definitions.into_iter().map(|definition| (definition.id.clone(), definition)).collect();
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        let gone: Vec<ClusterId> =
+            state.entries.keys().filter(|id| !definitions.contains_key(*id)).cloned().collect();
+        for id in gone {
+            state.leave(&id);
+        }
+        while let Some((id, definition)) = definitions.pop_first() {
+            match state.entries.get_mut(&id) {
+                Some(entry) if same_connection(&entry.definition.connection, &definition.connection) => {
+                    entry.definition = definition;
+                }
+                Some(entry) if same_place(&entry.definition.connection, &definition.connection) => {
+                    entry._probe = self.shared.probe(&definition, entry.incarnation);
+                    entry.definition = definition;
+                }
+                Some(_) => {
+                    state.leave(&id);
+                    state.join(&self.shared, definition);
+                }
+                None => state.join(&self.shared, definition),
+            }
+            state.refresh(&id);
+        }
+        drop(guard);
+        self.shared.loaded.send_replace(true);
+    }
+
+    /// How objects get into a cluster. One that left is still reached for a while, so that it can be cleaned.
+    pub fn route(&self, id: &ClusterId) -> Route {
+        let mut state = self.shared.lock();
+        match state.entries.get(id) {
+            Some(Entry {
+                definition: ClusterDefinition { connection: Connection::Directory, .. }, ..
+            }) => Route::Directory,
+            Some(Entry { link: Some(link), .. }) => Route::Kube(Arc::clone(link)),
+            Some(Entry { health, .. }) => Route::Unreachable(health.message.clone()),
+            None => {
+                state.forget_departed();
+                let departed = state.departed.iter().rev().find(|(_, departed, _)| departed == id);
+                departed.map_or(Route::Unknown, |(_, _, link)| Route::Kube(Arc::clone(link)))
+            }
+        }
+    }
+
+    /// How a cluster is doing.
+    pub fn health(&self, id: &ClusterId) -> Option<Arc<Health>> {
+        self.shared.lock().entries.get(id).map(|entry| Arc::clone(&entry.health))
+    }
+
+    /// The health of every cluster, and again whenever it changed; `None` for one that left. A reader that is slow
+    /// misses what was in between, never the last.
+    pub fn health_changes(&self) -> BoxStream<'static, (ClusterId, Option<Arc<Health>>)> {
+        let mailbox = Arc::new(Mailbox::default());
+        {
+            let mut state = self.shared.lock();
+            state.entries.keys().for_each(|id| mailbox.put(id));
+            state.readers.push(Arc::downgrade(&mailbox));
+        }
+        let shared = Arc::downgrade(&self.shared);
+        let told = BTreeMap::<ClusterId, Arc<Health>>::new();
+        futures::stream::unfold((shared, mailbox, told), |(shared, mailbox, mut told)| async move {
+            loop {
+                let id = mailbox.take().await?;
+                let health = shared.upgrade()?.lock().entries.get(&id).map(|entry| Arc::clone(&entry.health));
+                let before = match &health {
+                    Some(health) => told.insert(id.clone(), Arc::clone(health)),
+                    None => told.remove(&id),
+                };
+                if before != health {
+                    return Some(((id, health), (shared, mailbox, told)));
+                }
+            }
+        })
+        .boxed()
+    }
+}
+
+impl Default for Clusters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl ClusterSelector for Clusters {
+    async fn subscribe(&self) -> Result<ClusterFeed, ClusterError> {
+        let mut loaded = self.shared.loaded.subscribe();
+        if loaded.wait_for(|loaded| *loaded).await.is_err() {
+            return Err(ClusterError { reason: "the registry of clusters was closed".to_owned() });
+        }
+        let mailbox = Arc::new(Mailbox::default());
+        let mut state = self.shared.lock();
+        state.readers.push(Arc::downgrade(&mailbox));
+        let told: BTreeMap<ClusterId, feed::Told> = state
+            .entries
+            .iter()
+            .map(|(id, entry)| (id.clone(), (entry.incarnation, Arc::clone(&entry.cluster))))
+            .collect();
+        drop(state);
+        let snapshot = told.values().map(|(_, cluster)| Arc::clone(cluster)).collect();
+        Ok(ClusterFeed { snapshot, changes: feed::changes(Arc::downgrade(&self.shared), mailbox, told) })
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn probe(
+        self: &Arc<Self>,
+        definition: &ClusterDefinition,
+        incarnation: u64,
+    ) -> Option<AbortOnDropHandle<()>> {
+        let source = match &definition.connection {
+            Connection::Directory => return None,
+            other => other.clone(),
+        };
+        let permits = Arc::clone(&self.probes);
+        let probe = probe::Probe::new(
+            Arc::downgrade(self),
+            definition.id.clone(),
+            incarnation,
+            source,
+            permits,
+            self.pace,
+        );
+        Some(AbortOnDropHandle::new(tokio::spawn(probe.run())))
+    }
+
+    /// What a probe found; ignored if the cluster left or was replaced meanwhile.
+    fn report(&self, id: &ClusterId, incarnation: u64, link: Option<&Arc<Link>>, health: Health) {
+        let mut state = self.lock();
+        let Some(entry) = state.entries.get_mut(id).filter(|entry| entry.incarnation == incarnation) else {
+            return;
+        };
+        if entry.health.ready != health.ready || entry.health.message != health.message {
+            if health.ready {
+                tracing::info!(cluster = %id, version = health.version.as_deref().unwrap_or("?"), "cluster is ready");
+            } else {
+                tracing::warn!(cluster = %id, reason = health.reason, "cluster is not ready: {}", health.message);
+            }
+        }
+        let version = health.version.clone().or_else(|| entry.health.version.clone());
+        entry.link = link.cloned();
+        if entry.link.is_some() {
+            entry.last_link.clone_from(&entry.link);
+        }
+        let health = Health { version, ..health };
+        if *entry.health != health {
+            entry.health = Arc::new(health);
+            state.tell(id);
+        }
+        state.refresh(id);
+    }
+}
+
+/// Readers wake up and find the registry gone.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.readers.iter().filter_map(Weak::upgrade).for_each(|reader| reader.close());
+    }
+}
+
+impl State {
+    fn join(&mut self, shared: &Arc<Shared>, definition: ClusterDefinition) {
+        self.joined += 1;
+        let folder = matches!(definition.connection, Connection::Directory);
+        let health = Health {
+            ready: folder,
+            version: definition.labels.get(KUBERNETES_VERSION_LABEL).filter(|_| !folder).cloned(),
+            reason: if folder { "Directory" } else { "Connecting" },
+            message: if folder { "the cluster is a folder" } else { "the cluster is being connected" }
+                .to_owned(),
+        };
+        let cluster = Cluster {
+            id: definition.id.clone(),
+            labels: definition.labels.clone(),
+            annotations: definition.annotations.clone(),
+            ready: folder,
+        };
+        let entry = Entry {
+            incarnation: self.joined,
+            cluster: Arc::new(cluster),
+            health: Arc::new(health),
+            link: None,
+            last_link: None,
+            _probe: shared.probe(&definition, self.joined),
+            definition,
+        };
+        self.tell(&entry.definition.id);
+        self.entries.insert(entry.definition.id.clone(), entry);
+    }
+
+    fn leave(&mut self, id: &ClusterId) {
+        if let Some(Entry { last_link: Some(link), .. }) = self.entries.remove(id) {
+            self.departed.push_back((Instant::now(), id.clone(), link));
+        }
+        self.forget_departed();
+        self.tell(id);
+    }
+
+    fn forget_departed(&mut self) {
+        while self.departed.len() > MOST_DEPARTED
+            || self.departed.front().is_some_and(|(since, _, _)| since.elapsed() > FAREWELL)
+        {
+            self.departed.pop_front();
+        }
+    }
+
+    /// Makes what selectors and templates see from definition and health, and tells readers if it changed.
+    fn refresh(&mut self, id: &ClusterId) {
+        let Some(entry) = self.entries.get_mut(id) else {
+            return;
+        };
+        let mut labels = entry.definition.labels.clone();
+        if let Some(version) = &entry.health.version {
+            labels.insert(KUBERNETES_VERSION_LABEL.to_owned(), label_value(version));
+        }
+        let cluster = Cluster {
+            id: id.clone(),
+            labels,
+            annotations: entry.definition.annotations.clone(),
+            ready: entry.health.ready,
+        };
+        if *entry.cluster != cluster {
+            entry.cluster = Arc::new(cluster);
+            self.tell(id);
+        }
+    }
+
+    /// Readers compare with what they were told, so a word too many does no harm.
+    fn tell(&mut self, id: &ClusterId) {
+        self.readers.retain(|reader| match reader.upgrade() {
+            Some(reader) => {
+                reader.put(id);
+                true
+            }
+            None => false,
+        });
+    }
+}
+
+/// Versions such as `v1.33.1+k3s1` are no label values as they stand.
+fn label_value(version: &str) -> String {
+    let allowed = |c: char| {
+        if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' }
+    };
+    let value: String = version.chars().take(63).map(allowed).collect();
+    value.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+}
+
+fn same_connection(one: &Connection, other: &Connection) -> bool {
+    use Connection::{Directory, InCluster, KubeconfigFile, KubeconfigSecret};
+    match (one, other) {
+        (KubeconfigSecret { name, kubeconfig }, KubeconfigSecret { name: other_name, kubeconfig: other }) => {
+            name == other_name
+                && match (kubeconfig, other) {
+                    (Ok(text), Ok(other)) => text.expose_secret() == other.expose_secret(),
+                    (Err(why), Err(other)) => why == other,
+                    _ => false,
+                }
+        }
+        (KubeconfigFile(path), KubeconfigFile(other)) => path == other,
+        (Directory, Directory) | (InCluster, InCluster) => true,
+        _ => false,
+    }
+}
+
+/// A folder and an API server are never the same cluster; another kubeconfig may well be.
+fn same_place(one: &Connection, other: &Connection) -> bool {
+    matches!(one, Connection::Directory) == matches!(other, Connection::Directory)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+use super::*;
+use fleet_core::cluster::{ClusterChange, Labels};
+use futures::FutureExt;
+use secrecy::SecretString;
+
+fn id(name: &str) -> ClusterId {
+    ClusterId::new("civo", name).unwrap()
+}
+
+fn folder(name: &str, env: &str) -> ClusterDefinition {
+    ClusterDefinition {
+        id: id(name),
+        labels: Labels::from([("env".to_owned(), env.to_owned())]),
+        annotations: Labels::new(),
+        connection: Connection::Directory,
+    }
+}
+
+fn secret(name: &str, kubeconfig: Result<&str, &str>) -> ClusterDefinition {
+    let kubeconfig = kubeconfig.map(|text| SecretString::from(text.to_owned())).map_err(str::to_owned);
+    let connection =
+        Connection::KubeconfigSecret { name: format!("Secret civo/{name}-kubeconfig"), kubeconfig };
+    ClusterDefinition { connection, ..folder(name, "production") }
+}
+
+#[tokio::test]
+async fn subscribing_waits_for_the_first_complete_set() {
+    let clusters = Clusters::new();
+    assert!(clusters.subscribe().now_or_never().is_none());
+    clusters.update(vec![folder("a", "production")]);
+    let feed = clusters.subscribe().await.unwrap();
+    assert_eq!(feed.snapshot.len(), 1);
+    assert!(feed.snapshot[0].ready);
+    assert!(matches!(clusters.route(&id("a")), Route::Directory));
+    assert!(matches!(clusters.route(&id("b")), Route::Unknown));
+}
+
+#[tokio::test]
+async fn only_what_changed_is_told() {
+    let clusters = Clusters::new();
+    clusters.update(vec![folder("a", "x"), folder("b", "x")]);
+    let mut changes = clusters.subscribe().await.unwrap().changes;
+    clusters.update(vec![folder("a", "x"), folder("b", "y"), folder("c", "x")]);
+    assert!(matches!(changes.next().await, Some(ClusterChange::Relabelled(b)) if b.labels["env"] == "y"));
+    assert!(matches!(changes.next().await, Some(ClusterChange::Joined(c)) if c.id == id("c")));
+    clusters.update(vec![folder("b", "y"), folder("c", "x")]);
+    assert_eq!(changes.next().await, Some(ClusterChange::Left(id("a"))));
+    assert!(changes.next().now_or_never().is_none(), "nothing else changed");
+    drop(clusters);
+    assert_eq!(changes.next().await, None);
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_the_sum_and_holds_no_backlog() {
+    let clusters = Clusters::new();
+    clusters.update(vec![folder("a", "0"), folder("b", "0")]);
+    let mut changes = clusters.subscribe().await.unwrap().changes;
+    for round in 0..1000 {
+        clusters.update(vec![folder("a", &round.to_string())]);
+        clusters.update(vec![folder("a", &round.to_string()), folder("b", "0")]);
+    }
+    let mut told = Vec::new();
+    while let Some(Some(change)) = changes.next().now_or_never() {
+        told.push(change);
+    }
+    // `b` left and came back: that is another cluster of the same name, and both are told.
+    let [ClusterChange::Left(gone), ClusterChange::Joined(new), ClusterChange::Relabelled(a)] = &told[..]
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!((gone, &new.id), (&id("b"), &id("b")));
+    assert_eq!(a.labels["env"], "999");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_kubeconfig_shows_in_the_health_and_heals() {
+    let clusters = Clusters::new();
+    clusters
+        .update(vec![secret("a", Err("Secret civo/a-kubeconfig is missing")), secret("b", Ok("garbage"))]);
+    let mut health = clusters.health_changes();
+    let mut seen = BTreeMap::new();
+    while seen.len() < 2 {
+        let (id, health) = health.next().await.unwrap();
+        let health = health.unwrap();
+        assert!(!health.ready);
+        if health.reason != "Connecting" {
+            seen.insert(id, health);
+        }
+    }
+    assert_eq!(seen[&id("a")].message, "Secret civo/a-kubeconfig is missing");
+    assert_eq!(seen[&id("b")].reason, "KubeconfigInvalid");
+    assert!(seen[&id("b")].message.starts_with("Secret civo/b-kubeconfig: this is no kubeconfig"));
+    assert!(matches!(clusters.route(&id("b")), Route::Unreachable(why) if why.contains("no kubeconfig")));
+
+    clusters.update(vec![folder("a", "x")]);
+    let (first, left) = (health.next().await.unwrap(), health.next().await.unwrap());
+    let ready = [&first, &left].into_iter().find(|(of, _)| *of == id("a")).unwrap();
+    assert!(ready.1.as_ref().unwrap().ready);
+    let gone = [&first, &left].into_iter().find(|(of, _)| *of == id("b")).unwrap();
+    assert!(gone.1.is_none());
+}
+
+#[test]
+fn versions_become_label_values() {
+    assert_eq!(label_value("v1.36.3"), "v1.36.3");
+    assert_eq!(label_value("v1.33.1+k3s1"), "v1.33.1_k3s1");
+    assert_eq!(label_value(&format!("v{}+", "1".repeat(62))).len(), 63);
+    assert_eq!(label_value("v1+"), "v1");
+}

@@ -1,0 +1,230 @@
+//! Definitions: what the engine needs, made out of objects from a folder or from the Kubernetes API.
+//!
+//! All functions here are pure. Objects are first read one by one, then put together: references are looked up,
+//! duplicates found. One bad object never hides the others: it becomes a [`Problem`], and the last good version of it
+//! stays in force.
+
+mod cluster;
+mod contents;
+mod filter;
+mod nats;
+mod object;
+mod parse;
+mod references;
+mod source;
+mod transport;
+mod trigger;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fleet_core::catalog::CatalogSnapshot;
+
+pub use object::{Fault, Kind, LineOf, Location, ObjectId, Problem, RawObject};
+pub(crate) use parse::Parsed;
+pub use transport::{ClientCertificate, JetStream, NatsAuth, NatsTransport, Transport};
+
+use crate::connection::ClusterDefinition;
+use object::Place;
+use parse::Body;
+use references::References;
+
+/// Everything that was defined at one instant.
+#[derive(Clone, Debug, Default)]
+pub struct Definitions {
+    /// EventSources and triggers, as the engine wants them. While it is not `complete`, nothing that is missing in
+    /// here, clusters included, is gone for good.
+    pub catalog: CatalogSnapshot,
+    /// How the events of each EventSource arrive. An EventSource without a transport has a problem.
+    pub transports: BTreeMap<Arc<str>, Transport>,
+    /// The clusters, in the order of their names.
+    pub clusters: Vec<ClusterDefinition>,
+    /// What somebody has to change, in the order of files and lines.
+    pub problems: Vec<Problem>,
+    /// Which ConfigMaps and Secrets are referred to, there or not.
+    pub references: BTreeSet<ObjectId>,
+    /// The objects that all this was made of.
+    objects: BTreeMap<ObjectId, Arc<Parsed>>,
+}
+
+impl Definitions {
+    /// Makes definitions out of objects.
+    ///
+    /// `unread` tells of files and folders that could not be read at all ([`Problem::unreadable`]): they are passed on
+    /// among the problems, and as long as there is any, nothing counts as gone.
+    ///
+    /// What is wrong now but was right in `previous` stays as it was there: an object that cannot be used, all objects
+    /// of a file or folder that cannot be read, and a trigger in which something immutable was edited. (The Kubernetes API
+    /// refuses such an edit by itself; what looks like one there is another trigger of the same name.)
+    pub fn read(
+        objects: impl IntoIterator<Item = RawObject>,
+        unread: Vec<Problem>,
+        previous: Option<&Self>,
+    ) -> Self {
+        let parsed = objects.into_iter().map(|raw| Arc::new(Parsed::new(raw)));
+        Self::assemble(parsed, unread, &BTreeMap::new(), previous)
+    }
+
+    /// Puts together what was read. `closed` names kinds and namespaces in which nothing could be looked up, and why.
+    pub(crate) fn assemble(
+        parsed: impl Iterator<Item = Arc<Parsed>>,
+        unread: Vec<Problem>,
+        closed: &BTreeMap<(Kind, Arc<str>), String>,
+        previous: Option<&Self>,
+    ) -> Self {
+        let Identified { objects, unusable, stand_ins, unread, problems } =
+            identify(parsed, unread, previous);
+        let mut built = Self { problems, ..Self::default() };
+        let references = References { objects: &objects, unusable: &unusable, closed, unread };
+        for (id, object) in &objects {
+            if let Ok(body) = &object.body {
+                built.add(id, &object.place, body, &references, previous);
+            }
+        }
+        built.clusters.extend(stand_ins.values().cloned());
+        built.clusters.sort_by(|one, other| one.id.cmp(&other.id));
+        built.problems.sort_by(|one, other| (&one.location, one.line).cmp(&(&other.location, other.line)));
+        // A ConfigMap or Secret that cannot be used is told, and reckoned with, where it is referred to.
+        let told =
+            |id: &ObjectId| matches!(id.kind, Kind::ConfigMap | Kind::Secret) || stand_ins.contains_key(id);
+        let withheld = !unusable.keys().all(told);
+        built.catalog.complete = !unread && !withheld;
+        built.objects = objects;
+        built
+    }
+
+    fn add(
+        &mut self,
+        id: &ObjectId,
+        place: &Place,
+        body: &Body,
+        references: &References<'_>,
+        previous: Option<&Self>,
+    ) {
+        let problems = &mut self.problems;
+        match body {
+            Body::Source(draft) => {
+                self.references.extend(draft.references());
+                self.catalog.sources.insert(id.name.clone(), Arc::new(draft.definition(&id.name)));
+                // A Secret that went away, or went bad, does not cut a connection that works.
+                let before = || previous.and_then(|previous| previous.transports.get(&id.name).cloned());
+                if let Some(transport) = draft.transport(place, references, problems).or_else(before) {
+                    self.transports.insert(id.name.clone(), transport);
+                }
+            }
+            Body::Trigger(draft) => {
+                self.references.extend(draft.references());
+                if let Err(reason) = references.source(draft.source()) {
+                    problems.push(place.problem("/spec/eventSourceName", Fault::MissingReference, reason));
+                }
+                let trigger = draft.resolve(&id.name, place, references, problems);
+                self.catalog.triggers.insert(id.name.clone(), Arc::new(trigger));
+            }
+            Body::Cluster(draft) => {
+                self.references.extend(draft.references());
+                self.clusters.push(draft.resolve(place, references, problems));
+            }
+            Body::Contents(_) => {}
+        }
+    }
+
+    /// Whether both say the same, problems included.
+    pub fn same(&self, other: &Self) -> bool {
+        self.catalog.sources == other.catalog.sources
+            && self.catalog.triggers == other.catalog.triggers
+            && self.catalog.complete == other.catalog.complete
+            && self.transports == other.transports
+            && self.problems == other.problems
+            && self.clusters.len() == other.clusters.len()
+            && self.clusters.iter().zip(&other.clusters).all(|(one, other)| cluster::same(one, other))
+    }
+}
+
+/// Objects by what they name.
+struct Identified {
+    /// Those that can be used, in their last good version.
+    objects: BTreeMap<ObjectId, Arc<Parsed>>,
+    /// Those that cannot be used and have no good version, and why.
+    unusable: BTreeMap<ObjectId, &'static str>,
+    /// Clusters among those.
+    stand_ins: BTreeMap<ObjectId, ClusterDefinition>,
+    /// Whether there was something that nobody can name.
+    unread: bool,
+    problems: Vec<Problem>,
+}
+
+fn identify(
+    parsed: impl Iterator<Item = Arc<Parsed>>,
+    unread: Vec<Problem>,
+    previous: Option<&Definitions>,
+) -> Identified {
+    let mut found = Identified {
+        objects: BTreeMap::new(),
+        unusable: BTreeMap::new(),
+        stand_ins: BTreeMap::new(),
+        unread: !unread.is_empty(),
+        problems: unread,
+    };
+    let lost: BTreeSet<Location> = found.problems.iter().map(|problem| problem.location.clone()).collect();
+    let mut firsts: BTreeMap<ObjectId, Location> = BTreeMap::new();
+    for object in parsed {
+        if let Err(unusable) = &object.body {
+            found.problems.extend(unusable.problems.iter().cloned());
+        }
+        let Some(id) = &object.place.id else {
+            found.unread = true;
+            continue;
+        };
+        if let Some(first) = firsts.get(id) {
+            let reason = format!("is defined twice, first in {first}; remove one of them");
+            found.problems.push(object.place.problem("", Fault::Duplicate, reason));
+            found.objects.remove(id);
+            found.stand_ins.remove(id);
+            found.unusable.insert(id.clone(), "is defined twice");
+            continue;
+        }
+        firsts.insert(id.clone(), object.place.location.clone());
+        match &object.body {
+            Ok(_) => {
+                found.objects.insert(id.clone(), object);
+            }
+            Err(unusable) => {
+                found.unusable.insert(id.clone(), "cannot be used");
+                found
+                    .stand_ins
+                    .extend(unusable.stand_in.as_deref().map(|cluster| (id.clone(), cluster.clone())));
+            }
+        }
+    }
+    for (id, before) in previous.iter().flat_map(|previous| &previous.objects) {
+        let hold = match found.objects.get(id) {
+            Some(now) => match edit_of_immutable(before, now) {
+                Some(problem) => {
+                    found.problems.push(problem);
+                    true
+                }
+                None => false,
+            },
+            None => {
+                found.unusable.contains_key(id)
+                    || lost.iter().any(|lost| before.place.location.is_within(lost))
+            }
+        };
+        if hold {
+            found.unusable.remove(id);
+            found.stand_ins.remove(id);
+            found.objects.insert(id.clone(), before.clone());
+        }
+    }
+    found
+}
+
+/// What of a trigger was edited that must not be, in a folder.
+fn edit_of_immutable(before: &Parsed, now: &Parsed) -> Option<Problem> {
+    let (Ok(Body::Trigger(before)), Ok(Body::Trigger(edited))) = (&before.body, &now.body) else {
+        return None;
+    };
+    let pointer = edited.edit_of_immutable(before).filter(|_| now.place.location != Location::Api)?;
+    let reason = "is immutable; undo the edit, or give the trigger another name. Until then the trigger stays as it was";
+    Some(now.place.problem(pointer, Fault::Immutable, reason))
+}

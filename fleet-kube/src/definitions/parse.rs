@@ -1,0 +1,328 @@
+//! The first step: each object by itself. What can be told wrong without looking at others is told here.
+
+use std::collections::BTreeMap;
+
+use fleet_core::cluster::Labels;
+use fleet_core::manifest::names;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use serde_path_to_error::Segment;
+
+use super::cluster::ClusterDraft;
+use super::contents::Contents;
+use super::object::{Fault, Kind, ObjectId, Place, Problem, RawObject, join};
+use super::source::SourceDraft;
+use super::trigger::TriggerDraft;
+use crate::api::{GROUP, VERSION};
+use crate::connection::ClusterDefinition;
+
+/// An object, read as far as it can be read by itself.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) place: Place,
+    /// What it holds, or why it cannot be used.
+    pub(crate) body: Result<Body, Unusable>,
+}
+
+/// An object that cannot be used.
+#[derive(Debug)]
+pub(crate) struct Unusable {
+    /// Why: at least one problem.
+    pub(crate) problems: Vec<Problem>,
+    /// A cluster stays a cluster, with its labels, also while nobody can tell how to reach it.
+    pub(crate) stand_in: Option<Box<ClusterDefinition>>,
+}
+
+impl From<Problem> for Unusable {
+    fn from(problem: Problem) -> Self {
+        Self::from(vec![problem])
+    }
+}
+
+impl From<Vec<Problem>> for Unusable {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self { problems, stand_in: None }
+    }
+}
+
+/// What an object holds.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Source(Box<SourceDraft>),
+    Trigger(Box<TriggerDraft>),
+    Cluster(Box<ClusterDraft>),
+    Contents(Contents),
+}
+
+impl Parsed {
+    pub(crate) fn new(raw: RawObject) -> Self {
+        let RawObject { location, value, line_of } = raw;
+        let mut place = Place { id: None, location, line_of };
+        let body = read(&mut place, &value);
+        Self { place, body }
+    }
+}
+
+fn read(place: &mut Place, value: &Value) -> Result<Body, Unusable> {
+    let Value::Object(object) = value else {
+        return Err(place
+            .problem("", Fault::Invalid, "is no mapping; a Kubernetes object was expected")
+            .into());
+    };
+    let kind = kind(place, object)?;
+    let metadata = metadata(place, kind, object)?;
+    match kind {
+        Kind::EventSource => {
+            known_fields(place, object, &["spec", "status"])?;
+            let draft = SourceDraft::new(place, spec(place, object)?, object)?;
+            Ok(Body::Source(Box::new(draft)))
+        }
+        Kind::EventTrigger => {
+            known_fields(place, object, &["spec", "status"])?;
+            let draft = TriggerDraft::new(place, spec(place, object)?)?;
+            Ok(Body::Trigger(Box::new(draft)))
+        }
+        Kind::Cluster => match cluster(place, &metadata, object) {
+            Ok(draft) => Ok(Body::Cluster(Box::new(draft))),
+            Err(problems) => {
+                let stand_in = ClusterDraft::stand_in(place, &metadata, &problems).map(Box::new);
+                Err(Unusable { problems, stand_in })
+            }
+        },
+        Kind::ConfigMap => {
+            known_fields(place, object, &["data", "binaryData", "immutable"])?;
+            Ok(Body::Contents(Contents::config_map(place, &metadata, object)?))
+        }
+        Kind::Secret => {
+            known_fields(place, object, &["data", "stringData", "type", "immutable"])?;
+            Ok(Body::Contents(Contents::secret(place, &metadata, object)?))
+        }
+    }
+}
+
+fn cluster(
+    place: &Place,
+    metadata: &Metadata,
+    object: &Map<String, Value>,
+) -> Result<ClusterDraft, Vec<Problem>> {
+    let spec = known_fields(place, object, &["spec", "status"]).and_then(|()| spec(place, object));
+    ClusterDraft::new(place, metadata, spec.map_err(|problem| vec![problem])?, object)
+}
+
+/// Which of our kinds it is.
+fn kind(place: &Place, object: &Map<String, Value>) -> Result<Kind, Problem> {
+    let text = |field: &str| match object.get(field) {
+        Some(Value::String(text)) => Ok(text.as_str()),
+        Some(_) => Err(place.problem(&join("", field), Fault::Invalid, "must be a string")),
+        None => Err(place.problem(
+            "",
+            Fault::Invalid,
+            format!("{field} is missing; a Kubernetes object was expected"),
+        )),
+    };
+    let (api_version, kind) = (text("apiVersion")?, text("kind")?);
+    let ours = format!("{GROUP}/{VERSION}");
+    let kinds: [(&str, &[(&str, Kind)]); 2] = [
+        (
+            &ours,
+            &[
+                ("Cluster", Kind::Cluster),
+                ("EventSource", Kind::EventSource),
+                ("EventTrigger", Kind::EventTrigger),
+            ],
+        ),
+        ("v1", &[("ConfigMap", Kind::ConfigMap), ("Secret", Kind::Secret)]),
+    ];
+    let known = kinds
+        .iter()
+        .flat_map(|(version, kinds)| kinds.iter().map(move |(name, kind)| (*version, *name, *kind)));
+    for (version, name, found) in known {
+        if name == kind {
+            if version == api_version {
+                return Ok(found);
+            }
+            let reason = format!("{kind} of {api_version} has no meaning here; write apiVersion: {version}");
+            return Err(place.problem("/apiVersion", Fault::UnknownKind, reason));
+        }
+    }
+    let name = object.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Value::as_str);
+    let reason = format!(
+        "{kind}{} has no meaning here; expected Cluster, EventSource or EventTrigger of {ours}, or ConfigMap or \
+         Secret of v1. What is to be applied to clusters belongs into a ConfigMap that a trigger refers to",
+        name.map(|name| format!(" {name:?}")).unwrap_or_default(),
+    );
+    Err(place.problem("/kind", Fault::UnknownKind, reason))
+}
+
+/// What we use of an object's metadata.
+#[derive(Debug, Default)]
+pub(super) struct Metadata {
+    pub(super) labels: Labels,
+    pub(super) annotations: Labels,
+}
+
+/// All of ObjectMeta, so that a misspelt field is an error and one that a server wrote is not.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ObjectMeta {
+    name: Option<String>,
+    namespace: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    creation_timestamp: Option<Value>,
+    deletion_grace_period_seconds: Option<Value>,
+    deletion_timestamp: Option<Value>,
+    finalizers: Option<Value>,
+    generate_name: Option<Value>,
+    generation: Option<Value>,
+    managed_fields: Option<Value>,
+    owner_references: Option<Value>,
+    resource_version: Option<Value>,
+    self_link: Option<Value>,
+    uid: Option<Value>,
+}
+
+/// Reads the metadata, and from then on the place knows which object it is.
+fn metadata(place: &mut Place, kind: Kind, object: &Map<String, Value>) -> Result<Metadata, Problem> {
+    let Some(value) = object.get("metadata").filter(|value| !value.is_null()) else {
+        return Err(place.problem(
+            "",
+            Fault::Invalid,
+            format!("metadata is missing; every {kind} needs a name"),
+        ));
+    };
+    // The name first, so that whatever else is wrong can be told with it.
+    let text = |field: &str| value.get(field).and_then(Value::as_str);
+    if let Some(name) = text("name") {
+        names::dns_subdomain(name)
+            .map_err(|why| place.problem("/metadata/name", Fault::Invalid, format!("{name:?} {why}")))?;
+        let namespace = match (kind.namespaced(), text("namespace")) {
+            (true, Some(namespace)) => {
+                names::dns_label(namespace).map_err(|why| {
+                    place.problem("/metadata/namespace", Fault::Invalid, format!("{namespace:?} {why}"))
+                })?;
+                Some(namespace.into())
+            }
+            // As kubectl does.
+            (true, None) => Some("default".into()),
+            (false, _) => None,
+        };
+        place.id = Some(ObjectId { kind, namespace, name: name.into() });
+    }
+    let read: ObjectMeta = strict(place, "/metadata", value)?;
+    if read.name.is_none() {
+        return Err(place.problem(
+            "/metadata",
+            Fault::Invalid,
+            format!("name is missing; every {kind} needs one"),
+        ));
+    }
+    if !kind.namespaced() && read.namespace.is_some() {
+        let reason = format!("{kind} is a kind without namespaces; remove the field");
+        return Err(place.problem("/metadata/namespace", Fault::Invalid, reason));
+    }
+    Ok(Metadata {
+        labels: read.labels.unwrap_or_default(),
+        annotations: read.annotations.unwrap_or_default(),
+    })
+}
+
+/// Refuses fields beside apiVersion, kind, metadata and these.
+fn known_fields(place: &Place, object: &Map<String, Value>, known: &[&str]) -> Result<(), Problem> {
+    let unknown = object
+        .keys()
+        .find(|key| !["apiVersion", "kind", "metadata"].contains(&&***key) && !known.contains(&&***key));
+    match unknown {
+        None => Ok(()),
+        Some(key) => Err(place.problem(
+            &join("", key),
+            Fault::Invalid,
+            format!("unknown field `{key}`, expected one of `metadata`, `{}`", known.join("`, `")),
+        )),
+    }
+}
+
+fn spec<T: DeserializeOwned + Serialize>(place: &Place, object: &Map<String, Value>) -> Result<T, Problem> {
+    match object.get("spec") {
+        None | Some(Value::Null) => Err(place.problem("", Fault::Invalid, "spec is missing")),
+        Some(value) => strict(place, "/spec", value),
+    }
+}
+
+/// Reads a value into a type, and names the field that is in the way. The message shows what was found: not for Secrets.
+fn strict<T: DeserializeOwned + Serialize>(place: &Place, root: &str, value: &Value) -> Result<T, Problem> {
+    let read: T = serde_path_to_error::deserialize(value).map_err(|error| {
+        let pointer = error.path().iter().fold(root.to_owned(), |pointer, segment| match segment {
+            Segment::Seq { index } => join(&pointer, &index.to_string()),
+            Segment::Map { key } => join(&pointer, key),
+            Segment::Enum { variant } => join(&pointer, variant),
+            Segment::Unknown => pointer,
+        });
+        let mut reason = error.inner().to_string();
+        let unquoted = ["integer", "floating point", "boolean"]
+            .iter()
+            .any(|found| reason.starts_with(&format!("invalid type: {found}")));
+        if unquoted && reason.ends_with("expected a string") {
+            reason.push_str("; quote it");
+        }
+        if reason.contains("map with a single key") {
+            "must be a mapping with exactly one key; write one item of the list for each"
+                .clone_into(&mut reason);
+        }
+        place.problem(&pointer, Fault::Invalid, reason)
+    })?;
+    match serde_json::to_value(&read).ok().and_then(|read| list_for_mapping(root.to_owned(), value, &read)) {
+        Some(pointer) => Err(place.problem(&pointer, Fault::Invalid, "is a list; a mapping was expected")),
+        None => Ok(read),
+    }
+}
+
+/// Where a list was read as a mapping: serde takes its elements for the fields in their order, and an empty selector
+/// would select everything.
+fn list_for_mapping(pointer: String, written: &Value, read: &Value) -> Option<String> {
+    match (written, read) {
+        (Value::Array(_), Value::Object(_)) => Some(pointer),
+        (Value::Array(written), Value::Array(read)) => {
+            written.iter().zip(read).enumerate().find_map(|(index, (written, read))| {
+                list_for_mapping(join(&pointer, &index.to_string()), written, read)
+            })
+        }
+        (Value::Object(written), Value::Object(read)) => written
+            .iter()
+            .find_map(|(key, written)| list_for_mapping(join(&pointer, key), written, read.get(key)?)),
+        _ => None,
+    }
+}
+
+/// Checks that exactly one of some fields of a mapping is set. A field that stands there with nothing after its colon
+/// is null, which is as good as not there; people do not expect that.
+pub(super) fn exactly_one(
+    place: &Place,
+    object: &Map<String, Value>,
+    pointer: &str,
+    fields: &[&str],
+) -> Result<(), Problem> {
+    let mut mapping = Some(object);
+    for segment in pointer.split('/').skip(1) {
+        mapping = mapping.and_then(|mapping| mapping.get(segment)?.as_object());
+    }
+    let found: Vec<(&str, bool)> =
+        fields.iter().filter_map(|field| Some((*field, mapping?.get(*field)?.is_null()))).collect();
+    let list = fields.join(", ");
+    match found.as_slice() {
+        [(_, false)] => Ok(()),
+        [(field, true)] => {
+            let reason = format!("is empty; write {field}: {{}} if there is nothing to set");
+            Err(place.problem(&join(pointer, field), Fault::Invalid, reason))
+        }
+        [] => {
+            Err(place.problem(pointer, Fault::Invalid, format!("exactly one of {list} must be set; none is")))
+        }
+        several => {
+            let named: Vec<_> = several.iter().map(|(field, _)| *field).collect();
+            let reason = format!("exactly one of {list} must be set; found {}", named.join(" and "));
+            Err(place.problem(pointer, Fault::Invalid, reason))
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `EventSource` objects.
+
+use fleet_core::catalog::{OriginRule, SourceDef};
+use fleet_core::cluster::ClusterId;
+use fleet_core::filter::Filter;
+use serde_json::{Map, Value};
+
+use super::filter;
+use super::nats::NatsDraft;
+use super::object::{Fault, ObjectId, Place, Problem};
+use super::parse::exactly_one;
+use super::references::References;
+use super::transport::Transport;
+use crate::api::{EventSourceSpec, OriginSpec};
+
+/// An EventSource, read as far as that goes without looking at Secrets.
+#[derive(Debug)]
+pub(crate) struct SourceDraft {
+    filter: Filter,
+    origin: Option<OriginRule>,
+    max_event_bytes: usize,
+    transport: Draft,
+}
+
+#[derive(Debug)]
+enum Draft {
+    Http,
+    Nats(NatsDraft),
+}
+
+impl SourceDraft {
+    pub(super) fn new(
+        place: &Place,
+        spec: EventSourceSpec,
+        object: &Map<String, Value>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        problems.extend(exactly_one(place, object, "/spec", &["http", "nats"]).err());
+        let filter = filter::all(place, "/spec/filters", spec.filters, &mut problems);
+        let http = spec.http.is_some();
+        let origin = spec.origin.and_then(|origin| origin_rule(place, origin, http, object, &mut problems));
+        if !(1..=1_048_576).contains(&spec.max_event_bytes) {
+            let reason = "must be between 1 and 1048576 (1 MiB)";
+            problems.push(place.problem("/spec/maxEventBytes", Fault::Invalid, reason));
+        }
+        let transport = match spec.nats {
+            Some(nats) => Draft::Nats(NatsDraft::new(place, nats, &mut problems)),
+            None => Draft::Http,
+        };
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self { filter, origin, max_event_bytes: spec.max_event_bytes as usize, transport })
+    }
+
+    /// The Secret it refers to.
+    pub(super) fn references(&self) -> Option<ObjectId> {
+        match &self.transport {
+            Draft::Http => None,
+            Draft::Nats(nats) => nats.references(),
+        }
+    }
+
+    pub(super) fn definition(&self, name: &str) -> SourceDef {
+        SourceDef {
+            name: name.into(),
+            filter: self.filter.clone(),
+            origin: self.origin.clone(),
+            max_event_bytes: self.max_event_bytes,
+        }
+    }
+
+    /// How events arrive; nothing if that cannot be said, and then a problem is added.
+    pub(super) fn transport(
+        &self,
+        place: &Place,
+        references: &References<'_>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Transport> {
+        match &self.transport {
+            Draft::Http => Some(Transport::Http),
+            Draft::Nats(nats) => {
+                nats.resolve(place, references, problems).map(|nats| Transport::Nats(Box::new(nats)))
+            }
+        }
+    }
+}
+
+fn origin_rule(
+    place: &Place,
+    origin: OriginSpec,
+    http: bool,
+    object: &Map<String, Value>,
+    problems: &mut Vec<Problem>,
+) -> Option<OriginRule> {
+    let mut invalid = |pointer: &str, reason: String| {
+        problems.push(place.problem(pointer, Fault::Invalid, reason));
+        None
+    };
+    if let Err(problem) = exactly_one(place, object, "/spec/origin", &["fixed", "subjectTokens", "extension"])
+    {
+        problems.push(problem);
+        return None;
+    }
+    match origin {
+        OriginSpec { fixed: Some(cluster), .. } => match ClusterId::new(&cluster.namespace, &cluster.name) {
+            Ok(id) => Some(OriginRule::Fixed(id)),
+            Err(error) => invalid("/spec/origin/fixed", error.to_string()),
+        },
+        OriginSpec { subject_tokens: Some(_), .. } if http => {
+            let reason = "is for NATS: an HTTP request has no subject; use extension or fixed";
+            invalid("/spec/origin/subjectTokens", reason.to_owned())
+        }
+        OriginSpec { subject_tokens: Some(tokens), .. } if tokens.namespace == tokens.name => {
+            invalid("/spec/origin/subjectTokens", "namespace and name must be different tokens".to_owned())
+        }
+        OriginSpec { subject_tokens: Some(tokens), .. } => Some(OriginRule::SubjectTokens {
+            namespace: tokens.namespace as usize,
+            name: tokens.name as usize,
+        }),
+        OriginSpec { extension: Some(name), .. } => {
+            if !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+                Some(OriginRule::Extension(name))
+            } else {
+                let reason =
+                    format!("{name:?} is no name of an attribute: lower case letters and digits only");
+                invalid("/spec/origin/extension", reason)
+            }
+        }
+        OriginSpec { .. } => None,
+    }
+}

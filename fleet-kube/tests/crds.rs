@@ -1,0 +1,189 @@
+//! The CustomResourceDefinitions that `fleet-operator crds` prints.
+
+// Clippy takes only test functions for tests, not what they call.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use fleet_kube::api::{crds, crds_yaml};
+
+/// A change of the API shows in this file, so that it is made knowingly.
+#[test]
+fn the_definitions_are_as_recorded() {
+    insta::assert_snapshot!("crds", crds_yaml().unwrap());
+}
+
+#[test]
+fn the_yaml_holds_what_the_types_say() {
+    let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&crds_yaml().unwrap()).unwrap();
+    assert_eq!(documents.len(), crds().len());
+    for (document, crd) in documents.iter().zip(crds()) {
+        assert_eq!(document["metadata"]["name"], crd.metadata.name.unwrap());
+        assert_eq!(document["spec"]["group"], fleet_kube::api::GROUP);
+    }
+}
+
+mod real {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+    use kube::config::{KubeConfigOptions, Kubeconfig};
+    use kube::{Client, Config, Resource};
+    use local_fleet::{Lab, Program, Progress, install};
+    use serde_json::{Value, json};
+
+    use fleet_kube::api::{Cluster, EventSource, EventTrigger, crds_yaml};
+
+    /// `fleet-operator crds | kubectl apply --server-side -f -`
+    async fn apply_as_users_do(kubeconfig: &str) {
+        let kubectl = install::find(Program::Kubectl, &Progress::default()).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (config, crds) = (folder.path().join("kubeconfig"), folder.path().join("crds.yaml"));
+        std::fs::write(&config, kubeconfig).unwrap();
+        std::fs::write(&crds, crds_yaml().unwrap()).unwrap();
+        let output = tokio::process::Command::new(kubectl)
+            .args(["apply", "--server-side", "-f", "-"])
+            .env("KUBECONFIG", &config)
+            .stdin(std::fs::File::open(&crds).unwrap())
+            .output()
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(output.stderr.is_empty(), "no warnings: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    async fn client() -> Client {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let cluster = Lab::shared_cluster().await.unwrap();
+        let kubeconfig = cluster.kubeconfig().unwrap();
+        apply_as_users_do(&kubeconfig).await;
+        let kubeconfig = Kubeconfig::from_yaml(&kubeconfig).unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        Client::try_from(config).unwrap()
+    }
+
+    async fn established(client: &Client) {
+        let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+        for crd in fleet_kube::api::crds() {
+            let name = crd.metadata.name.clone().unwrap();
+            let established = kube::runtime::conditions::is_crd_established();
+            let wait = kube::runtime::wait::await_condition(api.clone(), &name, established);
+            tokio::time::timeout(std::time::Duration::from_secs(20), wait).await.unwrap().unwrap();
+            // What cannot be a structural schema is accepted, and told in a condition.
+            let conditions = api.get(&name).await.unwrap().status.unwrap().conditions.unwrap();
+            assert!(!conditions.iter().any(|one| one.type_ == "NonStructuralSchema"), "{conditions:?}");
+        }
+    }
+
+    fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
+        let resource = match object["kind"].as_str().unwrap() {
+            "Cluster" => ApiResource::erase::<Cluster>(&()),
+            "EventSource" => ApiResource::erase::<EventSource>(&()),
+            _ => ApiResource::erase::<EventTrigger>(&()),
+        };
+        match object["metadata"]["namespace"].as_str() {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        }
+    }
+
+    /// Tries to create an object, and gives the refusal.
+    async fn refusal(client: &Client, object: &Value) -> Option<String> {
+        let params = PostParams { dry_run: true, ..PostParams::default() };
+        let typed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+        api(client, object).create(&params, &typed).await.err().map(|error| error.to_string())
+    }
+
+    fn with(mut object: Value, pointer: &str, value: Value) -> Value {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        let parent = object.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+        if value.is_null() {
+            parent.remove(key);
+        } else {
+            parent.insert(key.to_owned(), value);
+        }
+        object
+    }
+
+    /// One test, because all of it is about the same definitions in the same cluster.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_api_server_takes_them_and_enforces_their_rules() {
+        let client = client().await;
+        established(&client).await;
+        assert_eq!(EventTrigger::group(&()), fleet_kube::api::GROUP);
+
+        let version = "fleet-events.dev/v1alpha1";
+        let cluster = json!({"apiVersion": version, "kind": "Cluster",
+            "metadata": {"name": "c", "namespace": "default"}, "spec": {"directory": {}}});
+        let nats = json!({"apiVersion": version, "kind": "EventSource", "metadata": {"name": "s"},
+            "spec": {"nats": {"urls": ["nats://a:4222"], "subjects": ["x"]},
+                "filters": [{"exact": {"type": "a"}}, {"not": {"any": [{"prefix": {"source": "b"}}]}}],
+                "origin": {"extension": "cluster"}}});
+        let trigger = json!({"apiVersion": version, "kind": "EventTrigger", "metadata": {"name": "t"},
+            "spec": {"eventSourceName": "s", "sourceClusterSelector": {"matchLabels": {"env": "production"}},
+                "oneForEvent": true, "policyRefs": [{"kind": "ConfigMap", "namespace": "default", "name": "c"}]}});
+        for good in [&cluster, &nats, &trigger] {
+            assert_eq!(refusal(&client, good).await, None, "{good}");
+        }
+        let secret = json!({"name": "k"});
+        for (bad, expected) in [
+            (
+                with(cluster.clone(), "/spec/directory", Value::Null),
+                "set exactly one of kubeconfigSecretRef, directory",
+            ),
+            (
+                with(cluster.clone(), "/spec/kubeconfigSecretRef", secret),
+                "set exactly one of kubeconfigSecretRef",
+            ),
+            (
+                with(cluster.clone(), "/spec", json!({"kubeconfigFile": "/x"})),
+                "works only in a folder of manifests",
+            ),
+            (with(nats.clone(), "/spec/nats", Value::Null), "set exactly one of http and nats"),
+            (with(nats.clone(), "/spec/http", json!({})), "set exactly one of http and nats"),
+            (with(nats.clone(), "/spec/nats/urls", Value::Null), "set urls, or connectionSecretRef"),
+            (with(nats.clone(), "/spec/nats/subjects", json!([])), "subjects must name at least one"),
+            (
+                with(nats.clone(), "/spec/filters", json!([{"exact": {"a": "b"}, "prefix": {"a": "b"}}])),
+                "spec.filters[0]: Too many: 2",
+            ),
+            (
+                with(nats.clone(), "/spec/origin", json!({})),
+                "set exactly one of fixed, subjectTokens and extension",
+            ),
+            (with(nats.clone(), "/spec/maxEventBytes", json!(0)), "maxEventBytes"),
+            (with(nats.clone(), "/spec/nats/jetStream", json!({"stream": "a.b"})), "jetStream.stream"),
+            (
+                with(nats.clone(), "/spec/nats/jetStream", json!({"stream": "a", "ackWait": "1 day"})),
+                "ackWait",
+            ),
+            (with(trigger.clone(), "/spec/syncMode", json!("Never")), "Unsupported value"),
+            (with(trigger.clone(), "/spec/policyRefs", json!([])), "policyRefs"),
+            (with(trigger.clone(), "/spec/sourceClusterSelector", Value::Null), "sourceClusterSelector"),
+            (
+                with(trigger.clone(), "/spec/serviceAccountName", json!("a")),
+                "set serviceAccountName and serviceAccountNamespace together",
+            ),
+        ] {
+            let refusal = refusal(&client, &bad).await;
+            assert!(refusal.as_ref().is_some_and(|found| found.contains(expected)), "{bad}\n{refusal:?}");
+        }
+
+        let keyed = with(trigger.clone(), "/spec/key", json!("{{ event.subject }}"));
+        let stored = api(&client, &keyed);
+        stored.create(&PostParams::default(), &serde_json::from_value(keyed.clone()).unwrap()).await.unwrap();
+        for (pointer, value) in [
+            ("/spec/eventSourceName", json!("other")),
+            ("/spec/oneForEvent", json!(false)),
+            ("/spec/oneForEvent", Value::Null),
+            ("/spec/key", json!("{{ event.id }}")),
+            ("/spec/key", Value::Null),
+        ] {
+            let edited = with(keyed.clone(), pointer, value);
+            let mut object: DynamicObject = serde_json::from_value(edited).unwrap();
+            object.metadata.resource_version = stored.get("t").await.unwrap().metadata.resource_version;
+            let error = stored.replace("t", &PostParams::default(), &object).await.unwrap_err().to_string();
+            let field = pointer.rsplit('/').next().unwrap();
+            assert!(error.contains(&format!("{field} is immutable")), "{error}");
+        }
+        let other_action = json!({"spec": {"cloudEventAction": "Create"}});
+        stored.patch("t", &PatchParams::default(), &Patch::Merge(other_action)).await.unwrap();
+    }
+}

@@ -1,0 +1,194 @@
+//! The command line.
+
+mod ask;
+mod register;
+mod run;
+mod send;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::control::Question;
+
+/// Event-driven automation for fleets of Kubernetes clusters.
+///
+/// An event puts the right resources into the right clusters, keeps them there, and takes them away again. Begin with
+/// `fleet-operator run examples/quickstart`.
+#[derive(Debug, Parser)]
+#[command(name = "fleet-operator", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the operator, on a folder of manifests or on a management cluster.
+    Run(run::RunArgs),
+    /// Send a CloudEvent from a file, over HTTP or NATS.
+    Send(send::SendArgs),
+    /// Show what is in the clusters, the clusters, or the definitions.
+    Show(ShowArgs),
+    /// Deliveries that never became Work.
+    DeadLetters(DeadLettersArgs),
+    /// Withdrawals that wait for a confirmation, because they are too many at once (see `run --max-withdraw`).
+    Withdrawals(WithdrawalsArgs),
+    /// Print the CustomResourceDefinitions: fleet-operator crds | kubectl apply --server-side -f -
+    Crds,
+    /// Register a cluster with the management cluster.
+    Register(register::RegisterArgs),
+    /// Take a cluster out of the management cluster.
+    Deregister(register::DeregisterArgs),
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    /// What to show.
+    what: What,
+    #[command(flatten)]
+    ask: AskArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum What {
+    /// The objects that events have put into clusters.
+    Addons,
+    /// The managed clusters.
+    Clusters,
+    /// The EventSources, and whether events can arrive.
+    Sources,
+    /// The EventTriggers, and how their Works are doing.
+    Triggers,
+}
+
+impl What {
+    fn question(self) -> Question {
+        match self {
+            Self::Addons => Question::Addons,
+            Self::Clusters => Question::Clusters,
+            Self::Sources => Question::Sources,
+            Self::Triggers => Question::Triggers,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct AskArgs {
+    #[command(flatten)]
+    data: DataArg,
+    /// How to print it.
+    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
+    output: Output,
+}
+
+/// The data folder, the same for all commands.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DataArg {
+    /// The folder that holds the database and the cluster folders.
+    #[arg(long, value_name = "DIR", default_value = "./fleet-data", env = "FLEET_DATA")]
+    pub(crate) data: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Output {
+    /// A table.
+    Table,
+    /// A table with all columns.
+    Wide,
+    /// A list of objects in JSON.
+    Json,
+    /// A list of objects in YAML.
+    Yaml,
+}
+
+#[derive(Debug, Args)]
+struct DeadLettersArgs {
+    #[command(subcommand)]
+    command: DeadLettersCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DeadLettersCommand {
+    /// List the newest, oldest first.
+    List(AskArgs),
+}
+
+#[derive(Debug, Args)]
+struct WithdrawalsArgs {
+    #[command(subcommand)]
+    command: WithdrawalsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum WithdrawalsCommand {
+    /// Let the withdrawals that wait go ahead.
+    Confirm(DataArg),
+}
+
+/// Why a command failed: one message for a person.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Failure(String);
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+
+    /// An error and what caused it, in one line.
+    pub(crate) fn because(error: &dyn std::error::Error) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message.push_str(": ");
+            message.push_str(&error.to_string());
+            cause = error.source();
+        }
+        Self(message)
+    }
+}
+
+/// Does what the command line says. Errors go to stderr; the exit code is 0, 1 (it failed) or 2 (it was asked wrongly).
+pub async fn main(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Run(args) => run::run(args).await,
+        Command::Send(args) => send::send(args).await,
+        Command::Show(ShowArgs { what, ask }) => ask::ask(what.question(), &ask).await,
+        Command::DeadLetters(DeadLettersArgs { command: DeadLettersCommand::List(ask) }) => {
+            ask::ask(Question::DeadLetters, &ask).await
+        }
+        Command::Withdrawals(WithdrawalsArgs { command: WithdrawalsCommand::Confirm(data) }) => {
+            ask::confirm_withdrawals(&data.data).await
+        }
+        Command::Crds => register::crds(),
+        Command::Register(args) => register::register(args).await,
+        Command::Deregister(args) => register::deregister(args).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a line to stdout. A reader that went away (`| head`) is no reason to fail.
+pub(crate) fn print(text: &str) {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,160 @@
+//! `register cluster`, `deregister cluster` and `crds`: preparing a management cluster.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use fleet_core::cluster::{ClusterId, Labels};
+use fleet_kube::register::{Access, Registration, deregister as take_out, register as put_in};
+use serde_json::Value;
+
+use super::{Failure, print};
+use crate::run::connect_management;
+
+#[derive(Debug, Args)]
+pub(super) struct RegisterArgs {
+    #[command(subcommand)]
+    command: RegisterCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum RegisterCommand {
+    /// Register a cluster with the management cluster that KUBECONFIG names: writes a Secret and a Cluster.
+    Cluster(RegisterClusterArgs),
+}
+
+#[derive(Debug, Args)]
+struct NameArgs {
+    /// The cluster's name.
+    name: String,
+    /// The namespace of its Cluster object; made if it is missing.
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+}
+
+impl NameArgs {
+    fn id(&self) -> Result<ClusterId, Failure> {
+        ClusterId::new(&self.namespace, &self.name).map_err(|error| Failure::because(&error))
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("access").required(true).args(["kubeconfig", "in_cluster"])))]
+struct RegisterClusterArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// The kubeconfig of the cluster. Certificates and tokens that it names as files are copied into the Secret.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Which context of the kubeconfig; its current one by default.
+    #[arg(long, requires = "kubeconfig")]
+    context: Option<String>,
+    /// Register the management cluster itself.
+    #[arg(long)]
+    in_cluster: bool,
+    /// The cluster's labels, which selectors match: env=production,team=a.
+    #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',', value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Make a service account in the cluster and use its token: for a kubeconfig that runs a program (`exec`).
+    #[arg(long, requires = "kubeconfig")]
+    create_service_account: bool,
+    /// Register the cluster also if it cannot be reached.
+    #[arg(long)]
+    force: bool,
+    /// Write nothing; print what would be written, without credentials.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeregisterArgs {
+    #[command(subcommand)]
+    command: DeregisterCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DeregisterCommand {
+    /// Take a cluster out: the operator withdraws what it put there.
+    Cluster(DeregisterClusterArgs),
+}
+
+#[derive(Debug, Args)]
+struct DeregisterClusterArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// Leave in the cluster what was put there.
+    #[arg(long)]
+    leave: bool,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected key=value".to_owned()),
+    }
+}
+
+pub(super) async fn register(args: RegisterArgs) -> Result<(), Failure> {
+    let RegisterCommand::Cluster(args) = args.command;
+    let access = match args.kubeconfig {
+        Some(file) => Access::Kubeconfig {
+            file,
+            context: args.context,
+            create_service_account: args.create_service_account,
+        },
+        None => Access::InCluster,
+    };
+    let registration = Registration {
+        id: args.name.id()?,
+        labels: args.labels.into_iter().collect::<Labels>(),
+        access,
+        force: args.force,
+        dry_run: args.dry_run,
+    };
+    let management = connect_management().await.map_err(|error| Failure::because(&error))?;
+    let registered = put_in(&management, &registration).await.map_err(|error| Failure::because(&error))?;
+    if registration.dry_run {
+        for mut object in registered.objects {
+            without_credentials(&mut object);
+            let yaml = serde_saphyr::to_string(&object).map_err(|error| Failure::because(&error))?;
+            print(&format!("---\n{}", yaml.trim_end()));
+        }
+    } else {
+        let version =
+            registered.version.map(|version| format!(" (Kubernetes {version})")).unwrap_or_default();
+        print(&format!("cluster {} is registered{version}", registration.id));
+    }
+    for note in registered.notes {
+        eprintln!("note: {note}");
+    }
+    Ok(())
+}
+
+pub(super) async fn deregister(args: DeregisterArgs) -> Result<(), Failure> {
+    let DeregisterCommand::Cluster(args) = args.command;
+    let id = args.name.id()?;
+    let management = connect_management().await.map_err(|error| Failure::because(&error))?;
+    let done = take_out(&management, &id, args.leave).await.map_err(|error| Failure::because(&error))?;
+    if !done.cluster {
+        return Err(Failure::new(format!("there is no Cluster {id}")));
+    }
+    print(&format!("cluster {id} is no longer registered"));
+    Ok(())
+}
+
+pub(super) fn crds() -> Result<(), Failure> {
+    let yaml = fleet_kube::api::crds_yaml().map_err(|error| Failure::because(&error))?;
+    print(yaml.trim_end());
+    Ok(())
+}
+
+/// Replaces what a Secret holds: the kubeconfig is known already to whoever asks, and need not be in a terminal's history.
+fn without_credentials(object: &mut Value) {
+    if object.get("kind").and_then(Value::as_str) != Some("Secret") {
+        return;
+    }
+    for field in ["data", "stringData"] {
+        for (_, value) in object.get_mut(field).and_then(Value::as_object_mut).into_iter().flatten() {
+            *value = "(left out)".into();
+        }
+    }
+}

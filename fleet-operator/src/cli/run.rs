@@ -1,0 +1,120 @@
+//! `run`: starts an operator and waits for the signal to stop.
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use super::{DataArg, Failure, print};
+use crate::run::{Operator, Options};
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// A folder of manifests: Cluster, EventSource, EventTrigger, ConfigMap and Secret, in YAML or JSON. It is watched;
+    /// nothing is written into it. Without it, definitions come from the management cluster that KUBECONFIG names, or
+    /// that the operator runs in.
+    folder: Option<PathBuf>,
+    /// Where events are taken over HTTP; beside it are /healthz, /readyz and /metrics.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    data: DataArg,
+    /// A change of definitions that would withdraw more than this share of all Works at once (and more than 10) waits
+    /// for `fleet-operator withdrawals confirm`.
+    #[arg(long, value_name = "PERCENT", default_value = "20%", value_parser = percent)]
+    max_withdraw: usize,
+    /// How log lines on stderr look. What is logged: RUST_LOG, by default `info`.
+    #[arg(long, default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+fn percent(text: &str) -> Result<usize, String> {
+    match text.trim_end_matches('%').parse() {
+        Ok(percent) if percent <= 100 => Ok(percent),
+        _ => Err("expected a share from 0% to 100%".to_owned()),
+    }
+}
+
+pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
+    log(args.log_format);
+    // Before anything else, so that a signal during the start is not lost.
+    let signals = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
+    let options = Options {
+        folder: args.folder,
+        listen: args.listen,
+        data: args.data.data,
+        max_withdraw_percent: args.max_withdraw,
+    };
+    let operator = Operator::start(&options).await.map_err(|error| Failure::because(&error))?;
+    let address = operator.address().map_err(|error| Failure::because(&error))?;
+    greet(&options, address);
+    let shutdown = CancellationToken::new();
+    let stopper = tokio::spawn(stop_on(signals, shutdown.clone()));
+    operator.run(shutdown).await;
+    stopper.abort();
+    Ok(())
+}
+
+fn watch(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::because(&error))
+}
+
+/// The first signal stops in an orderly way, the second at once: nothing is lost by that but time.
+async fn stop_on((mut terminate, mut interrupt): (Signal, Signal), shutdown: CancellationToken) {
+    for first in [true, false] {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if first {
+            tracing::info!("stopping; a second signal stops at once");
+            shutdown.cancel();
+        } else {
+            std::process::exit(0);
+        }
+    }
+}
+
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// A few lines on what to do next, in the words of this very start.
+fn greet(options: &Options, address: SocketAddr) {
+    let data = options.data.display();
+    let (runs_on, event) = match &options.folder {
+        Some(folder) => (folder.display().to_string(), folder.join("login.json")),
+        None => ("the management cluster's definitions".to_owned(), PathBuf::new()),
+    };
+    let event = if event.is_file() { event.display().to_string() } else { "EVENT.json".to_owned() };
+    let usual_port = address.port() == 8080 && address.ip().is_loopback();
+    let to = if usual_port { String::new() } else { format!(" --to http://{address}/events") };
+    let usual_data = options.data == Path::new("./fleet-data");
+    let of = if usual_data { String::new() } else { format!(" --data {data}") };
+    print(&format!(
+        "Fleet runs on {runs_on}; its data is in {data}.\n\
+         Events are taken at http://{address}/events (metrics at /metrics). Try, in another terminal:\n  \
+         fleet-operator send {event}{to}\n  \
+         fleet-operator show addons{of}"
+    ));
+}

@@ -1,0 +1,154 @@
+//! Rows as tables, JSON and YAML.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Failure, Output};
+use crate::control::{Answer, Question};
+use crate::show::{AddonRow, ClusterRow, DeadLetterRow, SourceRow, TriggerRow};
+
+/// The rows of an answer as text.
+pub(super) fn text(question: Question, answer: &Answer, output: Output) -> Result<String, Failure> {
+    match output {
+        Output::Json => {
+            serde_json::to_string_pretty(&answer.rows).map_err(|error| Failure::new(error.to_string()))
+        }
+        Output::Yaml => match serde_saphyr::to_string(&answer.rows) {
+            Ok(yaml) => Ok(yaml.trim_end().to_owned()),
+            Err(error) => Err(Failure::new(error.to_string())),
+        },
+        Output::Table | Output::Wide => table(question, &answer.rows, output == Output::Wide),
+    }
+}
+
+fn table(question: Question, rows: &[Value], wide: bool) -> Result<String, Failure> {
+    let (mut header, mut lines): (Vec<&str>, Vec<Vec<String>>) = match question {
+        Question::Addons => {
+            let rows: Vec<AddonRow> = read(rows)?;
+            // What is not there (yet) is only of interest together with the reason.
+            let shown = rows.iter().filter(|row| wide || row.time.is_some());
+            (
+                vec!["CLUSTER", "RESOURCE TYPE", "NAMESPACE", "NAME", "VERSION", "TIME", "PROFILES"],
+                shown.map(|row| addon(row, wide)).collect(),
+            )
+        }
+        Question::Clusters => {
+            let rows: Vec<ClusterRow> = read(rows)?;
+            (
+                vec!["NAMESPACE", "NAME", "READY", "VERSION", "LABELS"],
+                rows.into_iter().map(|row| cluster(row, wide)).collect(),
+            )
+        }
+        Question::Sources => {
+            let rows: Vec<SourceRow> = read(rows)?;
+            let line =
+                |row: SourceRow| vec![row.name, row.transport, flag(row.ready), row.reason, row.message];
+            (vec!["NAME", "TRANSPORT", "READY", "REASON", "MESSAGE"], rows.into_iter().map(line).collect())
+        }
+        Question::Triggers => {
+            let rows: Vec<TriggerRow> = read(rows)?;
+            (
+                vec!["NAME", "SOURCE", "READY", "WORKS", "APPLIED", "STALLED", "UNDER WAY", "REASON"],
+                rows.into_iter().map(|row| trigger(row, wide)).collect(),
+            )
+        }
+        Question::DeadLetters => {
+            let rows: Vec<DeadLetterRow> = read(rows)?;
+            (
+                vec!["TIME", "SOURCE", "TRIGGER", "REASON", "DETAIL"],
+                rows.into_iter().map(|row| dead_letter(row, wide)).collect(),
+            )
+        }
+        Question::ConfirmWithdrawals => return Ok(String::new()),
+    };
+    if wide {
+        header.extend(match question {
+            Question::Addons => &["STATE", "WORK", "MESSAGE"][..],
+            Question::Clusters => &["CONNECTION", "MESSAGE"],
+            Question::Triggers => &["MESSAGE"],
+            Question::DeadLetters => &["ID", "BYTES"],
+            Question::Sources | Question::ConfirmWithdrawals => &[],
+        });
+    }
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header);
+    for line in &mut lines {
+        for cell in line.iter_mut() {
+            // A message must not break the table, nor reach the terminal as anything but text.
+            *cell = cell.replace(|char: char| char.is_control(), " ");
+        }
+    }
+    table.add_rows(lines);
+    Ok(table.to_string())
+}
+
+fn addon(row: &AddonRow, wide: bool) -> Vec<String> {
+    let mut line = vec![
+        row.cluster.clone(),
+        row.resource_type.clone(),
+        row.namespace.clone(),
+        row.name.clone(),
+        row.version.clone().unwrap_or_else(|| "N/A".to_owned()),
+        row.time.map(time).unwrap_or_default(),
+        row.profiles.join(", "),
+    ];
+    if wide {
+        line.extend([row.state.clone(), row.work.clone(), row.message.clone()]);
+    }
+    line
+}
+
+fn cluster(row: ClusterRow, wide: bool) -> Vec<String> {
+    let labels: Vec<_> = row.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let version = row.version.unwrap_or_else(|| "N/A".to_owned());
+    let mut line = vec![row.namespace, row.name, flag(row.ready), version, labels.join(",")];
+    if wide {
+        line.extend([row.connection, row.message]);
+    }
+    line
+}
+
+fn trigger(row: TriggerRow, wide: bool) -> Vec<String> {
+    let tally = row.tally;
+    let counts = [tally.works, tally.applied, tally.stalled, tally.under_way].map(|count| count.to_string());
+    let mut line = vec![row.name, row.source, flag(row.ready)];
+    line.extend(counts);
+    line.push(row.reason);
+    if wide {
+        line.push(row.message);
+    }
+    line
+}
+
+fn dead_letter(row: DeadLetterRow, wide: bool) -> Vec<String> {
+    let mut line = vec![time(row.time), row.source, row.trigger, row.reason, row.detail];
+    if wide {
+        line.extend([row.id, row.bytes.to_string()]);
+    }
+    line
+}
+
+fn flag(ready: Option<bool>) -> String {
+    match ready {
+        Some(true) => "true",
+        Some(false) => "false",
+        None => "unknown",
+    }
+    .to_owned()
+}
+
+/// In the reader's own time zone.
+fn time(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
+}
+
+fn read<T: DeserializeOwned>(rows: &[Value]) -> Result<Vec<T>, Failure> {
+    let rows = rows.iter().map(|row| serde_json::from_value(row.clone()));
+    rows.collect::<Result<_, _>>().map_err(|_| {
+        Failure::new("the operator's answer is not understood; is this program as new as the operator?")
+    })
+}

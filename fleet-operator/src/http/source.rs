@@ -1,0 +1,151 @@
+//! HTTP as an EventSource: what the server takes in, the engine reads.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fleet_core::position::Position;
+use fleet_core::source::{
+    Delivery, EventSource, Message, Settle, SettleError, Settler, SourceError, SourceItem, SourceStatus,
+};
+use futures::StreamExt;
+use futures::future::try_join_all;
+use futures::stream::BoxStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::decode::Incoming;
+
+/// How many deliveries wait for the engine, for each EventSource. More is back-pressure.
+const WAITING: usize = 1024;
+
+/// Takes events in for all EventSources that have `http: {}`: every one of them gets every event.
+#[derive(Clone, Default)]
+pub struct Intake {
+    sources: Arc<Mutex<BTreeMap<Arc<str>, mpsc::Sender<SourceItem>>>>,
+}
+
+/// What became of one delivery.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// It is durable.
+    Stored,
+    /// It could not be taken now.
+    GivenBack(Duration),
+    /// It will never be taken; why.
+    Refused(String),
+}
+
+/// Why an event was not even taken in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// No EventSource listens to HTTP.
+    NobodyListens,
+    /// The engine is behind.
+    Behind,
+}
+
+impl Intake {
+    /// The EventSource of this name. Opening it again replaces the stream opened before.
+    pub fn source(&self, name: impl Into<Arc<str>>) -> HttpSource {
+        HttpSource { name: name.into(), intake: self.clone() }
+    }
+
+    /// Hands an event to every source, waiting for a place with each. The receivers tell what became of it.
+    pub(super) async fn offer(
+        &self,
+        incoming: &Incoming,
+        message: &Arc<Message>,
+        patience: Duration,
+    ) -> Result<Vec<oneshot::Receiver<Settled>>, Full> {
+        let senders: Vec<_> = {
+            let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            sources.retain(|_, sender| !sender.is_closed());
+            sources.values().cloned().collect()
+        };
+        if senders.is_empty() {
+            return Err(Full::NobodyListens);
+        }
+        // A place with each source first: an event goes to all of them or to none.
+        let places = try_join_all(senders.iter().map(mpsc::Sender::reserve));
+        let Ok(Ok(places)) = timeout(patience, places).await else {
+            return Err(Full::Behind);
+        };
+        let hand_over = |place: mpsc::Permit<'_, SourceItem>| {
+            let (tell, told) = oneshot::channel();
+            place.send(SourceItem::Delivery(Delivery {
+                event: incoming.event.clone(),
+                origin: None,
+                message: Arc::clone(message),
+                raw: incoming.raw.clone(),
+                position: None,
+                published: None,
+                settle: Settle::new(Requester { tell }),
+            }));
+            told
+        };
+        Ok(places.into_iter().map(hand_over).collect())
+    }
+}
+
+/// An EventSource fed by the HTTP server.
+pub struct HttpSource {
+    name: Arc<str>,
+    intake: Intake,
+}
+
+#[async_trait]
+impl EventSource for HttpSource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Never fails. HTTP cannot deliver again by itself, so `floors` mean nothing here.
+    async fn open(&self, _floors: Vec<Position>) -> Result<BoxStream<'static, SourceItem>, SourceError> {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let status = SourceStatus {
+            ready: true,
+            reason: "Listening".to_owned(),
+            message: "Events are taken over HTTP at /events.".to_owned(),
+            lost: 0,
+        };
+        let mut sources = self.intake.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.insert(Arc::clone(&self.name), sender);
+        let first = futures::stream::iter([SourceItem::Status(status)]);
+        Ok(first.chain(ReceiverStream::new(receiver)).boxed())
+    }
+}
+
+/// Tells the request that waits. Dropped, the request learns that nobody took the event.
+struct Requester {
+    tell: oneshot::Sender<Settled>,
+}
+
+impl Requester {
+    fn tell(self, settled: Settled) -> Result<(), SettleError> {
+        self.tell
+            .send(settled)
+            .map_err(|_| SettleError("whoever sent it did not wait for the answer".to_owned()))
+    }
+}
+
+#[async_trait]
+impl Settler for Requester {
+    async fn ack(self: Box<Self>) -> Result<(), SettleError> {
+        self.tell(Settled::Stored)
+    }
+
+    async fn give_back(self: Box<Self>, delay: Duration) -> Result<(), SettleError> {
+        self.tell(Settled::GivenBack(delay))
+    }
+
+    async fn terminate(self: Box<Self>, reason: &str) -> Result<(), SettleError> {
+        self.tell(Settled::Refused(reason.to_owned()))
+    }
+
+    async fn progress(&self) -> Result<(), SettleError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! What `show` is answered: by a running operator, or from what the last one left behind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fleet_core::catalog::{Condition, Subject};
+use fleet_core::engine::Handle;
+use fleet_core::store::{StoreError, WorkStore};
+use fleet_kube::clusters::Clusters;
+use fleet_kube::connection::{ClusterDefinition, Connection};
+use fleet_kube::definitions::{Definitions, Transport};
+use tokio::sync::watch;
+
+use super::definitions::{Recorded, Troubles};
+use crate::control::{Answer, Answering, Question};
+use crate::show::{self, ClusterRow, SourceRow, Tally, TriggerRow};
+
+/// Answers for an operator that runs.
+pub(super) struct Running {
+    pub(super) store: Arc<dyn WorkStore>,
+    pub(super) definitions: watch::Receiver<Option<Arc<Definitions>>>,
+    pub(super) catalog: Arc<Recorded>,
+    pub(super) troubles: Troubles,
+    pub(super) clusters: Arc<Clusters>,
+    pub(super) engine: Handle,
+}
+
+#[async_trait]
+impl Answering for Running {
+    async fn answer(&self, question: Question) -> Result<Answer, String> {
+        let definitions = self.definitions.borrow().clone().unwrap_or_default();
+        let live = Live { catalog: &self.catalog, clusters: &self.clusters };
+        let mut notes: Vec<String> =
+            definitions.problems.iter().map(ToString::to_string).chain(self.troubles.now()).collect();
+        if question == Question::ConfirmWithdrawals {
+            let works = self.engine.confirm_withdrawals();
+            return Ok(Answer { rows: Vec::new(), notes: vec![format!("{works} Works are withdrawn")] });
+        }
+        if let Some(held) = self.engine.held_withdrawals() {
+            notes.push(format!(
+                "{} of {} Works would be withdrawn at once, which waits for `fleet-operator withdrawals confirm`",
+                held.works, held.total
+            ));
+        }
+        rows(question, &*self.store, &definitions, Some(&live), notes).await
+    }
+}
+
+/// Answers from a database that no operator uses, and the definitions that the last one used.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn without_operator(
+    question: Question,
+    store: &dyn WorkStore,
+    definitions: &Definitions,
+) -> Result<Answer, String> {
+    let notes = vec!["no operator runs on this data folder; this is what the last one left".to_owned()];
+    rows(question, store, definitions, None, notes).await
+}
+
+/// What only a running operator knows.
+struct Live<'a> {
+    catalog: &'a Recorded,
+    clusters: &'a Clusters,
+}
+
+impl Live<'_> {
+    fn condition(&self, subject: &Subject) -> Option<Condition> {
+        self.catalog.condition(subject)
+    }
+}
+
+async fn rows(
+    question: Question,
+    store: &dyn WorkStore,
+    definitions: &Definitions,
+    live: Option<&Live<'_>>,
+    notes: Vec<String>,
+) -> Result<Answer, String> {
+    let failed = |error: StoreError| error.to_string();
+    match question {
+        Question::Addons => Answer::new(&show::addons(store).await.map_err(failed)?, notes),
+        Question::DeadLetters => Answer::new(&show::dead_letters(store).await.map_err(failed)?, notes),
+        Question::Clusters => {
+            let row = |definition| cluster(definition, live);
+            Answer::new(&definitions.clusters.iter().map(row).collect::<Vec<_>>(), notes)
+        }
+        Question::Sources => Answer::new(&sources(definitions, live), notes),
+        Question::Triggers => {
+            let tallies = show::tallies(store).await.map_err(failed)?;
+            Answer::new(&triggers(definitions, tallies, live), notes)
+        }
+        Question::ConfirmWithdrawals => Err("no operator runs on this data folder".to_owned()),
+    }
+}
+
+fn cluster(definition: &ClusterDefinition, live: Option<&Live<'_>>) -> ClusterRow {
+    let health = live.and_then(|live| live.clusters.health(&definition.id));
+    let connection = match definition.connection {
+        Connection::Directory => "directory",
+        Connection::InCluster => "inCluster",
+        Connection::KubeconfigSecret { .. } | Connection::KubeconfigFile(_) => "kubeconfig",
+    };
+    ClusterRow {
+        namespace: definition.id.namespace().to_owned(),
+        name: definition.id.name().to_owned(),
+        ready: health.as_ref().map(|health| health.ready),
+        version: health.as_ref().and_then(|health| health.version.clone()),
+        connection: connection.to_owned(),
+        labels: definition.labels.clone(),
+        message: health
+            .filter(|health| !health.ready)
+            .map(|health| health.message.clone())
+            .unwrap_or_default(),
+    }
+}
+
+fn sources(definitions: &Definitions, live: Option<&Live<'_>>) -> Vec<SourceRow> {
+    let row = |name: &Arc<str>| {
+        let transport = match definitions.transports.get(name) {
+            Some(Transport::Http) => "http",
+            Some(Transport::Nats(nats)) if nats.jet_stream.is_some() => "jetStream",
+            Some(Transport::Nats(_)) => "nats",
+            None => "",
+        };
+        let condition = live.and_then(|live| live.condition(&Subject::Source(Arc::clone(name))));
+        let (ready, reason, message) = told(condition);
+        SourceRow { name: name.to_string(), transport: transport.to_owned(), ready, reason, message }
+    };
+    definitions.catalog.sources.keys().map(row).collect()
+}
+
+fn triggers(
+    definitions: &Definitions,
+    mut tallies: BTreeMap<Arc<str>, Tally>,
+    live: Option<&Live<'_>>,
+) -> Vec<TriggerRow> {
+    let row = |(name, trigger): (&Arc<str>, &Arc<fleet_core::catalog::TriggerDef>)| {
+        let condition = live.and_then(|live| live.condition(&Subject::Trigger(Arc::clone(name))));
+        let (ready, reason, message) = told(condition);
+        let tally = tallies.remove(name).unwrap_or_default();
+        TriggerRow {
+            name: name.to_string(),
+            source: trigger.source.to_string(),
+            ready,
+            reason,
+            message,
+            tally,
+        }
+    };
+    definitions.catalog.triggers.iter().map(row).collect()
+}
+
+fn told(condition: Option<Condition>) -> (Option<bool>, String, String) {
+    match condition {
+        Some(Condition { ready, reason, message }) => (Some(ready), reason, message),
+        None => (None, String::new(), String::new()),
+    }
+}

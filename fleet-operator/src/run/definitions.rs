@@ -1,0 +1,124 @@
+//! Where definitions come from, and what the engine says of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use fleet_core::catalog::{Catalog, CatalogError, CatalogSnapshot, Condition, Subject};
+use fleet_kube::catalog::KubeCatalog;
+use fleet_kube::clusters::Clusters;
+use fleet_kube::definitions::Definitions;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::management;
+use super::{Options, StartError};
+use crate::folder::{Folder, Follower};
+
+/// Where definitions come from.
+pub(super) enum Origin {
+    /// A folder, which has to be followed.
+    Folder(Arc<Folder>, Box<Follower>),
+    /// A management cluster, which is watched.
+    Management(Arc<KubeCatalog>),
+}
+
+impl Origin {
+    pub(super) async fn open(options: &Options) -> Result<Self, StartError> {
+        match &options.folder {
+            Some(folder) => {
+                let (folder, follower) = Folder::open(folder, &options.data);
+                Ok(Self::Folder(folder, Box::new(follower)))
+            }
+            None => {
+                let client = management::connect().await?;
+                let watches = client.for_watches().map_err(management::ManagementError::from)?;
+                Ok(Self::Management(Arc::new(KubeCatalog::start(watches))))
+            }
+        }
+    }
+
+    /// The definitions, once they have been read.
+    pub(super) fn definitions(&self) -> watch::Receiver<Option<Arc<Definitions>>> {
+        match self {
+            Self::Folder(folder, _) => folder.definitions(),
+            Self::Management(catalog) => catalog.definitions(),
+        }
+    }
+
+    pub(super) fn catalog(&self) -> Arc<Recorded> {
+        let catalog: Arc<dyn Catalog> = match self {
+            Self::Folder(folder, _) => Arc::clone(folder) as _,
+            Self::Management(catalog) => Arc::clone(catalog) as _,
+        };
+        Arc::new(Recorded { catalog, conditions: Mutex::default() })
+    }
+
+    /// What keeps definitions from being read.
+    pub(super) fn troubles(&self) -> Troubles {
+        Troubles(match self {
+            Self::Folder(..) => None,
+            Self::Management(catalog) => Some(catalog.health()),
+        })
+    }
+
+    /// Follows the folder, or tells the management cluster how the managed clusters are doing, until `shutdown`.
+    pub(super) async fn follow(self, clusters: Arc<Clusters>, shutdown: CancellationToken) {
+        match self {
+            Self::Folder(_, follower) => follower.run(shutdown).await,
+            Self::Management(catalog) => {
+                let mut changes = clusters.health_changes();
+                while let Some(Some((id, health))) = shutdown.run_until_cancelled(changes.next()).await {
+                    if let Some(health) = health {
+                        let version = health.version.as_deref();
+                        catalog.report_cluster(&id, health.ready, version, health.reason, &health.message);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What keeps definitions from being read, in sentences that say what to do.
+pub(super) struct Troubles(Option<watch::Receiver<fleet_kube::catalog::CatalogHealth>>);
+
+impl Troubles {
+    pub(super) fn now(&self) -> Vec<String> {
+        self.0.as_ref().map(|health| health.borrow().troubles.clone()).unwrap_or_default()
+    }
+}
+
+/// A Catalog that remembers what was reported to it.
+pub(super) struct Recorded {
+    catalog: Arc<dyn Catalog>,
+    conditions: Mutex<BTreeMap<Subject, Condition>>,
+}
+
+impl Recorded {
+    /// What was said last.
+    pub(super) fn condition(&self, subject: &Subject) -> Option<Condition> {
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner).get(subject).cloned()
+    }
+}
+
+#[async_trait]
+impl Catalog for Recorded {
+    async fn subscribe(&self) -> Result<BoxStream<'static, Arc<CatalogSnapshot>>, CatalogError> {
+        self.catalog.subscribe().await
+    }
+
+    fn report(&self, subject: &Subject, condition: Condition) {
+        // What a source says of itself is logged where it is heard.
+        if let (Subject::Trigger(name), false) = (subject, condition.ready) {
+            warn!("EventTrigger {name}: {}: {}", condition.reason, condition.message);
+        }
+        self.conditions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(subject.clone(), condition.clone());
+        self.catalog.report(subject, condition);
+    }
+}

@@ -1,0 +1,49 @@
+//! The management cluster: the one that KUBECONFIG names, else the one that this runs in, else that of `~/.kube/config`.
+
+use std::env;
+
+use fleet_kube::client::{ClientError, ClusterClient};
+use kube::Config;
+use kube::config::{InClusterError, KubeConfigOptions, KubeconfigError};
+
+/// Why the management cluster cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManagementError {
+    /// There is no kubeconfig, or it makes no sense.
+    #[error(
+        "no management cluster: the kubeconfig cannot be used; set KUBECONFIG to a good one, or name a folder of \
+         manifests to run without a management cluster"
+    )]
+    Kubeconfig(#[source] Box<KubeconfigError>),
+    /// This seems to run in a cluster, but not as a service account.
+    #[error(
+        "no management cluster: the pod's service account cannot be used; set automountServiceAccountToken"
+    )]
+    InCluster(#[source] InClusterError),
+    /// No client can be made.
+    #[error("no management cluster")]
+    Client(#[from] ClientError),
+}
+
+/// Makes a client of the management cluster. Does not wait for the cluster to answer.
+///
+/// # Errors
+/// When there is no usable configuration.
+pub async fn connect() -> Result<ClusterClient, ManagementError> {
+    let in_cluster = env::var_os("KUBECONFIG").is_none() && env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let config = if in_cluster {
+        Config::incluster().map_err(ManagementError::InCluster)?
+    } else {
+        let options = KubeConfigOptions::default();
+        Config::from_kubeconfig(&options)
+            .await
+            .map_err(|error| ManagementError::Kubeconfig(Box::new(error)))?
+    };
+    // A kubeconfig may run a program, which blocks.
+    let made = tokio::task::spawn_blocking(move || ClusterClient::new(config)).await;
+    match made {
+        Ok(client) => Ok(client?),
+        Err(interrupted) => std::panic::resume_unwind(interrupted.into_panic()),
+    }
+}

@@ -1,0 +1,145 @@
+//! `/metrics` and `/readyz`: the engine's counters, in the OpenMetrics text format.
+
+use std::fmt::Error;
+
+use fleet_core::engine::{BUCKETS, Counter, Handle, Histogram};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::definitions::Troubles;
+use crate::http::Health;
+
+/// What the HTTP server shows of an engine.
+pub(super) struct EngineHealth {
+    engine: Handle,
+    troubles: Troubles,
+    registry: Registry,
+}
+
+impl EngineHealth {
+    pub(super) fn of(engine: Handle, troubles: Troubles) -> Self {
+        let mut registry = Registry::with_prefix("fleet");
+        registry.register_collector(Box::new(EngineCollector(engine.clone())));
+        Self { engine, troubles, registry }
+    }
+}
+
+impl Health for EngineHealth {
+    fn unready(&self) -> Option<String> {
+        if self.engine.is_loaded() {
+            return None;
+        }
+        let mut reason = "definitions and clusters are loading".to_owned();
+        for trouble in self.troubles.now() {
+            reason.push_str("; ");
+            reason.push_str(&trouble);
+        }
+        Some(reason)
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[derive(Debug)]
+struct EngineCollector(Handle);
+
+impl Collector for EngineCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let counters = self.0.counters();
+        let counts: [(&str, &str, &Counter); 10] = [
+            ("events_received", "Deliveries read from sources", &counters.received),
+            ("events_unmatched", "Deliveries that no trigger wanted", &counters.unmatched),
+            ("events_stored", "Intents stored as Work", &counters.stored),
+            (
+                "events_superseded",
+                "Deliveries that were duplicates or older than what is stored",
+                &counters.superseded,
+            ),
+            ("dead_letters", "Deliveries that never became Work", &counters.dead_letters),
+            (
+                "events_given_back",
+                "Deliveries given back because nothing could be stored",
+                &counters.given_back,
+            ),
+            ("works_applied", "Times a Work was brought up to date in a cluster", &counters.applied),
+            ("works_removed", "Times a Work was removed from a cluster", &counters.removed),
+            ("works_stalled", "Times a Work stalled in a cluster", &counters.stalled),
+            ("works_retried", "Attempts in a cluster that failed for a reason outside", &counters.retried),
+        ];
+        for (name, help, counter) in counts {
+            let metric = ConstCounter::new(counter.get());
+            metric.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        let gauges = [
+            (
+                "works_waiting",
+                "Works that wait to be looked at, counted once for each cluster",
+                self.0.backlog(),
+            ),
+            ("tombstones", "Works kept only because an older event may still come", self.0.tombstones()),
+            (
+                "withdrawals_held",
+                "Works whose withdrawal waits to be confirmed",
+                self.0.held_withdrawals().map_or(0, |held| held.works),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            metric.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        let mut lost = encoder.encode_descriptor(
+            "events_lost",
+            "Events a source knows to be lost",
+            None,
+            MetricType::Counter,
+        )?;
+        for (source, count) in self.0.lost() {
+            let labels = [("source", &*source)];
+            ConstCounter::new(count).encode(lost.encode_family(&labels)?)?;
+        }
+        for (name, help, histogram) in [
+            (
+                "durable_seconds",
+                "From reading a delivery to its Work being durable",
+                &counters.durable_latency,
+            ),
+            (
+                "applied_seconds",
+                "From accepting an event to its Work being applied in a cluster",
+                &counters.applied_latency,
+            ),
+        ] {
+            encode(histogram, encoder.encode_descriptor(name, help, None, MetricType::Histogram)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn encode(
+    histogram: &Histogram,
+    mut encoder: prometheus_client::encoding::MetricEncoder<'_>,
+) -> Result<(), Error> {
+    const MICROS: f64 = 1e6;
+    let cumulative = histogram.cumulative();
+    let mut before = 0;
+    let bounds = BUCKETS.iter().map(|bound| *bound as f64 / MICROS).chain([f64::INFINITY]);
+    let buckets: Vec<(f64, u64)> = bounds
+        .zip(cumulative)
+        .map(|(bound, count)| {
+            let inside = count.saturating_sub(before);
+            before = count;
+            (bound, inside)
+        })
+        .collect();
+    let sum = histogram.sum_micros() as f64 / MICROS;
+    encoder.encode_histogram::<NoLabelSet>(sum, before, &buckets, None)
+}

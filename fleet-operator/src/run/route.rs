@@ -1,0 +1,67 @@
+//! Which Applier an object goes through: by how its cluster is reached.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fleet_core::apply::{Applier, ApplyRequest, Drift, Outcome, RemoveRequest};
+use fleet_core::cluster::ClusterId;
+use fleet_core::directory::DirectoryApplier;
+use fleet_kube::applier::KubeApplier;
+use fleet_kube::clusters::{Clusters, Route};
+use fleet_kube::connection::{ClusterDefinition, Connection};
+use futures::stream::BoxStream;
+
+/// Applies to folders and to API servers alike.
+pub(super) struct Routed {
+    clusters: Arc<Clusters>,
+    folders: DirectoryApplier,
+    servers: KubeApplier,
+    /// Whether there is, or was, a cluster that is no folder.
+    any_server: AtomicBool,
+}
+
+impl Routed {
+    pub(super) fn new(clusters: Arc<Clusters>, folders: DirectoryApplier) -> Self {
+        let servers = KubeApplier::new(Arc::clone(&clusters));
+        Self { clusters, folders, servers, any_server: AtomicBool::new(false) }
+    }
+
+    /// Takes note of how clusters are reached, before anything is applied to them.
+    pub(super) fn note(&self, clusters: &[ClusterDefinition]) {
+        if clusters.iter().any(|cluster| !matches!(cluster.connection, Connection::Directory)) {
+            self.any_server.store(true, Ordering::Release);
+        }
+    }
+
+    fn applier(&self, cluster: &ClusterId) -> &dyn Applier {
+        match self.clusters.route(cluster) {
+            Route::Directory => &self.folders,
+            // A folder that left is still there, so that it can be cleaned.
+            Route::Unknown if self.folders.has(cluster) => &self.folders,
+            _ => &self.servers,
+        }
+    }
+}
+
+#[async_trait]
+impl Applier for Routed {
+    async fn apply(&self, request: ApplyRequest) -> Vec<Outcome> {
+        self.applier(&request.cluster.id).apply(request).await
+    }
+
+    async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
+        self.applier(&request.cluster.id).remove(request).await
+    }
+
+    fn settle_time(&self) -> Duration {
+        let servers =
+            if self.any_server.load(Ordering::Acquire) { self.servers.settle_time() } else { Duration::ZERO };
+        servers.max(self.folders.settle_time())
+    }
+
+    fn drift(&self, cluster: &ClusterId) -> BoxStream<'static, Drift> {
+        self.applier(cluster).drift(cluster)
+    }
+}

@@ -1,0 +1,65 @@
+//! The EventSources that run: made, replaced and stopped as definitions change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fleet_core::catalog::{Catalog, Condition, Subject};
+use fleet_core::engine::Handle;
+use fleet_core::source::EventSource;
+use fleet_kube::definitions::{Definitions, Transport};
+use fleet_nats::connection::{ConfigError, Connections};
+
+use tracing::warn;
+
+use super::definitions::Recorded;
+use super::transport;
+use crate::http::Intake;
+
+/// Attaches sources to an engine.
+pub(super) struct Sources {
+    engine: Handle,
+    intake: Intake,
+    catalog: Arc<Recorded>,
+    connections: Connections,
+    running: BTreeMap<Arc<str>, Transport>,
+}
+
+impl Sources {
+    pub(super) fn new(engine: Handle, intake: Intake, catalog: Arc<Recorded>) -> Self {
+        Self { engine, intake, catalog, connections: Connections::new(), running: BTreeMap::new() }
+    }
+
+    /// Makes what runs agree with what is defined. What did not change is left alone.
+    pub(super) fn follow(&mut self, definitions: &Definitions) {
+        for (name, wanted) in &definitions.transports {
+            if self.running.get(name) == Some(wanted) {
+                continue;
+            }
+            match self.build(name, wanted) {
+                Ok(source) => self.engine.attach(source),
+                Err(error) => {
+                    let message = format!("{error}; correct the EventSource");
+                    warn!("EventSource {name}: {message}");
+                    let condition = Condition { ready: false, reason: "CannotConnect".to_owned(), message };
+                    self.catalog.report(&Subject::Source(Arc::clone(name)), condition);
+                    self.engine.detach(name);
+                }
+            }
+            self.running.insert(Arc::clone(name), wanted.clone());
+        }
+        if definitions.catalog.complete {
+            let gone = |name: &Arc<str>| !definitions.catalog.sources.contains_key(name);
+            for name in self.running.keys().filter(|name| gone(name)).cloned().collect::<Vec<_>>() {
+                self.engine.detach(&name);
+                self.running.remove(&name);
+            }
+        }
+    }
+
+    fn build(&self, name: &Arc<str>, transport: &Transport) -> Result<Arc<dyn EventSource>, ConfigError> {
+        match transport {
+            Transport::Http => Ok(Arc::new(self.intake.source(Arc::clone(name)))),
+            Transport::Nats(nats) => transport::nats(name, nats, &self.connections),
+        }
+    }
+}

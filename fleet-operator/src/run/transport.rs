@@ -1,0 +1,69 @@
+//! From what an EventSource says about NATS to a source that reads it.
+
+use std::sync::Arc;
+
+use fleet_core::source::EventSource;
+use fleet_kube::api::DeliverFrom;
+use fleet_kube::definitions::{self as defined, NatsAuth, NatsTransport};
+use fleet_nats::connection::{Auth, ClientCertificate, ConfigError, Connections, NatsConfig, Tls};
+use fleet_nats::core::{CoreConfig, CoreSource};
+use fleet_nats::jetstream::{JetStreamConfig, JetStreamSource, Start};
+
+/// A source that reads core NATS, or JetStream.
+///
+/// # Errors
+/// When the servers cannot be reached by any means: their URLs make no sense.
+pub(super) fn nats(
+    name: &str,
+    transport: &NatsTransport,
+    connections: &Connections,
+) -> Result<Arc<dyn EventSource>, ConfigError> {
+    let nats = config(transport)?;
+    Ok(match &transport.jet_stream {
+        Some(stream) => {
+            Arc::new(JetStreamSource::new(name, connections, nats, jet_stream(stream, &transport.subjects)))
+        }
+        None => {
+            let mut core = CoreConfig::new(&transport.subjects);
+            core.queue_group.clone_from(&transport.queue_group);
+            Arc::new(CoreSource::new(name, connections, nats, core))
+        }
+    })
+}
+
+fn config(transport: &NatsTransport) -> Result<NatsConfig, ConfigError> {
+    let mut config = NatsConfig::new(&transport.servers)?.name("fleet-operator");
+    config = match transport.auth.clone() {
+        NatsAuth::None => config,
+        NatsAuth::UserPassword { user, password } => config.auth(Auth::UserPassword { user, password }),
+        NatsAuth::Token(token) => config.auth(Auth::Token(token)),
+        NatsAuth::Nkey(seed) => config.auth(Auth::NKey(seed)),
+        NatsAuth::Creds(creds) => config.auth(Auth::Creds(creds)),
+    };
+    if transport.ca.is_none() && transport.client_certificate.is_none() {
+        return Ok(config);
+    }
+    let client = transport
+        .client_certificate
+        .clone()
+        .map(|client| ClientCertificate { certificate: client.certificate, key: client.key });
+    Ok(config.tls(Tls { ca: transport.ca.clone(), client, first: false }))
+}
+
+fn jet_stream(stream: &defined::JetStream, subjects: &[String]) -> JetStreamConfig {
+    let mut config = JetStreamConfig::new(&stream.stream);
+    config.subjects = subjects.to_vec();
+    config.durable.clone_from(&stream.durable);
+    config.start = match stream.deliver_from {
+        DeliverFrom::All => Start::All,
+        DeliverFrom::New => Start::New,
+    };
+    config.create = stream.create;
+    if let Some(ack_wait) = stream.ack_wait {
+        config.ack_wait = ack_wait;
+    }
+    if let Some(max_ack_pending) = stream.max_ack_pending {
+        config.max_ack_pending = max_ack_pending;
+    }
+    config
+}

@@ -1,0 +1,13 @@
+//! The operator from outside: a process, its command line, its files and its port.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected says so and stops; so do its helpers"
+)]
+
+mod article;
+mod bad_input;
+mod process;
+mod quickstart;
