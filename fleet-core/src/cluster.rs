@@ -88,6 +88,9 @@ impl<'de> Deserialize<'de> for ClusterId {
     }
 }
 
+/// The annotation on a cluster that says, when it leaves, that what was put there stays there. Its value is `true`.
+pub const LEAVE_ANNOTATION: &str = "fleet-events.dev/leave";
+
 /// One managed cluster as selectors and templates see it. How to reach it is the Applier's business.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
@@ -110,6 +113,11 @@ impl Cluster {
         let labels = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         Self { id, labels, annotations: Labels::new(), ready: true }
     }
+
+    /// Whether what was put there stays there when the cluster leaves.
+    pub fn keeps_resources(&self) -> bool {
+        self.annotations.get(LEAVE_ANNOTATION).is_some_and(|value| value == "true")
+    }
 }
 
 /// One change in the set of clusters.
@@ -124,7 +132,8 @@ pub enum ClusterChange {
     Ready(ClusterId),
     /// The cluster cannot be reached. Nothing is withdrawn for that.
     Unready(ClusterId),
-    /// The cluster is not managed any more. Only sent when that is certain: never because a list failed.
+    /// The cluster is not managed any more, and what was put there is withdrawn, as far as the Applier still reaches it;
+    /// unless it was [annotated](LEAVE_ANNOTATION) otherwise. Only sent when it is certain: never because a list failed.
     Left(ClusterId),
 }
 

@@ -45,7 +45,7 @@ use self::triggers::{Definitions, Found};
 use self::turns::Turns;
 use crate::apply::{Applier, Outcome};
 use crate::catalog::Catalog;
-use crate::cluster::{ClusterId, ClusterSelector};
+use crate::cluster::{Cluster, ClusterId, ClusterSelector};
 use crate::environment::Environment;
 use crate::position::{Domain, Position};
 use crate::render::Renderer;
@@ -103,6 +103,8 @@ struct Shared {
     attached: Mutex<BTreeMap<String, CancellationToken>>,
     definitions: ArcSwap<Definitions>,
     clusters: ClusterIndex,
+    /// Clusters that left since the start, as they were last: what was put there is to be withdrawn.
+    left: Mutex<BTreeMap<ClusterId, Arc<Cluster>>>,
     turns: Arc<Turns>,
     schedule: Schedule,
     sweeps: Sweeps,
@@ -133,14 +135,14 @@ impl Engine {
             catalog,
             renderer,
             applier,
-            config,
             counters: Arc::default(),
             lost: Mutex::default(),
             attached: Mutex::default(),
             definitions: ArcSwap::default(),
             clusters: ClusterIndex::default(),
+            left: Mutex::default(),
             turns: Arc::default(),
-            schedule: Schedule::default(),
+            schedule: Schedule::new(config.cluster_concurrency),
             sweeps: Sweeps::default(),
             tombstones: Tombstones::default(),
             works: AtomicUsize::new(0),
@@ -148,6 +150,7 @@ impl Engine {
             sequence: AtomicU64::new(0),
             started: environment.clock.now(),
             environment,
+            config,
             loaded: tokio::sync::watch::Sender::new(false),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -171,7 +174,7 @@ impl Engine {
         };
         let timers = async {
             loop {
-                for lane in shared.schedule.due(shared.config.cluster_concurrency).await {
+                for lane in shared.schedule.due().await {
                     shared.start_worker(lane);
                 }
             }
@@ -248,8 +251,16 @@ impl Shared {
         Some(time.checked_add(span).unwrap_or(Timestamp::MAX))
     }
 
-    /// Calls the Applier with a bound on time; an answer that is late, missing or short is no answer.
-    async fn bounded(&self, call: impl Future<Output = Vec<Outcome>>, expected: usize) -> Vec<Outcome> {
+    /// Calls the Applier with a bound on time, and on how many do so; an answer that is late, missing or short is no
+    /// answer.
+    async fn bounded(
+        &self,
+        lane: &Lane,
+        call: impl Future<Output = Vec<Outcome>>,
+        expected: usize,
+    ) -> Vec<Outcome> {
+        // Never closed.
+        let _permit = lane.calls.acquire().await;
         let call = AssertUnwindSafe(call).catch_unwind();
         let no_answer = |reason: &str| Outcome::Unknown { reason: reason.to_owned() };
         match tokio::time::timeout(self.config.apply_deadline + GRACE, call).await {
@@ -260,6 +271,11 @@ impl Shared {
             Ok(Err(_)) => vec![no_answer(PANICKED); expected],
             Err(_) => vec![no_answer(NO_ANSWER); expected],
         }
+    }
+
+    /// A cluster where something may be: one that is managed, or that was.
+    fn reachable(&self, id: &ClusterId) -> Option<Arc<Cluster>> {
+        self.clusters.get(id).or_else(|| self.left.lock().get(id).cloned())
     }
 
     /// Has a Work looked at wherever it belongs, now or before.
@@ -293,13 +309,13 @@ impl Shared {
     }
 
     fn enqueue(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
-        if let Some(lane) = self.schedule.enqueue(work, cluster, self.config.cluster_concurrency) {
+        if let Some(lane) = self.schedule.enqueue(work, cluster) {
             self.start_worker(lane);
         }
     }
 
     fn withdraw(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
-        if let Some(lane) = self.schedule.withdraw(work, cluster, self.config.cluster_concurrency) {
+        if let Some(lane) = self.schedule.withdraw(work, cluster) {
             self.start_worker(lane);
         }
     }
@@ -309,7 +325,7 @@ impl Shared {
         let shared = Arc::clone(self);
         self.spawn(async move {
             while let Some(job) = lane.next() {
-                let step = AssertUnwindSafe(reconcile::step(&shared, &job, &lane.cluster)).catch_unwind();
+                let step = AssertUnwindSafe(reconcile::step(&shared, &job, &lane)).catch_unwind();
                 let verdict = step.await.unwrap_or_else(|_| {
                     tracing::error!(work = %job.work, cluster = %lane.cluster, "this is a bug, please report it");
                     shared.later(shared.config.stalled)
@@ -318,7 +334,7 @@ impl Shared {
                 if shared.stop.is_cancelled() {
                     return;
                 }
-                if lane.wants_more(shared.config.cluster_concurrency) {
+                if shared.schedule.wants_more(&lane) {
                     shared.start_worker(Arc::clone(&lane));
                 }
             }

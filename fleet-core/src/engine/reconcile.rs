@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::apply::{ApplyRequest, InventoryItem, Mode, Outcome, RemoveRequest};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::Shared;
-use crate::engine::schedule::{Job, Verdict};
+use crate::engine::schedule::{Job, Lane, Verdict};
 use crate::engine::triggers::{Fault, Found, Trigger};
 use crate::manifest::Manifest;
 use crate::store::{StoreError, Stored};
@@ -22,6 +22,8 @@ enum Desired {
     Absent,
     /// It does not belong there any more, though its last event said Create; not to be taken away unless allowed.
     Withdrawn,
+    /// What is there stays there, and is nobody's from now on.
+    Forgotten,
     /// Its trigger could not be read: everything stays as it is.
     Unknown,
 }
@@ -33,37 +35,44 @@ struct Record {
 }
 
 /// Looks at a Work in a cluster, and does what is to be done.
-pub(super) async fn step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Verdict {
-    match try_step(shared, job, cluster).await {
+pub(super) async fn step(shared: &Shared, job: &Job, lane: &Lane) -> Verdict {
+    match try_step(shared, job, lane).await {
         Ok(verdict) => verdict,
         // Somebody else wrote: look at what there is now.
         Err(error) if error.is_conflict() => Verdict::Again,
         Err(error) => {
-            tracing::warn!(work = %job.work, %cluster, %error, "the store failed; trying again");
+            tracing::warn!(work = %job.work, cluster = %lane.cluster, %error, "the store failed; trying again");
             shared.later(shared.config.retry)
         }
     }
 }
 
-async fn try_step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Result<Verdict, StoreError> {
+async fn try_step(shared: &Shared, job: &Job, lane: &Lane) -> Result<Verdict, StoreError> {
+    let cluster = &lane.cluster;
     let stored = shared.store.work(&job.work).await?;
     let record = shared.store.applied_in(&job.work, cluster).await?;
     let Some(Stored { value: work, revision }) = stored else {
         // Dropped by somebody else; what was applied for it is taken away by what we wrote down.
         return match record {
-            Some(record) => remove(shared, &job.work, cluster, record.into()).await,
+            Some(record) => remove(shared, &job.work, lane, record.into()).await,
             None => Ok(Verdict::Done),
         };
     };
-    let Some(target) = shared.clusters.get(cluster) else {
+    let Some(target) = shared.reachable(cluster) else {
         return Ok(Verdict::Done);
     };
     let verdict = match desired(shared, &work, &target) {
-        Desired::Present(trigger) => present(shared, &work, &trigger, target, record).await?,
+        Desired::Present(trigger) => present(shared, &work, &trigger, target, record, lane).await?,
         Desired::Unknown => Verdict::Done,
         Desired::Withdrawn if !job.withdraw => Verdict::Done,
+        Desired::Forgotten => {
+            if let Some(record) = record {
+                shared.store.delete_applied(&job.work, cluster, record.revision).await?;
+            }
+            Verdict::Done
+        }
         Desired::Absent | Desired::Withdrawn => match record {
-            Some(record) => remove(shared, &job.work, cluster, record.into()).await?,
+            Some(record) => remove(shared, &job.work, lane, record.into()).await?,
             None => Verdict::Done,
         },
     };
@@ -80,8 +89,12 @@ async fn try_step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Result<Ver
 }
 
 fn desired(shared: &Shared, work: &Work, cluster: &Cluster) -> Desired {
-    if work.intent == Intent::Delete {
-        return Desired::Absent;
+    let is_here = shared.clusters.get(&cluster.id).is_some();
+    match work.intent {
+        _ if !is_here && cluster.keeps_resources() => return Desired::Forgotten,
+        Intent::Delete => return Desired::Absent,
+        Intent::Create if !is_here => return Desired::Withdrawn,
+        Intent::Create => {}
     }
     match shared.definitions.load().find(&work.trigger) {
         Found::Trigger(trigger)
@@ -100,6 +113,7 @@ async fn present(
     trigger: &Trigger,
     target: Arc<Cluster>,
     record: Option<Stored<Arc<AppliedWork>>>,
+    lane: &Lane,
 ) -> Result<Verdict, StoreError> {
     let mut record = record.map_or_else(|| Record::new(work, target.id.clone(), shared.now()), Record::from);
     let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
@@ -135,7 +149,7 @@ async fn present(
         mode: Mode::Write,
         deadline: shared.config.apply_deadline,
     };
-    let outcomes = shared.bounded(shared.applier.apply(request), manifests.len()).await;
+    let outcomes = shared.bounded(lane, shared.applier.apply(request), manifests.len()).await;
     let mut summary = Summary::default();
     let now = shared.now();
     for (manifest, outcome) in manifests.iter().zip(&outcomes) {
@@ -143,7 +157,7 @@ async fn present(
         summary.add(manifest.id().to_string(), outcome);
     }
     if summary.cluster.is_none() {
-        prune(shared, &mut record, &manifests, &target, trigger, &mut summary).await;
+        prune(shared, &mut record, &manifests, &target, trigger, lane, &mut summary).await;
     }
     record.applied.generation = work.generation;
     if summary.is_done() {
@@ -163,6 +177,7 @@ async fn prune(
     manifests: &[Manifest],
     target: &Arc<Cluster>,
     trigger: &Trigger,
+    lane: &Lane,
     summary: &mut Summary,
 ) {
     let rendered =
@@ -178,7 +193,7 @@ async fn prune(
         identity: trigger.def.identity.clone(),
         deadline: shared.config.apply_deadline,
     };
-    let outcomes = shared.bounded(shared.applier.remove(request), stale.len()).await;
+    let outcomes = shared.bounded(lane, shared.applier.remove(request), stale.len()).await;
     for (item, outcome) in stale.iter().zip(&outcomes) {
         if *outcome == Outcome::Gone {
             record.applied.inventory.retain(|there| there != item);
@@ -191,10 +206,11 @@ async fn prune(
 async fn remove(
     shared: &Shared,
     work: &WorkId,
-    cluster: &ClusterId,
+    lane: &Lane,
     mut record: Record,
 ) -> Result<Verdict, StoreError> {
-    let Some(target) = shared.clusters.get(cluster) else {
+    let cluster = &lane.cluster;
+    let Some(target) = shared.reachable(cluster) else {
         return Ok(Verdict::Done);
     };
     // Written down before the first attempt: nothing is there as rendered any more.
@@ -219,7 +235,7 @@ async fn remove(
             identity: trigger.and_then(|trigger| trigger.def.identity.clone()),
             deadline: shared.config.apply_deadline,
         };
-        let outcomes = shared.bounded(shared.applier.remove(request), items.len()).await;
+        let outcomes = shared.bounded(lane, shared.applier.remove(request), items.len()).await;
         let mut left = Vec::new();
         for (mut item, outcome) in items.into_iter().zip(&outcomes) {
             if *outcome == Outcome::Gone {

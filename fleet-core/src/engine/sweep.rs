@@ -137,10 +137,16 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
                     && targets.as_ref().is_none_or(|targets| !targets.contains(cluster))
             });
             for cluster in elsewhere {
-                if work.intent == Intent::Delete {
-                    shared.enqueue(&work.id, cluster);
-                } else {
-                    withdrawals.insert((work.id.clone(), cluster.clone()));
+                match shared.reachable(cluster) {
+                    // Nobody knows it since the start: what is there is left to whoever brings it back.
+                    None => {}
+                    Some(_) if work.intent == Intent::Delete => shared.enqueue(&work.id, cluster),
+                    Some(there) if there.keeps_resources() && shared.clusters.get(cluster).is_none() => {
+                        shared.withdraw(&work.id, cluster);
+                    }
+                    Some(_) => {
+                        withdrawals.insert((work.id.clone(), cluster.clone()));
+                    }
                 }
             }
             if work.intent == Intent::Delete && applied.is_empty() {

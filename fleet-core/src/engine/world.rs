@@ -105,20 +105,35 @@ fn take_change(shared: &Arc<Shared>, change: &ClusterChange) {
     let Some(id) = old.as_ref().or(new.as_ref()).map(|cluster| cluster.id.clone()) else {
         return;
     };
+    match (&old, &new) {
+        (Some(old), None) => {
+            shared.left.lock().insert(id.clone(), Arc::clone(old));
+        }
+        _ => {
+            shared.left.lock().remove(&id);
+        }
+    }
     let relabelled = match (&old, &new) {
         (Some(old), Some(new)) => old.labels != new.labels || old.annotations != new.annotations,
         _ => true,
     };
     if relabelled && *shared.loaded.borrow() {
         let definitions = shared.definitions.load();
-        let concerned = definitions
-            .triggers
-            .values()
-            .filter(|trigger| [&old, &new].into_iter().flatten().any(|cluster| trigger.concerns(cluster)));
-        shared.sweeps.in_cluster(&id, concerned.map(|trigger| Arc::clone(&trigger.def.name)));
+        let (mut here, mut anywhere) = (Vec::new(), Vec::new());
+        for (name, trigger) in &definitions.triggers {
+            if [&old, &new].into_iter().flatten().any(|cluster| trigger.concerns(cluster)) {
+                // With a destination, what comes from this cluster is elsewhere.
+                let list = if trigger.def.destination_clusters.is_some() { &mut anywhere } else { &mut here };
+                list.push(Arc::clone(name));
+            }
+        }
+        shared.sweeps.in_cluster(&id, here);
+        shared.sweeps.triggers(anywhere);
     }
-    let ready = new.is_some_and(|cluster| cluster.ready);
-    if let Some(lane) = shared.schedule.set_ready(&id, ready) {
+    // A cluster that left is as reachable as it was.
+    if let Some(new) = new
+        && let Some(lane) = shared.schedule.set_ready(&id, new.ready)
+    {
         shared.start_worker(lane);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fleet_core::cluster::LEAVE_ANNOTATION;
 use fleet_core::engine::HeldWithdrawals;
 
 use crate::rig::{Setup, cluster, labelled, login, logout, template, trigger, until};
@@ -25,10 +26,42 @@ async fn clusters_that_join_or_change_get_what_they_should_have() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cluster_that_was_away_at_the_logout_is_cleaned_when_it_is_back() {
+async fn a_cluster_that_leaves_loses_what_it_had() {
     let rig = Setup::default().start();
     rig.source.send(login("a")).await.await;
     rig.until_names("c1", &["a"]).await;
+    rig.clusters.remove(&cluster("c1"));
+    rig.until_names("c1", &[]).await;
+    assert_eq!(rig.names("c2"), ["a"]);
+    rig.clusters.put(labelled("c1", "production"));
+    rig.until_names("c1", &["a"]).await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_leaves_keeps_what_it_had_if_it_says_so() {
+    let rig = Setup::default().start();
+    rig.source.send(login("a")).await.await;
+    rig.until_names("c1", &["a"]).await;
+    let mut leaving = labelled("c1", "production");
+    leaving.annotations.insert(LEAVE_ANNOTATION.to_owned(), "true".to_owned());
+    rig.clusters.put(leaving);
+    rig.clusters.remove(&cluster("c1"));
+    until("forgotten", async || rig.applied().await.iter().all(|applied| applied.cluster != cluster("c1")))
+        .await;
+    rig.source.send(logout("a")).await.await;
+    rig.until_names("c2", &[]).await;
+    until("no Work is left", async || rig.works().await.is_empty()).await;
+    assert_eq!(rig.names("c1"), ["a"], "nobody's now");
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_was_away_when_it_left_is_cleaned_when_it_is_back() {
+    let rig = Setup::default().start();
+    rig.source.send(login("a")).await.await;
+    rig.until_names("c1", &["a"]).await;
+    rig.clusters.put(fleet_core::cluster::Cluster { ready: false, ..labelled("c1", "production") });
     rig.clusters.remove(&cluster("c1"));
     rig.source.send(logout("a")).await.await;
     rig.until_names("c2", &[]).await;
@@ -36,6 +69,25 @@ async fn a_cluster_that_was_away_at_the_logout_is_cleaned_when_it_is_back() {
     rig.clusters.put(labelled("c1", "production"));
     rig.until_names("c1", &[]).await;
     until("no Work is left", async || rig.works().await.is_empty()).await;
+    rig.stop().await;
+}
+
+/// What came from a cluster is elsewhere, and follows that cluster's labels all the same.
+#[tokio::test(start_paused = true)]
+async fn what_went_elsewhere_follows_the_cluster_it_came_from() {
+    let setup = Setup::default();
+    setup.catalog.edit(|snapshot| {
+        let trigger = Arc::make_mut(snapshot.triggers.get_mut("names").unwrap());
+        trigger.destination_clusters =
+            Some(serde_json::from_str(r#"{"matchLabels":{"env":"staging"}}"#).unwrap());
+    });
+    let rig = setup.start();
+    rig.source.send_from(login("a"), Some(cluster("c1"))).await.await;
+    rig.until_names("staging1", &["a"]).await;
+    rig.clusters.put(labelled("c1", "retired"));
+    rig.until_names("staging1", &[]).await;
+    rig.clusters.put(labelled("c1", "production"));
+    rig.until_names("staging1", &["a"]).await;
     rig.stop().await;
 }
 
@@ -131,7 +183,6 @@ async fn a_mass_withdrawal_waits_for_confirmation() {
     assert_eq!(rig.names("c1").len(), 30);
 
     // A single event still removes while withdrawals are held.
-    rig.clusters.remove(&cluster("c2"));
     rig.clusters.put(labelled("c1", "staging"));
     until("held", async || rig.handle.held_withdrawals().is_some_and(|held| held.works == 30)).await;
     rig.source.send(logout("user-00")).await.await;
@@ -139,6 +190,6 @@ async fn a_mass_withdrawal_waits_for_confirmation() {
 
     assert_eq!(rig.handle.confirm_withdrawals(), 30);
     rig.until_names("c1", &[]).await;
-    assert_eq!(rig.names("c2").len(), 30, "a cluster that left is not reached");
+    assert_eq!(rig.names("c2").len(), 29, "nothing was said of the other cluster");
     rig.stop().await;
 }

@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 
 /// The key of the kubeconfig in its Secret.
 pub const KUBECONFIG_KEY: &str = "kubeconfig";
-/// With this annotation, a Cluster that is deleted keeps what was put there.
-pub const LEAVE_ANNOTATION: &str = "fleet-events.dev/leave";
+pub use fleet_core::cluster::LEAVE_ANNOTATION;
 /// Tells a Secret that registering made from one that somebody else made under the same name.
 pub const REGISTERED_ANNOTATION: &str = "fleet-events.dev/registered-cluster";
 
