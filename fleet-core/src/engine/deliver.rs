@@ -220,8 +220,14 @@ impl Taken {
         loop {
             let stored = shared.store.work(id).await?;
             let (old, revision) = stored.map(|stored| (stored.value, stored.revision)).unzip();
-            if old.as_ref().is_some_and(|old| !old.positions.admits(&self.position)) {
+            if let Some(old) = &old
+                && !old.positions.admits(&self.position)
+            {
                 shared.counters.superseded.add();
+                if old.positions.in_domain(&self.position.domain) == Some(&self.position) {
+                    // It may have been stored by an attempt that did not get to know, or that got no further.
+                    shared.look_at(old, Some(old)).await;
+                }
                 return Ok(());
             }
             if old.is_none() && *intent == Intent::Delete && self.position.domain == Domain::operator() {
@@ -252,7 +258,8 @@ impl Taken {
                     if old.is_none() {
                         shared.note_new_work();
                     }
-                    return shared.look_at(&work, old.as_deref()).await;
+                    shared.look_at(&work, old.as_deref()).await;
+                    return Ok(());
                 }
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error),

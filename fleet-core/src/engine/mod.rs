@@ -270,8 +270,15 @@ impl Shared {
         self.clusters.get(id).or_else(|| self.left.lock().get(id).cloned())
     }
 
-    /// Has a Work looked at wherever it belongs, now or before.
-    async fn look_at(self: &Arc<Self>, work: &Work, old: Option<&Work>) -> Result<(), StoreError> {
+    /// Has a Work looked at wherever it belongs, now or before. The Work is stored: if reading fails now, a sweep finds it.
+    async fn look_at(self: &Arc<Self>, work: &Work, old: Option<&Work>) {
+        if let Err(error) = self.try_look_at(work, old).await {
+            tracing::warn!(work = %work.id, %error, "what was applied cannot be read; trying again");
+            self.sweeps.triggers([Arc::clone(&work.trigger)]);
+        }
+    }
+
+    async fn try_look_at(self: &Arc<Self>, work: &Work, old: Option<&Work>) -> Result<(), StoreError> {
         let definitions = self.definitions.load();
         let trigger = definitions.triggers.get(&work.trigger);
         if work.intent == Intent::Create
