@@ -76,9 +76,9 @@ async fn try_step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Result<Ver
         },
     };
     if verdict == Verdict::Done {
-        match shared.store.work(&job.work).await? {
-            Some(now) if now.revision != revision => return Ok(Verdict::Again),
-            _ => {}
+        // Gone is another revision too: then what was just applied has to go again.
+        if shared.store.work(&job.work).await?.is_none_or(|now| now.revision != revision) {
+            return Ok(Verdict::Again);
         }
         if work.intent == Intent::Delete || job.withdraw {
             shared.finish_removal(&job.work).await?;
