@@ -165,7 +165,10 @@ async fn present(
             shared.counters.applied_latency.record(took);
         }
     }
-    conclude(shared, record, summary).await
+    match conclude(shared, &mut record, summary).await {
+        Err(error) if error.is_conflict() => overtaken(shared, record.applied).await,
+        verdict => verdict,
+    }
 }
 
 /// Deletes what is in the inventory and not rendered any more.
@@ -247,12 +250,42 @@ async fn remove(
     }
     if record.applied.inventory.is_empty() {
         if let Some(stored) = record.stored {
-            shared.store.delete_applied(work, cluster, stored.revision).await?;
+            match shared.store.delete_applied(work, cluster, stored.revision).await {
+                Err(error) if error.is_conflict() => return overtaken(shared, record.applied).await,
+                deleted => deleted?,
+            }
         }
         shared.counters.removed.add();
         return Ok(Verdict::Done);
     }
-    conclude(shared, record, summary).await
+    match conclude(shared, &mut record, summary).await {
+        Err(error) if error.is_conflict() => overtaken(shared, record.applied).await,
+        verdict => verdict,
+    }
+}
+
+/// Another operator wrote the record during a call of ours: what the call made must not be forgotten, and what they
+/// applied may not be there any more.
+async fn overtaken(shared: &Shared, ours: AppliedWork) -> Result<Verdict, StoreError> {
+    loop {
+        let mut record = match shared.store.applied_in(&ours.work, &ours.cluster).await? {
+            Some(stored) => Record::from(stored),
+            None if ours.inventory.is_empty() => return Ok(Verdict::Again),
+            None => Record { applied: AppliedWork { inventory: Vec::new(), ..ours.clone() }, stored: None },
+        };
+        record.applied.digest = None;
+        record.applied.state = AppliedState::Pending;
+        for item in &ours.inventory {
+            match record.applied.inventory.iter_mut().find(|it| it.object.same_object(&item.object)) {
+                None => record.applied.inventory.push(item.clone()),
+                Some(theirs) => theirs.uncertain_until = theirs.uncertain_until.max(item.uncertain_until),
+            }
+        }
+        match record.write(shared).await {
+            Err(error) if error.is_conflict() => {}
+            written => return written.map(|()| Verdict::Again),
+        }
+    }
 }
 
 async fn work_trigger(shared: &Shared, work: &WorkId) -> Result<Option<Arc<str>>, StoreError> {
@@ -260,7 +293,7 @@ async fn work_trigger(shared: &Shared, work: &WorkId) -> Result<Option<Arc<str>>
 }
 
 /// Writes down what came of an attempt, and says what is next.
-async fn conclude(shared: &Shared, mut record: Record, summary: Summary) -> Result<Verdict, StoreError> {
+async fn conclude(shared: &Shared, record: &mut Record, summary: Summary) -> Result<Verdict, StoreError> {
     let before = record.applied.state.clone();
     let verdict = if let Some((least, reason)) = summary.cluster {
         // Every Work there has the same trouble: it is told once, with the cluster, and not written into each.
