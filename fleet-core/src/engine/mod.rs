@@ -21,7 +21,7 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -114,7 +114,8 @@ struct Shared {
     /// The operator's own domain: for events whose source has no order.
     epoch: AtomicU64,
     sequence: AtomicU64,
-    started: Timestamp,
+    /// When this process began to run: nothing that it did is older.
+    started: OnceLock<Timestamp>,
     loaded: tokio::sync::watch::Sender<bool>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -149,7 +150,7 @@ impl Engine {
             works: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
-            started: environment.clock.now(),
+            started: OnceLock::new(),
             environment,
             loaded: tokio::sync::watch::Sender::new(false),
             tasks: TaskTracker::new(),
@@ -167,6 +168,7 @@ impl Engine {
     /// by the drain deadline is given up: it is stored, and done after the next start.
     pub async fn run(self, stop: CancellationToken) {
         let Self { shared, clusters } = self;
+        shared.started();
         let world = world::follow(&shared, &*clusters);
         let sweeps = async {
             shared.wait_until_loaded().await;
@@ -199,6 +201,10 @@ impl Engine {
 impl Shared {
     fn now(&self) -> Timestamp {
         self.environment.clock.now()
+    }
+
+    fn started(&self) -> Timestamp {
+        *self.started.get_or_init(|| self.now())
     }
 
     fn entropy(&self) -> u64 {
@@ -238,7 +244,7 @@ impl Shared {
 
     /// Until when a call that this process does not know of, made before it started, may still take effect.
     fn uncertain_since_start(&self) -> Option<Timestamp> {
-        self.uncertain_since(self.started)
+        self.uncertain_since(self.started())
     }
 
     fn uncertain_since(&self, time: Timestamp) -> Option<Timestamp> {

@@ -53,7 +53,7 @@ async fn try_step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Result<Ver
     let Some(Stored { value: work, revision }) = stored else {
         // Dropped by somebody else; what was applied for it is taken away by what we wrote down.
         return match record {
-            Some(record) => remove(shared, &job.work, cluster, record.into()).await,
+            Some(record) => remove(shared, &job.work, cluster, Record::read(shared, record)).await,
             None => Ok(Verdict::Done),
         };
     };
@@ -71,7 +71,7 @@ async fn try_step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Result<Ver
             Verdict::Done
         }
         Desired::Absent | Desired::Withdrawn => match record {
-            Some(record) => remove(shared, &job.work, cluster, record.into()).await?,
+            Some(record) => remove(shared, &job.work, cluster, Record::read(shared, record)).await?,
             None => Verdict::Done,
         },
     };
@@ -113,7 +113,7 @@ async fn present(
     target: Arc<Cluster>,
     record: Option<Stored<Arc<AppliedWork>>>,
 ) -> Result<Verdict, StoreError> {
-    let mut record = record.map_or_else(|| Record::new(work, target.id.clone(), shared.now()), Record::from);
+    let mut record = record.map_or_else(|| Record::new(work, target.id.clone(), shared.now()), |stored| Record::read(shared, stored));
     let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
     let manifests: Arc<[Manifest]> = match trigger.render(work, &target, origin.as_deref()) {
         Ok(manifests) => manifests.into(),
@@ -159,10 +159,15 @@ async fn present(
     }
     record.applied.generation = work.generation;
     if summary.is_done() {
-        record.applied.digest = Some(digest);
-        shared.counters.applied.add();
-        if let Ok(took) = Duration::try_from(now.duration_since(work.received)) {
-            shared.counters.applied_latency.record(took);
+        if record.applied.state != AppliedState::Applied {
+            shared.counters.applied.add();
+            if let Ok(took) = Duration::try_from(now.duration_since(work.received)) {
+                shared.counters.applied_latency.record(took);
+            }
+        }
+        summary.unsettled = record.unsettled(now);
+        if summary.unsettled.is_none() {
+            record.applied.digest = Some(digest);
         }
     }
     match conclude(shared, &mut record, summary).await {
@@ -193,14 +198,11 @@ async fn prune(
         identity: trigger.def.identity.clone(),
         deadline: shared.config.apply_deadline,
     };
+    let began = shared.now();
     let outcomes = shared.bounded(shared.applier.remove(request), stale.len()).await;
-    for (item, outcome) in stale.iter().zip(&outcomes) {
-        if *outcome == Outcome::Gone {
-            record.applied.inventory.retain(|there| there != item);
-        } else {
-            summary.add(item.object.to_string(), outcome);
-        }
-    }
+    record.applied.inventory.retain(&rendered);
+    let left = stale.into_iter().zip(&outcomes);
+    record.applied.inventory.extend(left.filter_map(|(item, outcome)| summary.left(shared, item, outcome, began)));
 }
 
 async fn remove(
@@ -219,12 +221,7 @@ async fn remove(
     }
     let mut summary = Summary::default();
     if !record.applied.inventory.is_empty() {
-        // A create that this process knows nothing of may have been under way when the last one died.
-        let floor = shared.uncertain_since_start();
-        let mut items = record.applied.inventory.clone();
-        for item in items.iter_mut().filter(|item| item.uid.is_none()) {
-            item.uncertain_until = item.uncertain_until.max(floor);
-        }
+        let items = record.applied.inventory.clone();
         let definitions = shared.definitions.load();
         let trigger = work_trigger(shared, work).await?.and_then(|name| definitions.triggers.get(&name));
         let request = RemoveRequest {
@@ -234,19 +231,11 @@ async fn remove(
             identity: trigger.and_then(|trigger| trigger.def.identity.clone()),
             deadline: shared.config.apply_deadline,
         };
+        let began = shared.now();
         let outcomes = shared.bounded(shared.applier.remove(request), items.len()).await;
-        let mut left = Vec::new();
-        for (mut item, outcome) in items.into_iter().zip(&outcomes) {
-            if *outcome == Outcome::Gone {
-                continue;
-            }
-            if matches!(outcome, Outcome::Unknown { .. }) && item.uid.is_none() {
-                item.uncertain_until = shared.uncertain_until();
-            }
-            summary.add(item.object.to_string(), outcome);
-            left.push(item);
-        }
-        record.applied.inventory = left;
+        let left = items.into_iter().zip(&outcomes);
+        record.applied.inventory =
+            left.filter_map(|(item, outcome)| summary.left(shared, item, outcome, began)).collect();
     }
     if record.applied.inventory.is_empty() {
         if let Some(stored) = record.stored {
@@ -313,7 +302,11 @@ async fn conclude(shared: &Shared, record: &mut Record, summary: Summary) -> Res
         shared.later(shared.config.stalled)
     } else {
         record.applied.state = AppliedState::Applied;
-        Verdict::Done
+        match summary.unsettled {
+            // It is as it should be, and an earlier call may still change that: applied once more when it cannot.
+            Some(least) => Verdict::Later { backoff: shared.config.waiting, least },
+            None => Verdict::Done,
+        }
     };
     if record.applied.state != before && matches!(record.applied.state, AppliedState::Stalled { .. }) {
         shared.counters.stalled.add();
@@ -325,6 +318,24 @@ async fn conclude(shared: &Shared, record: &mut Record, summary: Summary) -> Res
 impl Record {
     fn new(work: &Work, cluster: ClusterId, now: Timestamp) -> Self {
         Self { applied: AppliedWork::pending(work, cluster, now), stored: None }
+    }
+
+    /// A record as it is stored. A call that nobody knows of may have been under way when the last process died.
+    fn read(shared: &Shared, stored: Stored<Arc<AppliedWork>>) -> Self {
+        let mut record = Self::from(stored);
+        if record.applied.digest.is_none() && record.applied.updated < shared.started() {
+            let until = shared.uncertain_since_start().filter(|until| *until > shared.now());
+            for item in &mut record.applied.inventory {
+                item.uncertain_until = item.uncertain_until.max(until);
+            }
+        }
+        record
+    }
+
+    /// For how long a call without an answer may still change what is there.
+    fn unsettled(&self, now: Timestamp) -> Option<Duration> {
+        let last = self.applied.inventory.iter().filter_map(|item| item.uncertain_until).max()?;
+        Duration::try_from(last.duration_since(now)).ok().filter(|left| !left.is_zero())
     }
 
     fn stall(&mut self, work: &Work, reason: &str, message: String) {
@@ -352,7 +363,8 @@ impl Record {
                 *item = InventoryItem {
                     object: manifest.id().clone(),
                     uid: Some(Arc::clone(uid)),
-                    uncertain_until: None,
+                    // An earlier call without an answer is not settled by the answer to this one.
+                    uncertain_until: item.uncertain_until.filter(|until| *until > now),
                     applied_at: Some(now),
                 };
             }
@@ -362,7 +374,7 @@ impl Record {
             {
                 inventory.remove(place);
             }
-            Outcome::Unknown { .. } if item.uid.is_none() => item.uncertain_until = uncertain_until,
+            Outcome::Unknown { .. } => item.uncertain_until = uncertain_until,
             _ => {}
         }
     }
@@ -394,6 +406,8 @@ struct Summary {
     retry: Option<(Duration, String)>,
     waiting: Option<String>,
     stalled: Option<(&'static str, String)>,
+    /// All is as it should be, but a call without an answer may still change that for so long.
+    unsettled: Option<Duration>,
 }
 
 impl Summary {
@@ -421,6 +435,28 @@ impl Summary {
                 self.stalled.get_or_insert_with(|| ("Rejected", format!("{object}: {reason}")));
             }
         }
+    }
+
+    /// What is left of an item after an attempt that `began` then to remove it.
+    fn left(
+        &mut self,
+        shared: &Shared,
+        mut item: InventoryItem,
+        outcome: &Outcome,
+        began: Timestamp,
+    ) -> Option<InventoryItem> {
+        match (outcome, item.uncertain_until) {
+            (Outcome::Gone, Some(until)) if until > began => {
+                self.waiting.get_or_insert_with(|| {
+                    format!("{}: a request without an answer may still create it until {until}", item.object)
+                });
+            }
+            (Outcome::Gone, _) => return None,
+            (Outcome::Unknown { .. }, _) => item.uncertain_until = shared.uncertain_until(),
+            _ => {}
+        }
+        self.add(item.object.to_string(), outcome);
+        Some(item)
     }
 
     fn is_done(&self) -> bool {
