@@ -255,9 +255,8 @@ impl Taken {
             match shared.store.put_work(Arc::clone(&work), revision, plans).await {
                 Ok(_) => {
                     shared.counters.stored.add();
-                    if old.is_none() {
-                        shared.note_new_work();
-                    }
+                    let was_live = old.as_ref().is_some_and(|old| old.intent == Intent::Create);
+                    shared.note_live(was_live, *intent == Intent::Create);
                     shared.look_at(&work, old.as_deref()).await;
                     return Ok(());
                 }

@@ -109,8 +109,8 @@ struct Shared {
     schedule: Schedule,
     sweeps: Sweeps,
     tombstones: Tombstones,
-    /// How many Works there are, roughly between sweeps.
-    works: AtomicUsize,
+    /// How many Works are to be somewhere, roughly between sweeps: what is only remembered does not count.
+    live: AtomicUsize,
     /// The operator's own domain: for events whose source has no order.
     epoch: AtomicU64,
     sequence: AtomicU64,
@@ -147,7 +147,7 @@ impl Engine {
             schedule: Schedule::default(),
             sweeps: Sweeps::default(),
             tombstones: Tombstones::default(),
-            works: AtomicUsize::new(0),
+            live: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
             started: OnceLock::new(),
@@ -363,9 +363,7 @@ impl Shared {
         }
         match self.store.delete_work(id, stored.revision).await {
             Ok(()) => {
-                self.works
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(1)))
-                    .ok();
+                self.note_live(stored.value.intent == Intent::Create, false);
                 Ok(())
             }
             // Somebody wrote it meanwhile: then it is not over.
@@ -408,16 +406,18 @@ impl Shared {
         }
     }
 
-    fn note_new_work(&self) {
-        self.works.fetch_add(1, Ordering::Relaxed);
+    /// Counts a Work that is to be somewhere from now on, or not any more.
+    fn note_live(&self, was: bool, is: bool) {
+        let count = |live: usize| live.saturating_add(usize::from(is)).saturating_sub(usize::from(was));
+        let _ = self.live.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |live| Some(count(live)));
     }
 
     fn total(&self) -> usize {
-        self.works.load(Ordering::Relaxed)
+        self.live.load(Ordering::Relaxed)
     }
 
     fn set_total(&self, total: usize) {
-        self.works.store(total, Ordering::Relaxed);
+        self.live.store(total, Ordering::Relaxed);
     }
 
     /// Reads a source in a task of its own, once everything is loaded.

@@ -58,7 +58,7 @@ impl Wanted {
 pub struct HeldWithdrawals {
     /// How many Works would lose their resources in some cluster.
     pub works: usize,
-    /// How many Works there are.
+    /// How many Works are to be somewhere at all.
     pub total: usize,
 }
 
@@ -112,12 +112,12 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
     let definitions = shared.definitions.load_full();
     let mut withdrawals = BTreeSet::new();
     let mut after: Option<WorkId> = None;
-    let mut seen = 0;
+    let mut live = 0;
     loop {
         let page = shared.store.works(only.as_deref(), after.as_ref(), PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.value.id.clone());
-        seen += page.len();
+        live += page.iter().filter(|stored| stored.value.intent == Intent::Create).count();
         for stored in page {
             let work = stored.value;
             let targets = match definitions.find(&work.trigger) {
@@ -158,7 +158,7 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
         }
     }
     if wanted.everything {
-        shared.set_total(seen);
+        shared.set_total(live);
     }
     withdraw(shared, withdrawals, wanted.everything);
     Ok(())
