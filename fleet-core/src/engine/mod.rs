@@ -329,13 +329,13 @@ impl Shared {
     fn start_worker(self: &Arc<Self>, lane: Arc<Lane>) {
         let shared = Arc::clone(self);
         self.spawn(async move {
-            while let Some(job) = lane.next() {
-                let step = AssertUnwindSafe(reconcile::step(&shared, &job, &lane.cluster)).catch_unwind();
+            while let Some(mut job) = lane.next() {
+                let step = AssertUnwindSafe(reconcile::step(&shared, &mut job, &lane.cluster)).catch_unwind();
                 let verdict = step.await.unwrap_or_else(|_| {
                     tracing::error!(work = %job.work, cluster = %lane.cluster, "this is a bug, please report it");
                     shared.later(shared.config.stalled)
                 });
-                shared.schedule.finish(&lane, &job.work, verdict, shared.entropy());
+                shared.schedule.finish(&lane, &job, verdict, shared.entropy());
                 if shared.stop.is_cancelled() {
                     return;
                 }

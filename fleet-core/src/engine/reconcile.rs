@@ -35,7 +35,7 @@ struct Record {
 }
 
 /// Looks at a Work in a cluster, and does what is to be done.
-pub(super) async fn step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Verdict {
+pub(super) async fn step(shared: &Shared, job: &mut Job, cluster: &ClusterId) -> Verdict {
     match try_step(shared, job, cluster).await {
         Ok(verdict) => verdict,
         // Somebody else wrote: look at what there is now.
@@ -47,7 +47,7 @@ pub(super) async fn step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Ver
     }
 }
 
-async fn try_step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Result<Verdict, StoreError> {
+async fn try_step(shared: &Shared, job: &mut Job, cluster: &ClusterId) -> Result<Verdict, StoreError> {
     let stored = shared.store.work(&job.work).await?;
     let record = shared.store.applied_in(&job.work, cluster).await?;
     let Some(Stored { value: work, revision }) = stored else {
@@ -61,7 +61,11 @@ async fn try_step(shared: &Shared, job: &Job, cluster: &ClusterId) -> Result<Ver
         return Ok(Verdict::Done);
     };
     let verdict = match desired(shared, &work, &target) {
-        Desired::Present(trigger) => present(shared, &work, &trigger, target, record).await?,
+        Desired::Present(trigger) => {
+            // What was allowed before it belonged here again is not allowed for the next time.
+            job.withdraw = false;
+            present(shared, &work, &trigger, target, record).await?
+        }
         Desired::Unknown => Verdict::Done,
         Desired::Withdrawn if !job.withdraw => Verdict::Done,
         Desired::Forgotten => {
