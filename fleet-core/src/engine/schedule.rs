@@ -172,9 +172,10 @@ impl Schedule {
                 }
             }
             Verdict::ClusterFailed { backoff, least } => {
-                let pause = backoff.pause(state.failures, entropy).max(least);
-                state.failures = state.failures.saturating_add(1);
+                // What failed together is one failure.
                 if state.paused.is_none() {
+                    let pause = backoff.pause(state.failures, entropy).max(least);
+                    state.failures = state.failures.saturating_add(1);
                     state.paused = Some(self.set_timer(lane, None, pause));
                 }
                 state.requeue(work);
