@@ -69,20 +69,25 @@ impl Sweeps {
     }
 
     pub(super) fn triggers(&self, triggers: impl IntoIterator<Item = Arc<str>>) {
-        let mut wanted = self.wanted.lock();
-        wanted.triggers.extend(triggers);
-        // What is held may not be wanted any more.
-        wanted.everything |= !self.held.lock().is_empty();
-        drop(wanted);
+        self.wanted.lock().triggers.extend(triggers);
         self.added.notify_one();
     }
 
     pub(super) fn in_cluster(&self, cluster: &ClusterId, triggers: impl IntoIterator<Item = Arc<str>>) {
-        let mut wanted = self.wanted.lock();
-        wanted.in_clusters.extend(triggers.into_iter().map(|trigger| (trigger, cluster.clone())));
-        wanted.everything |= !self.held.lock().is_empty();
-        drop(wanted);
+        let triggers = triggers.into_iter().map(|trigger| (trigger, cluster.clone()));
+        self.wanted.lock().in_clusters.extend(triggers);
         self.added.notify_one();
+    }
+
+    /// Takes out what is wanted so far; `None` if that is nothing.
+    fn take(&self) -> Option<Wanted> {
+        let mut wanted = std::mem::take(&mut *self.wanted.lock());
+        if wanted.is_empty() {
+            return None;
+        }
+        // What is held may not be wanted any more.
+        wanted.everything |= !self.held.lock().is_empty();
+        Some(wanted)
     }
 }
 
@@ -90,11 +95,10 @@ impl Sweeps {
 pub(super) async fn run(shared: &Arc<Shared>) {
     let mut failures = 0;
     loop {
-        let wanted = std::mem::take(&mut *shared.sweeps.wanted.lock());
-        if wanted.is_empty() {
+        let Some(wanted) = shared.sweeps.take() else {
             shared.sweeps.added.notified().await;
             continue;
-        }
+        };
         match sweep(shared, &wanted).await {
             Ok(()) => failures = 0,
             Err(error) => {
