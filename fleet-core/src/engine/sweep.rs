@@ -32,24 +32,31 @@ struct Wanted {
     triggers: BTreeSet<Arc<str>>,
     /// The Works of this trigger, as far as they concern this cluster.
     in_clusters: BTreeSet<(Arc<str>, ClusterId)>,
+    /// All Works, as far as they concern this cluster.
+    clusters: BTreeSet<ClusterId>,
 }
 
 impl Wanted {
     fn is_empty(&self) -> bool {
-        !self.everything && self.triggers.is_empty() && self.in_clusters.is_empty()
+        !self.everything
+            && self.triggers.is_empty()
+            && self.in_clusters.is_empty()
+            && self.clusters.is_empty()
     }
 
     /// Whether a Work is to be looked at in a cluster.
     fn covers(&self, work: &Work, cluster: &ClusterId) -> bool {
         self.everything
             || self.triggers.contains(&work.trigger)
+            || self.clusters.contains(cluster)
             || self.in_clusters.iter().any(|(trigger, there)| *trigger == work.trigger && there == cluster)
     }
 
     fn only_trigger(&self) -> Option<Arc<str>> {
         let mut triggers = self.triggers.iter().chain(self.in_clusters.iter().map(|(trigger, _)| trigger));
         let first = triggers.next()?;
-        (!self.everything && triggers.all(|trigger| trigger == first)).then(|| Arc::clone(first))
+        let only = !self.everything && self.clusters.is_empty() && triggers.all(|trigger| trigger == first);
+        only.then(|| Arc::clone(first))
     }
 }
 
@@ -76,6 +83,12 @@ impl Sweeps {
     pub(super) fn in_cluster(&self, cluster: &ClusterId, triggers: impl IntoIterator<Item = Arc<str>>) {
         let triggers = triggers.into_iter().map(|trigger| (trigger, cluster.clone()));
         self.wanted.lock().in_clusters.extend(triggers);
+        self.added.notify_one();
+    }
+
+    /// A cluster came (back): something of any Work may be there, whose trigger may be gone or look elsewhere now.
+    pub(super) fn cluster(&self, cluster: &ClusterId) {
+        self.wanted.lock().clusters.insert(cluster.clone());
         self.added.notify_one();
     }
 
