@@ -36,6 +36,7 @@ pub(super) async fn read(shared: Arc<Shared>, source: Arc<dyn EventSource>, stop
         return;
     };
     let in_flight = Arc::new(Semaphore::new(shared.config.max_in_flight));
+    let mut known = Arc::new(SourceDef::new(Arc::clone(&name)));
     loop {
         // The permit first: a delivery that is read is taken at once.
         let next = async {
@@ -46,7 +47,7 @@ pub(super) async fn read(shared: Arc<Shared>, source: Arc<dyn EventSource>, stop
             return;
         };
         match item {
-            SourceItem::Delivery(delivery) => take(&shared, &name, &floors, delivery, permit),
+            SourceItem::Delivery(delivery) => take(&shared, &mut known, &floors, delivery, permit),
             SourceItem::Floor(floor) => {
                 raise(&shared, &name, &floor).await;
                 match floors.iter_mut().find(|there| there.domain == floor.domain) {
@@ -111,7 +112,7 @@ fn report(shared: &Shared, name: &Arc<str>, status: SourceStatus) {
 /// Judges a delivery and takes its place in the queues of its keys, in the order of arrival; the rest is a task's.
 fn take(
     shared: &Arc<Shared>,
-    name: &Arc<str>,
+    known: &mut Arc<SourceDef>,
     floors: &[Position],
     delivery: Delivery,
     permit: OwnedSemaphorePermit,
@@ -119,8 +120,12 @@ fn take(
     let began = Instant::now();
     shared.counters.received.add();
     let definitions = shared.definitions.load();
-    let source =
-        definitions.sources.get(name).cloned().unwrap_or_else(|| Arc::new(SourceDef::new(Arc::clone(name))));
+    // While the last deliveries of a source come whose definition is gone, its origin rule still holds: without it they
+    // would go to every cluster.
+    if let Some(now) = definitions.sources.get(&known.name) {
+        known.clone_from(now);
+    }
+    let source = Arc::clone(known);
     let below_floor = delivery
         .position
         .as_ref()
