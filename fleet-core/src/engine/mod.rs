@@ -373,7 +373,7 @@ impl Shared {
     }
 
     fn note_tombstone(&self, work: &Work) {
-        self.tombstones.add(work);
+        self.tombstones.add(work, |_| false);
     }
 
     /// Drops the tombstones that a floor has made superfluous.
@@ -397,7 +397,7 @@ impl Shared {
             position.domain == Domain::operator() || floors.iter().any(|floor| !position.is_above(floor))
         };
         if !stored.value.positions.iter().all(passed) {
-            self.tombstones.add(&stored.value);
+            self.tombstones.add(&stored.value, passed);
             return Ok(());
         }
         match self.store.delete_work(id, stored.revision).await {
