@@ -226,6 +226,7 @@ impl Taken {
             let stored = shared.store.work(id).await?;
             let (old, revision) = stored.map(|stored| (stored.value, stored.revision)).unzip();
             if let Some(old) = &old
+                && !self.is_from_an_earlier_operator(old)
                 && !old.positions.admits(&self.position)
             {
                 shared.counters.superseded.add();
@@ -269,6 +270,15 @@ impl Taken {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether what the key saw last in the operator's domain was accepted by another operator that started later (two
+    /// by mistake): their sequences tell nothing of the order, so that of acceptance counts. What has no order of its own
+    /// is never delivered again, so it cannot be a duplicate.
+    fn is_from_an_earlier_operator(&self, old: &Work) -> bool {
+        let operator = Domain::operator();
+        self.position.domain == operator
+            && old.positions.in_domain(&operator).is_some_and(|seen| seen.epoch > self.position.epoch)
     }
 
     fn letter(
