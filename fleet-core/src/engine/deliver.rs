@@ -36,6 +36,7 @@ pub(super) async fn read(shared: Arc<Shared>, source: Arc<dyn EventSource>, stop
         return;
     };
     let in_flight = Arc::new(Semaphore::new(shared.config.max_in_flight));
+    let mut known = Arc::new(SourceDef::new(Arc::clone(&name)));
     loop {
         // The permit first: a delivery that is read is taken at once.
         let next = async {
@@ -46,7 +47,7 @@ pub(super) async fn read(shared: Arc<Shared>, source: Arc<dyn EventSource>, stop
             return;
         };
         match item {
-            SourceItem::Delivery(delivery) => take(&shared, &name, &floors, delivery, permit),
+            SourceItem::Delivery(delivery) => take(&shared, &mut known, &floors, delivery, permit),
             SourceItem::Floor(floor) => {
                 raise(&shared, &name, &floor).await;
                 match floors.iter_mut().find(|there| there.domain == floor.domain) {
@@ -111,7 +112,7 @@ fn report(shared: &Shared, name: &Arc<str>, status: SourceStatus) {
 /// Judges a delivery and takes its place in the queues of its keys, in the order of arrival; the rest is a task's.
 fn take(
     shared: &Arc<Shared>,
-    name: &Arc<str>,
+    known: &mut Arc<SourceDef>,
     floors: &[Position],
     delivery: Delivery,
     permit: OwnedSemaphorePermit,
@@ -119,8 +120,12 @@ fn take(
     let began = Instant::now();
     shared.counters.received.add();
     let definitions = shared.definitions.load();
-    let source =
-        definitions.sources.get(name).cloned().unwrap_or_else(|| Arc::new(SourceDef::new(Arc::clone(name))));
+    // While the last deliveries of a source come whose definition is gone, its origin rule still holds: without it they
+    // would go to every cluster.
+    if let Some(now) = definitions.sources.get(&known.name) {
+        known.clone_from(now);
+    }
+    let source = Arc::clone(known);
     let below_floor = delivery
         .position
         .as_ref()
@@ -220,8 +225,15 @@ impl Taken {
         loop {
             let stored = shared.store.work(id).await?;
             let (old, revision) = stored.map(|stored| (stored.value, stored.revision)).unzip();
-            if old.as_ref().is_some_and(|old| !old.positions.admits(&self.position)) {
+            if let Some(old) = &old
+                && !self.is_from_an_earlier_operator(old)
+                && !old.positions.admits(&self.position)
+            {
                 shared.counters.superseded.add();
+                if old.positions.in_domain(&self.position.domain) == Some(&self.position) {
+                    // It may have been stored by an attempt that did not get to know, or that got no further.
+                    shared.look_at(old, Some(old)).await;
+                }
                 return Ok(());
             }
             if old.is_none() && *intent == Intent::Delete && self.position.domain == Domain::operator() {
@@ -249,15 +261,24 @@ impl Taken {
             match shared.store.put_work(Arc::clone(&work), revision, plans).await {
                 Ok(_) => {
                     shared.counters.stored.add();
-                    if old.is_none() {
-                        shared.note_new_work();
-                    }
-                    return shared.look_at(&work, old.as_deref()).await;
+                    let was_live = old.as_ref().is_some_and(|old| old.intent == Intent::Create);
+                    shared.note_live(was_live, *intent == Intent::Create);
+                    shared.look_at(&work, old.as_deref()).await;
+                    return Ok(());
                 }
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether what the key saw last in the operator's domain was accepted by another operator that started later (two
+    /// by mistake): their sequences tell nothing of the order, so that of acceptance counts. What has no order of its own
+    /// is never delivered again, so it cannot be a duplicate.
+    fn is_from_an_earlier_operator(&self, old: &Work) -> bool {
+        let operator = Domain::operator();
+        self.position.domain == operator
+            && old.positions.in_domain(&operator).is_some_and(|seen| seen.epoch > self.position.epoch)
     }
 
     fn letter(

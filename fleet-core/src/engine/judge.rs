@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::catalog::{OriginRule, SourceDef};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
-use crate::engine::triggers::{Definitions, Trigger};
+use crate::engine::triggers::{Definitions, Trigger, guarded};
 use crate::event::Event;
 use crate::render::{Context, Template, TemplateError};
 use crate::source::{Delivery, Message};
@@ -127,9 +127,10 @@ fn intention(
         origin: origin_cluster,
         trigger: &trigger.def.name,
     };
-    let text = |template: &Result<Arc<dyn Template>, TemplateError>| match template {
-        Ok(template) => template.text(&context).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
+    let text = |part: &str, template: &Result<Arc<dyn Template>, TemplateError>| {
+        let template = template.as_ref().map_err(ToString::to_string)?;
+        let name = || format!("EventTrigger {}, {part}", trigger.def.name);
+        guarded(name, || template.text(&context)).map_err(|error| error.to_string())
     };
     let key = match &trigger.key {
         None => EventKey::About {
@@ -138,7 +139,7 @@ fn intention(
             subject: event.subject().map(str::to_owned),
         },
         Some(template) => {
-            let key = text(template).map_err(|error| ("KeyInvalid", error))?;
+            let key = text("key", template).map_err(|error| ("KeyInvalid", error))?;
             if key.trim().is_empty() {
                 return Err((
                     "KeyEmpty",
@@ -151,7 +152,7 @@ fn intention(
     let intent = match &trigger.action {
         None => Intent::Create,
         Some(template) => {
-            let action = text(template).map_err(|error| ("ActionInvalid", error))?;
+            let action = text("cloudEventAction", template).map_err(|error| ("ActionInvalid", error))?;
             match action.trim() {
                 "Create" => Intent::Create,
                 "Delete" => Intent::Delete,

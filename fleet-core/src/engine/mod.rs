@@ -21,8 +21,8 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -109,12 +109,13 @@ struct Shared {
     schedule: Schedule,
     sweeps: Sweeps,
     tombstones: Tombstones,
-    /// How many Works there are, roughly between sweeps.
-    works: AtomicUsize,
+    /// How many Works are to be somewhere, roughly between sweeps: what is only remembered does not count.
+    live: AtomicUsize,
     /// The operator's own domain: for events whose source has no order.
     epoch: AtomicU64,
     sequence: AtomicU64,
-    started: Timestamp,
+    /// When this process began to run: nothing that it did is older.
+    started: OnceLock<Timestamp>,
     loaded: tokio::sync::watch::Sender<bool>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -145,10 +146,10 @@ impl Engine {
             schedule: Schedule::new(config.cluster_concurrency),
             sweeps: Sweeps::default(),
             tombstones: Tombstones::default(),
-            works: AtomicUsize::new(0),
+            live: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
-            started: environment.clock.now(),
+            started: OnceLock::new(),
             environment,
             config,
             loaded: tokio::sync::watch::Sender::new(false),
@@ -167,6 +168,7 @@ impl Engine {
     /// by the drain deadline is given up: it is stored, and done after the next start.
     pub async fn run(self, stop: CancellationToken) {
         let Self { shared, clusters } = self;
+        shared.started();
         let world = world::follow(&shared, &*clusters);
         let sweeps = async {
             shared.wait_until_loaded().await;
@@ -199,6 +201,10 @@ impl Engine {
 impl Shared {
     fn now(&self) -> Timestamp {
         self.environment.clock.now()
+    }
+
+    fn started(&self) -> Timestamp {
+        *self.started.get_or_init(|| self.now())
     }
 
     fn entropy(&self) -> u64 {
@@ -238,7 +244,7 @@ impl Shared {
 
     /// Until when a call that this process does not know of, made before it started, may still take effect.
     fn uncertain_since_start(&self) -> Option<Timestamp> {
-        self.uncertain_since(self.started)
+        self.uncertain_since(self.started())
     }
 
     fn uncertain_since(&self, time: Timestamp) -> Option<Timestamp> {
@@ -278,8 +284,15 @@ impl Shared {
         self.clusters.get(id).or_else(|| self.left.lock().get(id).cloned())
     }
 
-    /// Has a Work looked at wherever it belongs, now or before.
-    async fn look_at(self: &Arc<Self>, work: &Work, old: Option<&Work>) -> Result<(), StoreError> {
+    /// Has a Work looked at wherever it belongs, now or before. The Work is stored: if reading fails now, a sweep finds it.
+    async fn look_at(self: &Arc<Self>, work: &Work, old: Option<&Work>) {
+        if let Err(error) = self.try_look_at(work, old).await {
+            tracing::warn!(work = %work.id, %error, "what was applied cannot be read; trying again");
+            self.sweeps.triggers([Arc::clone(&work.trigger)]);
+        }
+    }
+
+    async fn try_look_at(self: &Arc<Self>, work: &Work, old: Option<&Work>) -> Result<(), StoreError> {
         let definitions = self.definitions.load();
         let trigger = definitions.triggers.get(&work.trigger);
         if work.intent == Intent::Create
@@ -324,13 +337,13 @@ impl Shared {
     fn start_worker(self: &Arc<Self>, lane: Arc<Lane>) {
         let shared = Arc::clone(self);
         self.spawn(async move {
-            while let Some(job) = lane.next() {
-                let step = AssertUnwindSafe(reconcile::step(&shared, &job, &lane)).catch_unwind();
+            while let Some(mut job) = lane.next() {
+                let step = AssertUnwindSafe(reconcile::step(&shared, &mut job, &lane)).catch_unwind();
                 let verdict = step.await.unwrap_or_else(|_| {
                     tracing::error!(work = %job.work, cluster = %lane.cluster, "this is a bug, please report it");
                     shared.later(shared.config.stalled)
                 });
-                shared.schedule.finish(&lane, &job.work, verdict, shared.entropy());
+                shared.schedule.finish(&lane, &job, verdict, shared.entropy());
                 if shared.stop.is_cancelled() {
                     return;
                 }
@@ -358,9 +371,7 @@ impl Shared {
         }
         match self.store.delete_work(id, stored.revision).await {
             Ok(()) => {
-                self.works
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(1)))
-                    .ok();
+                self.note_live(stored.value.intent == Intent::Create, false);
                 Ok(())
             }
             // Somebody wrote it meanwhile: then it is not over.
@@ -370,7 +381,7 @@ impl Shared {
     }
 
     fn note_tombstone(&self, work: &Work) {
-        self.tombstones.add(work);
+        self.tombstones.add(work, |_| false);
     }
 
     /// Drops the tombstones that a floor has made superfluous.
@@ -394,7 +405,7 @@ impl Shared {
             position.domain == Domain::operator() || floors.iter().any(|floor| !position.is_above(floor))
         };
         if !stored.value.positions.iter().all(passed) {
-            self.tombstones.add(&stored.value);
+            self.tombstones.add(&stored.value, passed);
             return Ok(());
         }
         match self.store.delete_work(id, stored.revision).await {
@@ -403,16 +414,18 @@ impl Shared {
         }
     }
 
-    fn note_new_work(&self) {
-        self.works.fetch_add(1, Ordering::Relaxed);
+    /// Counts a Work that is to be somewhere from now on, or not any more.
+    fn note_live(&self, was: bool, is: bool) {
+        let count = |live: usize| live.saturating_add(usize::from(is)).saturating_sub(usize::from(was));
+        let _ = self.live.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |live| Some(count(live)));
     }
 
     fn total(&self) -> usize {
-        self.works.load(Ordering::Relaxed)
+        self.live.load(Ordering::Relaxed)
     }
 
     fn set_total(&self, total: usize) {
-        self.works.store(total, Ordering::Relaxed);
+        self.live.store(total, Ordering::Relaxed);
     }
 
     /// Reads a source in a task of its own, once everything is loaded.

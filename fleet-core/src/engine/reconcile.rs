@@ -35,7 +35,7 @@ struct Record {
 }
 
 /// Looks at a Work in a cluster, and does what is to be done.
-pub(super) async fn step(shared: &Shared, job: &Job, lane: &Lane) -> Verdict {
+pub(super) async fn step(shared: &Shared, job: &mut Job, lane: &Lane) -> Verdict {
     match try_step(shared, job, lane).await {
         Ok(verdict) => verdict,
         // Somebody else wrote: look at what there is now.
@@ -47,14 +47,14 @@ pub(super) async fn step(shared: &Shared, job: &Job, lane: &Lane) -> Verdict {
     }
 }
 
-async fn try_step(shared: &Shared, job: &Job, lane: &Lane) -> Result<Verdict, StoreError> {
+async fn try_step(shared: &Shared, job: &mut Job, lane: &Lane) -> Result<Verdict, StoreError> {
     let cluster = &lane.cluster;
     let stored = shared.store.work(&job.work).await?;
     let record = shared.store.applied_in(&job.work, cluster).await?;
     let Some(Stored { value: work, revision }) = stored else {
         // Dropped by somebody else; what was applied for it is taken away by what we wrote down.
         return match record {
-            Some(record) => remove(shared, &job.work, lane, record.into()).await,
+            Some(record) => remove(shared, &job.work, lane, Record::read(shared, record)).await,
             None => Ok(Verdict::Done),
         };
     };
@@ -62,7 +62,11 @@ async fn try_step(shared: &Shared, job: &Job, lane: &Lane) -> Result<Verdict, St
         return Ok(Verdict::Done);
     };
     let verdict = match desired(shared, &work, &target) {
-        Desired::Present(trigger) => present(shared, &work, &trigger, target, record, lane).await?,
+        Desired::Present(trigger) => {
+            // What was allowed before it belonged here again is not allowed for the next time.
+            job.withdraw = false;
+            present(shared, &work, &trigger, target, record, lane).await?
+        }
         Desired::Unknown => Verdict::Done,
         Desired::Withdrawn if !job.withdraw => Verdict::Done,
         Desired::Forgotten => {
@@ -72,14 +76,14 @@ async fn try_step(shared: &Shared, job: &Job, lane: &Lane) -> Result<Verdict, St
             Verdict::Done
         }
         Desired::Absent | Desired::Withdrawn => match record {
-            Some(record) => remove(shared, &job.work, lane, record.into()).await?,
+            Some(record) => remove(shared, &job.work, lane, Record::read(shared, record)).await?,
             None => Verdict::Done,
         },
     };
     if verdict == Verdict::Done {
-        match shared.store.work(&job.work).await? {
-            Some(now) if now.revision != revision => return Ok(Verdict::Again),
-            _ => {}
+        // Gone is another revision too: then what was just applied has to go again.
+        if shared.store.work(&job.work).await?.is_none_or(|now| now.revision != revision) {
+            return Ok(Verdict::Again);
         }
         if work.intent == Intent::Delete || job.withdraw {
             shared.finish_removal(&job.work).await?;
@@ -115,7 +119,10 @@ async fn present(
     record: Option<Stored<Arc<AppliedWork>>>,
     lane: &Lane,
 ) -> Result<Verdict, StoreError> {
-    let mut record = record.map_or_else(|| Record::new(work, target.id.clone(), shared.now()), Record::from);
+    let mut record = record.map_or_else(
+        || Record::new(work, target.id.clone(), shared.now()),
+        |stored| Record::read(shared, stored),
+    );
     let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
     let manifests: Arc<[Manifest]> = match trigger.render(work, &target, origin.as_deref()) {
         Ok(manifests) => manifests.into(),
@@ -161,13 +168,21 @@ async fn present(
     }
     record.applied.generation = work.generation;
     if summary.is_done() {
-        record.applied.digest = Some(digest);
-        shared.counters.applied.add();
-        if let Ok(took) = Duration::try_from(now.duration_since(work.received)) {
-            shared.counters.applied_latency.record(took);
+        if record.applied.state != AppliedState::Applied {
+            shared.counters.applied.add();
+            if let Ok(took) = Duration::try_from(now.duration_since(work.received)) {
+                shared.counters.applied_latency.record(took);
+            }
+        }
+        summary.unsettled = record.unsettled(now);
+        if summary.unsettled.is_none() {
+            record.applied.digest = Some(digest);
         }
     }
-    conclude(shared, record, summary).await
+    match conclude(shared, &mut record, summary).await {
+        Err(error) if error.is_conflict() => overtaken(shared, record.applied).await,
+        verdict => verdict,
+    }
 }
 
 /// Deletes what is in the inventory and not rendered any more.
@@ -193,14 +208,14 @@ async fn prune(
         identity: trigger.def.identity.clone(),
         deadline: shared.config.apply_deadline,
     };
+    let began = shared.now();
     let outcomes = shared.bounded(lane, shared.applier.remove(request), stale.len()).await;
-    for (item, outcome) in stale.iter().zip(&outcomes) {
-        if *outcome == Outcome::Gone {
-            record.applied.inventory.retain(|there| there != item);
-        } else {
-            summary.add(item.object.to_string(), outcome);
-        }
-    }
+    record.applied.inventory.retain(&rendered);
+    let left = stale.into_iter().zip(&outcomes);
+    record
+        .applied
+        .inventory
+        .extend(left.filter_map(|(item, outcome)| summary.left(shared, item, outcome, began)));
 }
 
 async fn remove(
@@ -220,12 +235,7 @@ async fn remove(
     }
     let mut summary = Summary::default();
     if !record.applied.inventory.is_empty() {
-        // A create that this process knows nothing of may have been under way when the last one died.
-        let floor = shared.uncertain_since_start();
-        let mut items = record.applied.inventory.clone();
-        for item in items.iter_mut().filter(|item| item.uid.is_none()) {
-            item.uncertain_until = item.uncertain_until.max(floor);
-        }
+        let items = record.applied.inventory.clone();
         let definitions = shared.definitions.load();
         let trigger = work_trigger(shared, work).await?.and_then(|name| definitions.triggers.get(&name));
         let request = RemoveRequest {
@@ -235,28 +245,50 @@ async fn remove(
             identity: trigger.and_then(|trigger| trigger.def.identity.clone()),
             deadline: shared.config.apply_deadline,
         };
+        let began = shared.now();
         let outcomes = shared.bounded(lane, shared.applier.remove(request), items.len()).await;
-        let mut left = Vec::new();
-        for (mut item, outcome) in items.into_iter().zip(&outcomes) {
-            if *outcome == Outcome::Gone {
-                continue;
-            }
-            if matches!(outcome, Outcome::Unknown { .. }) && item.uid.is_none() {
-                item.uncertain_until = shared.uncertain_until();
-            }
-            summary.add(item.object.to_string(), outcome);
-            left.push(item);
-        }
-        record.applied.inventory = left;
+        let left = items.into_iter().zip(&outcomes);
+        record.applied.inventory =
+            left.filter_map(|(item, outcome)| summary.left(shared, item, outcome, began)).collect();
     }
     if record.applied.inventory.is_empty() {
         if let Some(stored) = record.stored {
-            shared.store.delete_applied(work, cluster, stored.revision).await?;
+            match shared.store.delete_applied(work, cluster, stored.revision).await {
+                Err(error) if error.is_conflict() => return overtaken(shared, record.applied).await,
+                deleted => deleted?,
+            }
         }
         shared.counters.removed.add();
         return Ok(Verdict::Done);
     }
-    conclude(shared, record, summary).await
+    match conclude(shared, &mut record, summary).await {
+        Err(error) if error.is_conflict() => overtaken(shared, record.applied).await,
+        verdict => verdict,
+    }
+}
+
+/// Another operator wrote the record during a call of ours: what the call made must not be forgotten, and what they
+/// applied may not be there any more.
+async fn overtaken(shared: &Shared, ours: AppliedWork) -> Result<Verdict, StoreError> {
+    loop {
+        let mut record = match shared.store.applied_in(&ours.work, &ours.cluster).await? {
+            Some(stored) => Record::from(stored),
+            None if ours.inventory.is_empty() => return Ok(Verdict::Again),
+            None => Record { applied: AppliedWork { inventory: Vec::new(), ..ours.clone() }, stored: None },
+        };
+        record.applied.digest = None;
+        record.applied.state = AppliedState::Pending;
+        for item in &ours.inventory {
+            match record.applied.inventory.iter_mut().find(|it| it.object.same_object(&item.object)) {
+                None => record.applied.inventory.push(item.clone()),
+                Some(theirs) => theirs.uncertain_until = theirs.uncertain_until.max(item.uncertain_until),
+            }
+        }
+        match record.write(shared).await {
+            Err(error) if error.is_conflict() => {}
+            written => return written.map(|()| Verdict::Again),
+        }
+    }
 }
 
 async fn work_trigger(shared: &Shared, work: &WorkId) -> Result<Option<Arc<str>>, StoreError> {
@@ -264,7 +296,7 @@ async fn work_trigger(shared: &Shared, work: &WorkId) -> Result<Option<Arc<str>>
 }
 
 /// Writes down what came of an attempt, and says what is next.
-async fn conclude(shared: &Shared, mut record: Record, summary: Summary) -> Result<Verdict, StoreError> {
+async fn conclude(shared: &Shared, record: &mut Record, summary: Summary) -> Result<Verdict, StoreError> {
     let before = record.applied.state.clone();
     let verdict = if let Some((least, reason)) = summary.cluster {
         // Every Work there has the same trouble: it is told once, with the cluster, and not written into each.
@@ -284,7 +316,11 @@ async fn conclude(shared: &Shared, mut record: Record, summary: Summary) -> Resu
         shared.later(shared.config.stalled)
     } else {
         record.applied.state = AppliedState::Applied;
-        Verdict::Done
+        match summary.unsettled {
+            // It is as it should be, and an earlier call may still change that: applied once more when it cannot.
+            Some(least) => Verdict::Later { backoff: shared.config.waiting, least },
+            None => Verdict::Done,
+        }
     };
     if record.applied.state != before && matches!(record.applied.state, AppliedState::Stalled { .. }) {
         shared.counters.stalled.add();
@@ -296,6 +332,24 @@ async fn conclude(shared: &Shared, mut record: Record, summary: Summary) -> Resu
 impl Record {
     fn new(work: &Work, cluster: ClusterId, now: Timestamp) -> Self {
         Self { applied: AppliedWork::pending(work, cluster, now), stored: None }
+    }
+
+    /// A record as it is stored. A call that nobody knows of may have been under way when the last process died.
+    fn read(shared: &Shared, stored: Stored<Arc<AppliedWork>>) -> Self {
+        let mut record = Self::from(stored);
+        if record.applied.digest.is_none() && record.applied.updated < shared.started() {
+            let until = shared.uncertain_since_start().filter(|until| *until > shared.now());
+            for item in &mut record.applied.inventory {
+                item.uncertain_until = item.uncertain_until.max(until);
+            }
+        }
+        record
+    }
+
+    /// For how long a call without an answer may still change what is there.
+    fn unsettled(&self, now: Timestamp) -> Option<Duration> {
+        let last = self.applied.inventory.iter().filter_map(|item| item.uncertain_until).max()?;
+        Duration::try_from(last.duration_since(now)).ok().filter(|left| !left.is_zero())
     }
 
     fn stall(&mut self, work: &Work, reason: &str, message: String) {
@@ -323,7 +377,8 @@ impl Record {
                 *item = InventoryItem {
                     object: manifest.id().clone(),
                     uid: Some(Arc::clone(uid)),
-                    uncertain_until: None,
+                    // An earlier call without an answer is not settled by the answer to this one.
+                    uncertain_until: item.uncertain_until.filter(|until| *until > now),
                     applied_at: Some(now),
                 };
             }
@@ -333,7 +388,7 @@ impl Record {
             {
                 inventory.remove(place);
             }
-            Outcome::Unknown { .. } if item.uid.is_none() => item.uncertain_until = uncertain_until,
+            Outcome::Unknown { .. } => item.uncertain_until = uncertain_until,
             _ => {}
         }
     }
@@ -365,6 +420,8 @@ struct Summary {
     retry: Option<(Duration, String)>,
     waiting: Option<String>,
     stalled: Option<(&'static str, String)>,
+    /// All is as it should be, but a call without an answer may still change that for so long.
+    unsettled: Option<Duration>,
 }
 
 impl Summary {
@@ -392,6 +449,28 @@ impl Summary {
                 self.stalled.get_or_insert_with(|| ("Rejected", format!("{object}: {reason}")));
             }
         }
+    }
+
+    /// What is left of an item after an attempt that `began` then to remove it.
+    fn left(
+        &mut self,
+        shared: &Shared,
+        mut item: InventoryItem,
+        outcome: &Outcome,
+        began: Timestamp,
+    ) -> Option<InventoryItem> {
+        match (outcome, item.uncertain_until) {
+            (Outcome::Gone, Some(until)) if until > began => {
+                self.waiting.get_or_insert_with(|| {
+                    format!("{}: a request without an answer may still create it until {until}", item.object)
+                });
+            }
+            (Outcome::Gone, _) => return None,
+            (Outcome::Unknown { .. }, _) => item.uncertain_until = shared.uncertain_until(),
+            _ => {}
+        }
+        self.add(item.object.to_string(), outcome);
+        Some(item)
     }
 
     fn is_done(&self) -> bool {

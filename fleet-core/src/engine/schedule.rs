@@ -83,7 +83,7 @@ enum Phase {
 /// One Work to look at.
 pub(super) struct Job {
     pub(super) work: WorkId,
-    /// See [`Schedule::withdraw`].
+    /// See [`Schedule::withdraw`]. Used up once the Work belongs into the cluster again.
     pub(super) withdraw: bool,
 }
 
@@ -163,8 +163,14 @@ impl Schedule {
     }
 
     /// Takes the outcome of a job, and sets a timer where one is needed.
-    pub(super) fn finish(&self, lane: &Arc<Lane>, work: &WorkId, verdict: Verdict, entropy: u64) {
+    pub(super) fn finish(&self, lane: &Arc<Lane>, job: &Job, verdict: Verdict, entropy: u64) {
+        let work = &job.work;
         let mut state = lane.state.lock();
+        if verdict != Verdict::Done
+            && let Some(entry) = state.entries.get_mut(work)
+        {
+            entry.withdraw |= job.withdraw;
+        }
         match verdict {
             Verdict::Done => {
                 state.failures = 0;
@@ -189,9 +195,10 @@ impl Schedule {
                 }
             }
             Verdict::ClusterFailed { backoff, least } => {
-                let pause = backoff.pause(state.failures, entropy).max(least);
-                state.failures = state.failures.saturating_add(1);
+                // What failed together is one failure.
                 if state.paused.is_none() {
+                    let pause = backoff.pause(state.failures, entropy).max(least);
+                    state.failures = state.failures.saturating_add(1);
                     state.paused = Some(self.set_timer(lane, None, pause));
                 }
                 state.requeue(work);
@@ -261,7 +268,7 @@ impl Lane {
         {
             entry.phase = Phase::Running;
             entry.again = false;
-            return Some(Job { withdraw: entry.withdraw, work });
+            return Some(Job { withdraw: std::mem::take(&mut entry.withdraw), work });
         }
         state.workers -= 1;
         None

@@ -32,24 +32,31 @@ struct Wanted {
     triggers: BTreeSet<Arc<str>>,
     /// The Works of this trigger, as far as they concern this cluster.
     in_clusters: BTreeSet<(Arc<str>, ClusterId)>,
+    /// All Works, as far as they concern this cluster.
+    clusters: BTreeSet<ClusterId>,
 }
 
 impl Wanted {
     fn is_empty(&self) -> bool {
-        !self.everything && self.triggers.is_empty() && self.in_clusters.is_empty()
+        !self.everything
+            && self.triggers.is_empty()
+            && self.in_clusters.is_empty()
+            && self.clusters.is_empty()
     }
 
     /// Whether a Work is to be looked at in a cluster.
     fn covers(&self, work: &Work, cluster: &ClusterId) -> bool {
         self.everything
             || self.triggers.contains(&work.trigger)
+            || self.clusters.contains(cluster)
             || self.in_clusters.iter().any(|(trigger, there)| *trigger == work.trigger && there == cluster)
     }
 
     fn only_trigger(&self) -> Option<Arc<str>> {
         let mut triggers = self.triggers.iter().chain(self.in_clusters.iter().map(|(trigger, _)| trigger));
         let first = triggers.next()?;
-        (!self.everything && triggers.all(|trigger| trigger == first)).then(|| Arc::clone(first))
+        let only = !self.everything && self.clusters.is_empty() && triggers.all(|trigger| trigger == first);
+        only.then(|| Arc::clone(first))
     }
 }
 
@@ -58,7 +65,7 @@ impl Wanted {
 pub struct HeldWithdrawals {
     /// How many Works would lose their resources in some cluster.
     pub works: usize,
-    /// How many Works there are.
+    /// How many Works are to be somewhere at all.
     pub total: usize,
 }
 
@@ -69,20 +76,31 @@ impl Sweeps {
     }
 
     pub(super) fn triggers(&self, triggers: impl IntoIterator<Item = Arc<str>>) {
-        let mut wanted = self.wanted.lock();
-        wanted.triggers.extend(triggers);
-        // What is held may not be wanted any more.
-        wanted.everything |= !self.held.lock().is_empty();
-        drop(wanted);
+        self.wanted.lock().triggers.extend(triggers);
         self.added.notify_one();
     }
 
     pub(super) fn in_cluster(&self, cluster: &ClusterId, triggers: impl IntoIterator<Item = Arc<str>>) {
-        let mut wanted = self.wanted.lock();
-        wanted.in_clusters.extend(triggers.into_iter().map(|trigger| (trigger, cluster.clone())));
-        wanted.everything |= !self.held.lock().is_empty();
-        drop(wanted);
+        let triggers = triggers.into_iter().map(|trigger| (trigger, cluster.clone()));
+        self.wanted.lock().in_clusters.extend(triggers);
         self.added.notify_one();
+    }
+
+    /// A cluster came (back): something of any Work may be there, whose trigger may be gone or look elsewhere now.
+    pub(super) fn cluster(&self, cluster: &ClusterId) {
+        self.wanted.lock().clusters.insert(cluster.clone());
+        self.added.notify_one();
+    }
+
+    /// Takes out what is wanted so far; `None` if that is nothing.
+    fn take(&self) -> Option<Wanted> {
+        let mut wanted = std::mem::take(&mut *self.wanted.lock());
+        if wanted.is_empty() {
+            return None;
+        }
+        // What is held may not be wanted any more.
+        wanted.everything |= !self.held.lock().is_empty();
+        Some(wanted)
     }
 }
 
@@ -90,11 +108,10 @@ impl Sweeps {
 pub(super) async fn run(shared: &Arc<Shared>) {
     let mut failures = 0;
     loop {
-        let wanted = std::mem::take(&mut *shared.sweeps.wanted.lock());
-        if wanted.is_empty() {
+        let Some(wanted) = shared.sweeps.take() else {
             shared.sweeps.added.notified().await;
             continue;
-        }
+        };
         match sweep(shared, &wanted).await {
             Ok(()) => failures = 0,
             Err(error) => {
@@ -112,12 +129,12 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
     let definitions = shared.definitions.load_full();
     let mut withdrawals = BTreeSet::new();
     let mut after: Option<WorkId> = None;
-    let mut seen = 0;
+    let mut live = 0;
     loop {
         let page = shared.store.works(only.as_deref(), after.as_ref(), PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.value.id.clone());
-        seen += page.len();
+        live += page.iter().filter(|stored| stored.value.intent == Intent::Create).count();
         for stored in page {
             let work = stored.value;
             let targets = match definitions.find(&work.trigger) {
@@ -158,7 +175,7 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
         }
     }
     if wanted.everything {
-        shared.set_total(seen);
+        shared.set_total(live);
     }
     withdraw(shared, withdrawals, wanted.everything);
     Ok(())

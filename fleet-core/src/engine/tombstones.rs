@@ -18,10 +18,11 @@ pub(super) struct Tombstones {
 }
 
 impl Tombstones {
-    /// Remembers a tombstone, by its first position that a floor has to pass.
-    pub(super) fn add(&self, work: &Work) {
+    /// Remembers a tombstone, by its first position that a floor has to pass and has not, as far as `passed` knows.
+    pub(super) fn add(&self, work: &Work, passed: impl Fn(&Position) -> bool) {
         let operator = Domain::operator();
-        if let Some(position) = work.positions.iter().find(|position| position.domain != operator) {
+        let waits = |position: &&Position| position.domain != operator && !passed(position);
+        if let Some(position) = work.positions.iter().find(waits) {
             let entry = (position.epoch, position.sequence, work.id.clone());
             self.waiting.lock().entry(position.domain.clone()).or_default().insert(entry);
         }

@@ -1,13 +1,16 @@
 //! Triggers as the engine uses them: compiled, by the source they listen to.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, CatalogSnapshot, Condition, Payload, SourceDef, Subject, TriggerDef};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
 use crate::manifest::Manifest;
-use crate::render::{Context, Renderer, Template, TemplateError, TemplateKind, TemplateSource};
+use crate::render::{
+    Context, Renderer, Template, TemplateError, TemplateFault, TemplateKind, TemplateSource,
+};
 use crate::work::Work;
 
 /// A trigger and its compiled templates.
@@ -30,6 +33,21 @@ impl From<TemplateError> for Fault {
     fn from(error: TemplateError) -> Self {
         Self { reason: "TemplateError", message: error.to_string() }
     }
+}
+
+/// Calls a renderer. One that panics over some event or template has failed there, and nowhere else.
+pub(super) fn guarded<T>(
+    name: impl FnOnce() -> String,
+    call: impl FnOnce() -> Result<T, TemplateError>,
+) -> Result<T, TemplateError> {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+        Err(TemplateError {
+            template: name(),
+            line: None,
+            fault: TemplateFault::Evaluation,
+            reason: "the renderer failed; this is a bug, please report it".to_owned(),
+        })
+    })
 }
 
 /// Where the resources of a Work belong.
@@ -58,15 +76,18 @@ impl Trigger {
     fn compile(def: Arc<TriggerDef>, renderer: &dyn Renderer) -> Self {
         let text = |part: &str, template: &Option<String>| {
             template.as_ref().map(|text| {
-                renderer.compile(&TemplateSource {
+                let source = TemplateSource {
                     name: format!("EventTrigger {}, {part}", def.name),
                     text: text.as_str().into(),
                     kind: TemplateKind::Text,
-                })
+                };
+                guarded(|| source.name.clone(), || renderer.compile(&source))
             })
         };
         let payload = def.payload.iter().map(|payload| match payload {
-            Payload::Template(source) => renderer.compile(source).map_err(Fault::from),
+            Payload::Template(source) => {
+                guarded(|| source.name.clone(), || renderer.compile(source)).map_err(Fault::from)
+            }
             Payload::Missing { reason } => Err(Fault { reason: "ReferenceMissing", message: reason.clone() }),
         });
         Self {
@@ -152,7 +173,8 @@ impl Trigger {
         };
         let mut manifests: Vec<Manifest> = Vec::new();
         for template in templates {
-            for manifest in template.manifests(&context)? {
+            let name = || format!("a template of EventTrigger {}", self.def.name);
+            for manifest in guarded(name, || template.manifests(&context))? {
                 if let Some(twice) = manifests.iter().find(|it| it.id().same_object(manifest.id())) {
                     let message =
                         format!("the trigger's templates give {} twice; give each object once", twice.id());

@@ -128,6 +128,9 @@ fn take_change(shared: &Arc<Shared>, change: &ClusterChange) {
             }
         }
         shared.sweeps.in_cluster(&id, here);
+        if old.is_none() {
+            shared.sweeps.cluster(&id);
+        }
         shared.sweeps.triggers(anywhere);
     }
     // A cluster that left is as reachable as it was.

@@ -97,10 +97,7 @@ impl Applier for MemoryApplier {
         let mut clusters = self.clusters.lock();
         let objects = clusters.entry(request.cluster.id.clone()).or_default();
         let outcome = |item: &crate::apply::InventoryItem| {
-            let ours = objects.get(&item.object).is_some_and(|there| {
-                there.belongs_to(&request.work) && item.uid.as_ref().is_none_or(|uid| *uid == there.uid)
-            });
-            if ours {
+            if objects.get(&item.object).is_some_and(|there| there.belongs_to(&request.work)) {
                 objects.remove(&item.object);
             }
             Outcome::Gone
