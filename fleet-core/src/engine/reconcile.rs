@@ -117,7 +117,10 @@ async fn present(
     target: Arc<Cluster>,
     record: Option<Stored<Arc<AppliedWork>>>,
 ) -> Result<Verdict, StoreError> {
-    let mut record = record.map_or_else(|| Record::new(work, target.id.clone(), shared.now()), |stored| Record::read(shared, stored));
+    let mut record = record.map_or_else(
+        || Record::new(work, target.id.clone(), shared.now()),
+        |stored| Record::read(shared, stored),
+    );
     let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
     let manifests: Arc<[Manifest]> = match trigger.render(work, &target, origin.as_deref()) {
         Ok(manifests) => manifests.into(),
@@ -206,7 +209,10 @@ async fn prune(
     let outcomes = shared.bounded(shared.applier.remove(request), stale.len()).await;
     record.applied.inventory.retain(&rendered);
     let left = stale.into_iter().zip(&outcomes);
-    record.applied.inventory.extend(left.filter_map(|(item, outcome)| summary.left(shared, item, outcome, began)));
+    record
+        .applied
+        .inventory
+        .extend(left.filter_map(|(item, outcome)| summary.left(shared, item, outcome, began)));
 }
 
 async fn remove(
