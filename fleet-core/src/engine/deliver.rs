@@ -272,9 +272,9 @@ impl Taken {
         }
     }
 
-    /// Whether what the key saw last in the operator's domain was accepted by another operator that started later (two
-    /// by mistake): their sequences tell nothing of the order, so that of acceptance counts. What has no order of its own
-    /// is never delivered again, so it cannot be a duplicate.
+    /// Whether the key saw an event that an operator accepted which started later than this one (two by mistake). Their
+    /// sequences tell nothing of the order, so that of acceptance counts; and what has no order of its own is never
+    /// delivered again, so it is no duplicate.
     fn is_from_an_earlier_operator(&self, old: &Work) -> bool {
         let operator = Domain::operator();
         self.position.domain == operator

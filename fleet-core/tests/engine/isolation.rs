@@ -54,7 +54,10 @@ impl Troubled {
         let reason = "trouble".to_owned();
         match self.trouble {
             Trouble::Hangs => std::future::pending().await,
-            Trouble::Down => vec![Outcome::Retry { after: Duration::ZERO, reason, cluster: true }; calls],
+            Trouble::Down => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                vec![Outcome::Retry { after: Duration::ZERO, reason, cluster: true }; calls]
+            }
             Trouble::Panics => panic!("on purpose"),
             Trouble::AnswersLost => vec![Outcome::Unknown { reason }; calls],
         }
@@ -257,5 +260,25 @@ async fn two_works_that_want_one_object_do_not_fight() {
     rig.source.send(logout("a")).await.await;
     rig.until_states("the second has it", |state| *state == AppliedState::Applied).await;
     assert_eq!(rig.names("c1"), ["shared"]);
+    rig.stop().await;
+}
+
+/// Works that fail together are one failure of their cluster: the pause grows once, not once for each.
+#[tokio::test(start_paused = true)]
+async fn a_short_outage_under_load_is_over_soon() {
+    let setup = Setup::default();
+    let applier = Troubled::new(&setup.objects, Trouble::Down);
+    let rig = Setup { applier: Some(Arc::clone(&applier) as _), ..setup }.start();
+    let names: Vec<_> = (0..30).map(|number| format!("user-{number:02}")).collect();
+    for name in &names {
+        drop(rig.source.send(login(name)).await);
+    }
+    let expected: Vec<_> = names.iter().map(String::as_str).collect();
+    rig.until_names("c2", &expected).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    applier.mend();
+    let mended = tokio::time::Instant::now();
+    rig.until_names("c1", &expected).await;
+    assert!(mended.elapsed() < Duration::from_secs(3), "it took {:?}", mended.elapsed());
     rig.stop().await;
 }

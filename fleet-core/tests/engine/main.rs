@@ -2,7 +2,10 @@
 
 mod delivery;
 mod isolation;
+mod late;
 mod levels;
+mod races;
 mod refusal;
 mod restart;
 mod rig;
+mod tampered;

@@ -119,3 +119,35 @@ async fn one_triggers_refusal_is_not_anothers() {
     assert_eq!(source().name.as_ref(), letters[0].source);
     rig.stop().await;
 }
+
+/// One event that a renderer cannot stand is refused; the source goes on.
+#[tokio::test(start_paused = true)]
+async fn a_renderer_that_panics_costs_one_event() {
+    let setup = Setup::default();
+    setup.catalog.edit(|snapshot| {
+        Arc::make_mut(snapshot.triggers.get_mut("names").unwrap()).action = Some("$bug$type".to_owned());
+    });
+    let rig = setup.start();
+    let settled = rig.source.send(login("bug")).await.await;
+    refused(&rig, settled, "ActionInvalid").await;
+    assert_eq!(rig.source.send(login("x")).await.await, Settled::Acked);
+    rig.until_names("c1", &["x"]).await;
+    rig.stop().await;
+}
+
+/// The same once it is Work: it is stored, and stalled.
+#[tokio::test(start_paused = true)]
+async fn a_renderer_that_panics_over_a_payload_stalls_the_work() {
+    let setup = Setup::default();
+    setup.catalog.edit(|snapshot| {
+        Arc::make_mut(snapshot.triggers.get_mut("names").unwrap()).payload =
+            vec![crate::rig::template("$bug$subject")];
+    });
+    let rig = setup.start();
+    assert_eq!(rig.source.send(login("bug")).await.await, Settled::Acked);
+    rig.until_states("stalled", |state| {
+        matches!(state, fleet_core::work::AppliedState::Stalled { reason, .. } if reason == "TemplateError")
+    })
+    .await;
+    rig.stop().await;
+}

@@ -9,7 +9,7 @@ use fleet_core::apply::Applier;
 use fleet_core::catalog::{Payload, SourceDef, TriggerDef};
 use fleet_core::cluster::{Cluster, ClusterId};
 use fleet_core::engine::{Config, Engine, Handle, Parts};
-use fleet_core::environment::Environment;
+use fleet_core::environment::{Clock, Environment};
 use fleet_core::event::Event;
 use fleet_core::filter::Filter;
 use fleet_core::manifest::{Manifest, ObjectRef};
@@ -24,12 +24,13 @@ use fleet_core::store::WorkStore;
 use fleet_core::work::{AppliedState, AppliedWork, WorkId};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Replaces `$subject`, `$type` and `$cluster`; `$fail` fails. A manifest template is a list of ConfigMap names.
+/// Replaces `$subject`, `$type` and `$cluster`; `$fail` fails, and `$bug` panics for the subject `bug`. A manifest template is a list of ConfigMap names.
 pub(crate) struct Words;
 
 struct Compiled {
@@ -57,6 +58,10 @@ impl Template for Compiled {
 
     fn text<'a>(&self, context: &Context<'a>) -> Result<String, TemplateError> {
         let event = context.event.expect("an event");
+        assert!(
+            !self.source.text.contains("$bug") || event.subject() != Some("bug"),
+            "a renderer with a bug"
+        );
         let mut text = self.source.text.replace("$type", event.ty());
         if text.contains("$subject") {
             let undefined = || error(&self.source, TemplateFault::Undefined, "event.subject is undefined");
@@ -65,6 +70,7 @@ impl Template for Compiled {
         if let Some(cluster) = context.cluster {
             text = text.replace("$cluster", cluster.id.name());
         }
+        text = text.replace("$bug", "");
         match text.contains("$fail") {
             true => Err(error(&self.source, TemplateFault::Evaluation, "failed")),
             false => Ok(text.replace("auth.login", "Create").replace("auth.logout", "Delete")),
@@ -135,6 +141,10 @@ pub(crate) fn at(sequence: u64) -> Position {
     Position { domain: Domain::new("feed"), epoch: 1, sequence }
 }
 
+pub(crate) fn at_in(domain: &str, sequence: u64) -> Position {
+    Position { domain: Domain::new(domain), epoch: 1, sequence }
+}
+
 pub(crate) fn event(ty: &str, subject: &str) -> Event {
     let json = json!({"specversion": "1.0", "id": "10001", "source": "auth", "type": ty, "subject": subject});
     Event::from_json(json.to_string().as_bytes()).unwrap()
@@ -188,6 +198,24 @@ pub(crate) fn trigger() -> TriggerDef {
     }
 }
 
+/// A wall clock that goes with tokio's, which tests pause.
+struct Virtual {
+    began: tokio::time::Instant,
+    at: Timestamp,
+}
+
+impl Virtual {
+    fn start() -> Self {
+        Self { began: tokio::time::Instant::now(), at: Timestamp::now() }
+    }
+}
+
+impl Clock for Virtual {
+    fn now(&self) -> Timestamp {
+        self.at.checked_add(jiff::SignedDuration::try_from(self.began.elapsed()).unwrap()).unwrap()
+    }
+}
+
 /// A running engine and its parts.
 pub(crate) struct Rig {
     pub(crate) store: Arc<dyn WorkStore>,
@@ -208,6 +236,7 @@ pub(crate) struct Setup {
     pub(crate) objects: Arc<MemoryApplier>,
     /// Stands in front of `objects`, where a test needs it.
     pub(crate) applier: Option<Arc<dyn Applier>>,
+    pub(crate) environment: Environment,
     pub(crate) config: Config,
 }
 
@@ -223,6 +252,7 @@ impl Default for Setup {
             ]),
             objects: Arc::default(),
             applier: None,
+            environment: Environment { clock: Arc::new(Virtual::start()), ..Environment::default() },
             config: Config::default(),
         }
     }
@@ -238,7 +268,7 @@ impl Setup {
             clusters: Arc::clone(&clusters) as _,
             renderer: Arc::new(Words),
             applier: self.applier.unwrap_or_else(|| Arc::clone(&self.objects) as _),
-            environment: Environment::default(),
+            environment: self.environment,
         };
         let engine = Engine::new(parts, self.config);
         let handle = engine.handle();
