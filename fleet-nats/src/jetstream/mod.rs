@@ -44,7 +44,9 @@ pub struct JetStreamConfig {
     pub start: Start,
     /// Create the stream, with `subjects`, if it does not exist.
     pub create: bool,
-    /// How long a delivery may be worked on before it is delivered again; progress prolongs it.
+    /// How long a delivery may be without a word before it is delivered again; progress prolongs it. So long, too, what
+    /// a killed operator had fetched waits for the next one, so the default is short: 10 s, in which the engine says
+    /// five times that it is at work. What comes twice because of that is seen to be a duplicate.
     pub ack_wait: Duration,
     /// How many deliveries may be unsettled at a time.
     pub max_ack_pending: u32,
@@ -73,7 +75,7 @@ impl JetStreamConfig {
             durable: None,
             start: Start::All,
             create: false,
-            ack_wait: Duration::from_secs(60),
+            ack_wait: Duration::from_secs(10),
             max_ack_pending: 1024,
             batch: 256,
         }
