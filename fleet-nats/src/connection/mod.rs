@@ -212,7 +212,8 @@ impl Keeper {
             if matches!(link, Link::Down(known) if *known == trouble) {
                 return false;
             }
-            tracing::warn!(reason = trouble.reason, "{}", trouble.message);
+            // The sources that use the connection tell it, by their names.
+            tracing::debug!(reason = trouble.reason, "{}", trouble.message);
             *link = Link::Down(trouble);
             true
         });

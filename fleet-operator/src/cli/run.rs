@@ -27,7 +27,7 @@ pub(super) struct RunArgs {
     /// for `fleet-operator withdrawals confirm`.
     #[arg(long, value_name = "PERCENT", default_value = "20%", value_parser = percent)]
     max_withdraw: usize,
-    /// How log lines on stderr look. What is logged: RUST_LOG, by default `info`.
+    /// How log lines on stderr look. What is logged: RUST_LOG, by default `info,async_nats=off`.
     #[arg(long, default_value = "text")]
     log_format: LogFormat,
 }
@@ -88,7 +88,8 @@ async fn stop_on((mut terminate, mut interrupt): (Signal, Signal), shutdown: Can
 }
 
 fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // What the NATS library has to say, the sources say with their names and what to do.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
