@@ -93,7 +93,7 @@ fn origin(source: &SourceDef, delivery: &Delivery, event: &Event) -> Result<Opti
         Some(OriginRule::SubjectTokens { namespace, name: cluster }) => {
             let token = |place: usize| {
                 delivery.message.tokens().nth(place).ok_or_else(|| {
-                    format!("EventSource {name} takes the origin from token {place} of the subject, and there is none")
+                    format!("EventSource {name} takes the origin from token {place} of the subject (counted from 0), and there is none")
                 })
             };
             ClusterId::new(token(*namespace)?, token(*cluster)?)

@@ -64,7 +64,10 @@ async fn an_event_that_is_too_large_is_refused() {
 async fn a_missing_origin_is_refused() {
     for (rule, expected) in [
         (OriginRule::Extension("cluster".to_owned()), "extension cluster, and the event has none"),
-        (OriginRule::SubjectTokens { namespace: 1, name: 2 }, "token 1 of the subject, and there is none"),
+        (
+            OriginRule::SubjectTokens { namespace: 1, name: 2 },
+            "token 1 of the subject (counted from 0), and there is none",
+        ),
     ] {
         let setup = Setup::default();
         setup.catalog.edit(|snapshot| {

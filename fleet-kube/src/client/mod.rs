@@ -171,6 +171,13 @@ impl ClusterClient {
     }
 }
 
+impl ClusterClient {
+    /// Where the API server is. No credentials.
+    pub(crate) fn url(&self) -> &http::Uri {
+        &self.config.cluster_url
+    }
+}
+
 impl std::fmt::Debug for ClusterClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ClusterClient({})", self.config.cluster_url)

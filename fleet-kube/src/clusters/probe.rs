@@ -190,7 +190,7 @@ async fn ask(link: &Link, deadline: Instant) -> Health {
                 );
             }
         },
-        Err(failure) => return failed(failure),
+        Err(failure) => return failed(failure, &link.client),
     };
     let health = match link.client.call(Call::get("/readyz"), deadline).await {
         // Not everybody may ask; then the version is all there is to go by.
@@ -204,7 +204,7 @@ async fn ask(link: &Link, deadline: Instant) -> Health {
             "NotReady",
             "the API server says that it is not ready (see its /readyz?verbose)".to_owned(),
         ),
-        Err(failure) => failed(failure),
+        Err(failure) => failed(failure, &link.client),
     };
     // The first event should find the common kinds known.
     let namespace = Gvk { group: "".into(), version: "v1".into(), kind: "Namespace".into() };
@@ -216,7 +216,7 @@ fn unready(reason: &'static str, message: String) -> Health {
     Health { ready: false, version: None, reason, message }
 }
 
-fn failed(failure: Failure) -> Health {
+fn failed(failure: Failure, client: &ClusterClient) -> Health {
     match failure {
         Failure::Unauthorized => unready(
             "Unauthorized",
@@ -227,7 +227,14 @@ fn failed(failure: Failure) -> Health {
             "the kubeconfig's user may not even read /version; grant it access".to_owned(),
         ),
         Failure::Unreachable { reason } => {
-            unready("Unreachable", format!("the API server cannot be reached: {reason}"))
+            let url = client.url();
+            unready(
+                "Unreachable",
+                format!(
+                    "the API server cannot be reached at {url}: {reason}; it is tried again; check that it runs, and the \
+                     address in the kubeconfig"
+                ),
+            )
         }
         Failure::NoAnswer { reason } | Failure::NotTried { reason } | Failure::Throttled { reason, .. } => {
             unready("NoAnswer", reason)
