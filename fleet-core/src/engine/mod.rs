@@ -6,6 +6,7 @@
 //! what it concerns again.
 
 pub mod clusters;
+mod conditions;
 mod config;
 mod counters;
 mod deliver;
@@ -38,6 +39,7 @@ pub use self::handle::Handle;
 pub use self::sweep::HeldWithdrawals;
 
 use self::clusters::ClusterIndex;
+use self::conditions::Conditions;
 use self::schedule::{Lane, Schedule, Verdict};
 use self::sweep::Sweeps;
 use self::tombstones::Tombstones;
@@ -109,6 +111,7 @@ struct Shared {
     schedule: Schedule,
     sweeps: Sweeps,
     tombstones: Tombstones,
+    conditions: Conditions,
     /// How many Works are to be somewhere, roughly between sweeps: what is only remembered does not count.
     live: AtomicUsize,
     /// The operator's own domain: for events whose source has no order.
@@ -146,6 +149,7 @@ impl Engine {
             schedule: Schedule::new(config.cluster_concurrency),
             sweeps: Sweeps::default(),
             tombstones: Tombstones::default(),
+            conditions: Conditions::default(),
             live: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
             sequence: AtomicU64::new(0),

@@ -32,6 +32,8 @@ enum Desired {
 struct Record {
     applied: AppliedWork,
     stored: Option<Stored<Arc<AppliedWork>>>,
+    /// The Work's trigger, if the Work is still there.
+    trigger: Option<Arc<str>>,
 }
 
 /// Looks at a Work in a cluster, and does what is to be done.
@@ -54,7 +56,7 @@ async fn try_step(shared: &Shared, job: &mut Job, lane: &Lane) -> Result<Verdict
     let Some(Stored { value: work, revision }) = stored else {
         // Dropped by somebody else; what was applied for it is taken away by what we wrote down.
         return match record {
-            Some(record) => remove(shared, &job.work, lane, Record::read(shared, record)).await,
+            Some(record) => remove(shared, &job.work, lane, Record::read(shared, record, None)).await,
             None => Ok(Verdict::Done),
         };
     };
@@ -73,10 +75,14 @@ async fn try_step(shared: &Shared, job: &mut Job, lane: &Lane) -> Result<Verdict
             if let Some(record) = record {
                 shared.store.delete_applied(&job.work, cluster, record.revision).await?;
             }
+            shared.conditions.moved_on(Some(&work.trigger), (&job.work, cluster), &*shared.catalog);
             Verdict::Done
         }
         Desired::Absent | Desired::Withdrawn => match record {
-            Some(record) => remove(shared, &job.work, lane, Record::read(shared, record)).await?,
+            Some(record) => {
+                let trigger = Some(Arc::clone(&work.trigger));
+                remove(shared, &job.work, lane, Record::read(shared, record, trigger)).await?
+            }
             None => Verdict::Done,
         },
     };
@@ -121,7 +127,7 @@ async fn present(
 ) -> Result<Verdict, StoreError> {
     let mut record = record.map_or_else(
         || Record::new(work, target.id.clone(), shared.now()),
-        |stored| Record::read(shared, stored),
+        |stored| Record::read(shared, stored, Some(Arc::clone(&work.trigger))),
     );
     let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
     let manifests: Arc<[Manifest]> = match trigger.render(work, &target, origin.as_deref()) {
@@ -258,6 +264,7 @@ async fn remove(
                 deleted => deleted?,
             }
         }
+        shared.conditions.moved_on(record.trigger.as_ref(), (work, cluster), &*shared.catalog);
         shared.counters.removed.add();
         return Ok(Verdict::Done);
     }
@@ -272,9 +279,13 @@ async fn remove(
 async fn overtaken(shared: &Shared, ours: AppliedWork) -> Result<Verdict, StoreError> {
     loop {
         let mut record = match shared.store.applied_in(&ours.work, &ours.cluster).await? {
-            Some(stored) => Record::from(stored),
+            Some(stored) => Record::of(stored, None),
             None if ours.inventory.is_empty() => return Ok(Verdict::Again),
-            None => Record { applied: AppliedWork { inventory: Vec::new(), ..ours.clone() }, stored: None },
+            None => Record {
+                applied: AppliedWork { inventory: Vec::new(), ..ours.clone() },
+                stored: None,
+                trigger: None,
+            },
         };
         record.applied.digest = None;
         record.applied.state = AppliedState::Pending;
@@ -331,12 +342,17 @@ async fn conclude(shared: &Shared, record: &mut Record, summary: Summary) -> Res
 
 impl Record {
     fn new(work: &Work, cluster: ClusterId, now: Timestamp) -> Self {
-        Self { applied: AppliedWork::pending(work, cluster, now), stored: None }
+        let applied = AppliedWork::pending(work, cluster, now);
+        Self { applied, stored: None, trigger: Some(Arc::clone(&work.trigger)) }
+    }
+
+    fn of(stored: Stored<Arc<AppliedWork>>, trigger: Option<Arc<str>>) -> Self {
+        Self { applied: (*stored.value).clone(), stored: Some(stored), trigger }
     }
 
     /// A record as it is stored. A call that nobody knows of may have been under way when the last process died.
-    fn read(shared: &Shared, stored: Stored<Arc<AppliedWork>>) -> Self {
-        let mut record = Self::from(stored);
+    fn read(shared: &Shared, stored: Stored<Arc<AppliedWork>>, trigger: Option<Arc<str>>) -> Self {
+        let mut record = Self::of(stored, trigger);
         if record.applied.digest.is_none() && record.applied.updated < shared.started() {
             let until = shared.uncertain_since_start().filter(|until| *until > shared.now());
             for item in &mut record.applied.inventory {
@@ -395,6 +411,7 @@ impl Record {
 
     /// Writes the record, unless it is stored like that.
     async fn write(&mut self, shared: &Shared) -> Result<(), StoreError> {
+        self.tell(shared);
         if self.stored.as_ref().is_some_and(|stored| *stored.value == self.applied) {
             return Ok(());
         }
@@ -405,11 +422,16 @@ impl Record {
         self.stored = Some(Stored { value, revision });
         Ok(())
     }
-}
 
-impl From<Stored<Arc<AppliedWork>>> for Record {
-    fn from(stored: Stored<Arc<AppliedWork>>) -> Self {
-        Self { applied: (*stored.value).clone(), stored: Some(stored) }
+    /// Tells, as the trigger's condition, whether the Work is stalled here.
+    fn tell(&self, shared: &Shared) {
+        let place = (&self.applied.work, &self.applied.cluster);
+        match (&self.trigger, &self.applied.state) {
+            (Some(trigger), AppliedState::Stalled { reason, message }) => {
+                shared.conditions.stalled(trigger, place, format!("{reason}: {message}"), &*shared.catalog);
+            }
+            (trigger, _) => shared.conditions.moved_on(trigger.as_ref(), place, &*shared.catalog),
+        }
     }
 }
 
@@ -442,7 +464,7 @@ impl Summary {
             }
             Outcome::Conflict { owner } => {
                 self.stalled.get_or_insert_with(|| {
-                    ("Conflict", format!("{object} exists and is not ours; it belongs to {owner}"))
+                    ("Conflict", format!("{object} exists and is not ours; it belongs to {owner} and is left alone; give ours another name"))
                 });
             }
             Outcome::Rejected { reason } => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use crate::catalog::{Catalog, CatalogSnapshot, Condition, Payload, SourceDef, Subject, TriggerDef};
+use crate::catalog::{CatalogSnapshot, Condition, Payload, SourceDef, TriggerDef};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
 use crate::manifest::Manifest;
@@ -272,12 +272,13 @@ impl Definitions {
         }
     }
 
-    /// Tells the catalog how each trigger is doing.
-    pub(super) fn report(&self, catalog: &dyn Catalog) {
-        for (name, trigger) in &self.triggers {
+    /// Whether each trigger can be used.
+    pub(super) fn conditions(&self) -> BTreeMap<Arc<str>, Condition> {
+        let condition = |(name, trigger): (&Arc<str>, &Arc<Trigger>)| {
             let known = self.sources.contains_key(&trigger.def.source);
-            catalog.report(&Subject::Trigger(Arc::clone(name)), trigger.condition(known));
-        }
+            (Arc::clone(name), trigger.condition(known))
+        };
+        self.triggers.iter().map(condition).collect()
     }
 
     /// The selectors that any trigger uses.

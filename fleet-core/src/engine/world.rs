@@ -87,7 +87,7 @@ async fn clusters(shared: &Arc<Shared>, selector: &dyn ClusterSelector) -> BoxSt
 
 fn take_definitions(shared: &Arc<Shared>, snapshot: &CatalogSnapshot) {
     let changed = shared.definitions.load().follow(snapshot, &*shared.renderer);
-    changed.definitions.report(&*shared.catalog);
+    shared.conditions.define(changed.definitions.conditions(), &*shared.catalog);
     let definitions = Arc::new(changed.definitions);
     shared.clusters.keep_selectors(|selector| definitions.uses(selector));
     shared.definitions.store(definitions);

@@ -188,6 +188,10 @@ async fn mending_a_template_applies_what_it_stalled() {
     rig.catalog.edit(edit("$fail"));
     rig.until_states("stalled", |state| matches!(state, AppliedState::Stalled { .. })).await;
     assert_eq!(rig.names("c1"), ["a", "a-extra"]);
+    // The trigger can be used, and tells what its Works wait for.
+    let condition = rig.catalog.condition(&Subject::Trigger("names".into())).unwrap();
+    assert!(condition.ready && condition.reason == "WorksStalled", "{condition:?}");
+    assert!(condition.message.contains("civo/c1, and 1 more times: TemplateError"), "{condition:?}");
 
     // And an object that leaves the template is deleted.
     rig.catalog.edit(edit("$subject-extra"));
@@ -195,6 +199,8 @@ async fn mending_a_template_applies_what_it_stalled() {
     rig.source.send(logout("a")).await.await;
     rig.until_names("c1", &[]).await;
     rig.until_names("c2", &[]).await;
+    let condition = rig.catalog.condition(&Subject::Trigger("names".into())).unwrap();
+    assert_eq!((condition.ready, &*condition.reason), (true, "Ready"), "{condition:?}");
     rig.stop().await;
 }
 

@@ -111,14 +111,18 @@ impl Catalog for Recorded {
     }
 
     fn report(&self, subject: &Subject, condition: Condition) {
-        // What a source says of itself is logged where it is heard.
-        if let (Subject::Trigger(name), false) = (subject, condition.ready) {
-            warn!("EventTrigger {name}: {}: {}", condition.reason, condition.message);
-        }
-        self.conditions
+        let before = self
+            .conditions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(subject.clone(), condition.clone());
+        // What a source says of itself is logged where it is heard, and a reference where it is looked up.
+        if let (Subject::Trigger(name), false) = (subject, condition.ready)
+            && condition.reason != "ReferenceMissing"
+            && before.as_ref() != Some(&condition)
+        {
+            warn!("EventTrigger {name}: {}: {}", condition.reason, condition.message);
+        }
         self.catalog.report(subject, condition);
     }
 }

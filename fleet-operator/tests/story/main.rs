@@ -9,6 +9,7 @@
 
 mod bad_clusters;
 mod bad_nats;
+mod bad_templates;
 mod core_nats;
 mod folder;
 mod jetstream;
