@@ -25,6 +25,8 @@ use crate::position::Position;
 ///   delivery the position it has in its feed. A source that cannot leaves the position out: the engine orders such
 ///   deliveries by their acceptance.
 /// * A [`SourceItem::Floor`] MUST be true for ever: nothing at or below it comes again, also after a restart.
+///   The reader stores a floor before it takes the next item, so a source may rely on floors that were taken: they are
+///   handed to the next [`open`](Self::open).
 /// * A [`SourceItem::Snapshot`] MUST come from a complete list; a failed or partial one says nothing.
 /// * Reading is pulled by the consumer of the stream. A source MUST NOT buffer without bound while it is not polled.
 /// * Cancel safe: dropping the stream closes the source; deliveries handed out before stay valid.

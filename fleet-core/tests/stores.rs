@@ -1,4 +1,11 @@
 //! Every WorkStore keeps the contract: one set of tests, run on each.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected says so and stops; so do its helpers"
+)]
 
 use std::sync::Arc;
 

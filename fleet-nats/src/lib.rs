@@ -2,7 +2,7 @@
 //!
 //! [`CoreSource`](core::CoreSource) reads subjects of core NATS, which redelivers nothing;
 //! [`JetStreamSource`](jetstream::JetStreamSource) reads a stream through a durable consumer and loses nothing. Both
-//! speak the CloudEvents [binding](binding) for NATS and share [`Connections`](connection::Connections).
+//! speak the CloudEvents [binding] for NATS and share [`Connections`](connection::Connections).
 
 mod backoff;
 pub mod binding;

@@ -1,6 +1,8 @@
 //! The corpus of messages in `tests/binding`: each `.msg` (headers, an empty line, the payload, as on the wire) decodes
 //! to the event of the `.json` beside it, or is refused with what its `.error` begins with. Also seeds for fuzzing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::fs;
 use std::path::Path;
 

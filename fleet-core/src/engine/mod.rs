@@ -136,7 +136,6 @@ impl Engine {
             catalog,
             renderer,
             applier,
-            config,
             counters: Arc::default(),
             lost: Mutex::default(),
             attached: Mutex::default(),
@@ -144,7 +143,7 @@ impl Engine {
             clusters: ClusterIndex::default(),
             left: Mutex::default(),
             turns: Arc::default(),
-            schedule: Schedule::default(),
+            schedule: Schedule::new(config.cluster_concurrency),
             sweeps: Sweeps::default(),
             tombstones: Tombstones::default(),
             live: AtomicUsize::new(0),
@@ -152,6 +151,7 @@ impl Engine {
             sequence: AtomicU64::new(0),
             started: OnceLock::new(),
             environment,
+            config,
             loaded: tokio::sync::watch::Sender::new(false),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -176,7 +176,7 @@ impl Engine {
         };
         let timers = async {
             loop {
-                for lane in shared.schedule.due(shared.config.cluster_concurrency).await {
+                for lane in shared.schedule.due().await {
                     shared.start_worker(lane);
                 }
             }
@@ -257,8 +257,16 @@ impl Shared {
         Some(time.checked_add(span).unwrap_or(Timestamp::MAX))
     }
 
-    /// Calls the Applier with a bound on time; an answer that is late, missing or short is no answer.
-    async fn bounded(&self, call: impl Future<Output = Vec<Outcome>>, expected: usize) -> Vec<Outcome> {
+    /// Calls the Applier with a bound on time, and on how many do so; an answer that is late, missing or short is no
+    /// answer.
+    async fn bounded(
+        &self,
+        lane: &Lane,
+        call: impl Future<Output = Vec<Outcome>>,
+        expected: usize,
+    ) -> Vec<Outcome> {
+        // Never closed.
+        let _permit = lane.calls.acquire().await;
         let call = AssertUnwindSafe(call).catch_unwind();
         let no_answer = |reason: &str| Outcome::Unknown { reason: reason.to_owned() };
         match tokio::time::timeout(self.config.apply_deadline + GRACE, call).await {
@@ -314,13 +322,13 @@ impl Shared {
     }
 
     fn enqueue(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
-        if let Some(lane) = self.schedule.enqueue(work, cluster, self.config.cluster_concurrency) {
+        if let Some(lane) = self.schedule.enqueue(work, cluster) {
             self.start_worker(lane);
         }
     }
 
     fn withdraw(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
-        if let Some(lane) = self.schedule.withdraw(work, cluster, self.config.cluster_concurrency) {
+        if let Some(lane) = self.schedule.withdraw(work, cluster) {
             self.start_worker(lane);
         }
     }
@@ -330,7 +338,7 @@ impl Shared {
         let shared = Arc::clone(self);
         self.spawn(async move {
             while let Some(mut job) = lane.next() {
-                let step = AssertUnwindSafe(reconcile::step(&shared, &mut job, &lane.cluster)).catch_unwind();
+                let step = AssertUnwindSafe(reconcile::step(&shared, &mut job, &lane)).catch_unwind();
                 let verdict = step.await.unwrap_or_else(|_| {
                     tracing::error!(work = %job.work, cluster = %lane.cluster, "this is a bug, please report it");
                     shared.later(shared.config.stalled)
@@ -339,7 +347,7 @@ impl Shared {
                 if shared.stop.is_cancelled() {
                     return;
                 }
-                if lane.wants_more(shared.config.cluster_concurrency) {
+                if shared.schedule.wants_more(&lane) {
                     shared.start_worker(Arc::clone(&lane));
                 }
             }

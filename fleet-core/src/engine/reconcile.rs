@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::apply::{ApplyRequest, InventoryItem, Mode, Outcome, RemoveRequest};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::Shared;
-use crate::engine::schedule::{Job, Verdict};
+use crate::engine::schedule::{Job, Lane, Verdict};
 use crate::engine::triggers::{Fault, Found, Trigger};
 use crate::manifest::Manifest;
 use crate::store::{StoreError, Stored};
@@ -35,25 +35,26 @@ struct Record {
 }
 
 /// Looks at a Work in a cluster, and does what is to be done.
-pub(super) async fn step(shared: &Shared, job: &mut Job, cluster: &ClusterId) -> Verdict {
-    match try_step(shared, job, cluster).await {
+pub(super) async fn step(shared: &Shared, job: &mut Job, lane: &Lane) -> Verdict {
+    match try_step(shared, job, lane).await {
         Ok(verdict) => verdict,
         // Somebody else wrote: look at what there is now.
         Err(error) if error.is_conflict() => Verdict::Again,
         Err(error) => {
-            tracing::warn!(work = %job.work, %cluster, %error, "the store failed; trying again");
+            tracing::warn!(work = %job.work, cluster = %lane.cluster, %error, "the store failed; trying again");
             shared.later(shared.config.retry)
         }
     }
 }
 
-async fn try_step(shared: &Shared, job: &mut Job, cluster: &ClusterId) -> Result<Verdict, StoreError> {
+async fn try_step(shared: &Shared, job: &mut Job, lane: &Lane) -> Result<Verdict, StoreError> {
+    let cluster = &lane.cluster;
     let stored = shared.store.work(&job.work).await?;
     let record = shared.store.applied_in(&job.work, cluster).await?;
     let Some(Stored { value: work, revision }) = stored else {
         // Dropped by somebody else; what was applied for it is taken away by what we wrote down.
         return match record {
-            Some(record) => remove(shared, &job.work, cluster, Record::read(shared, record)).await,
+            Some(record) => remove(shared, &job.work, lane, Record::read(shared, record)).await,
             None => Ok(Verdict::Done),
         };
     };
@@ -64,7 +65,7 @@ async fn try_step(shared: &Shared, job: &mut Job, cluster: &ClusterId) -> Result
         Desired::Present(trigger) => {
             // What was allowed before it belonged here again is not allowed for the next time.
             job.withdraw = false;
-            present(shared, &work, &trigger, target, record).await?
+            present(shared, &work, &trigger, target, record, lane).await?
         }
         Desired::Unknown => Verdict::Done,
         Desired::Withdrawn if !job.withdraw => Verdict::Done,
@@ -75,7 +76,7 @@ async fn try_step(shared: &Shared, job: &mut Job, cluster: &ClusterId) -> Result
             Verdict::Done
         }
         Desired::Absent | Desired::Withdrawn => match record {
-            Some(record) => remove(shared, &job.work, cluster, Record::read(shared, record)).await?,
+            Some(record) => remove(shared, &job.work, lane, Record::read(shared, record)).await?,
             None => Verdict::Done,
         },
     };
@@ -116,6 +117,7 @@ async fn present(
     trigger: &Trigger,
     target: Arc<Cluster>,
     record: Option<Stored<Arc<AppliedWork>>>,
+    lane: &Lane,
 ) -> Result<Verdict, StoreError> {
     let mut record = record.map_or_else(
         || Record::new(work, target.id.clone(), shared.now()),
@@ -154,7 +156,7 @@ async fn present(
         mode: Mode::Write,
         deadline: shared.config.apply_deadline,
     };
-    let outcomes = shared.bounded(shared.applier.apply(request), manifests.len()).await;
+    let outcomes = shared.bounded(lane, shared.applier.apply(request), manifests.len()).await;
     let mut summary = Summary::default();
     let now = shared.now();
     for (manifest, outcome) in manifests.iter().zip(&outcomes) {
@@ -162,7 +164,7 @@ async fn present(
         summary.add(manifest.id().to_string(), outcome);
     }
     if summary.cluster.is_none() {
-        prune(shared, &mut record, &manifests, &target, trigger, &mut summary).await;
+        prune(shared, &mut record, &manifests, &target, trigger, lane, &mut summary).await;
     }
     record.applied.generation = work.generation;
     if summary.is_done() {
@@ -190,6 +192,7 @@ async fn prune(
     manifests: &[Manifest],
     target: &Arc<Cluster>,
     trigger: &Trigger,
+    lane: &Lane,
     summary: &mut Summary,
 ) {
     let rendered =
@@ -206,7 +209,7 @@ async fn prune(
         deadline: shared.config.apply_deadline,
     };
     let began = shared.now();
-    let outcomes = shared.bounded(shared.applier.remove(request), stale.len()).await;
+    let outcomes = shared.bounded(lane, shared.applier.remove(request), stale.len()).await;
     record.applied.inventory.retain(&rendered);
     let left = stale.into_iter().zip(&outcomes);
     record
@@ -218,9 +221,10 @@ async fn prune(
 async fn remove(
     shared: &Shared,
     work: &WorkId,
-    cluster: &ClusterId,
+    lane: &Lane,
     mut record: Record,
 ) -> Result<Verdict, StoreError> {
+    let cluster = &lane.cluster;
     let Some(target) = shared.reachable(cluster) else {
         return Ok(Verdict::Done);
     };
@@ -242,7 +246,7 @@ async fn remove(
             deadline: shared.config.apply_deadline,
         };
         let began = shared.now();
-        let outcomes = shared.bounded(shared.applier.remove(request), items.len()).await;
+        let outcomes = shared.bounded(lane, shared.applier.remove(request), items.len()).await;
         let left = items.into_iter().zip(&outcomes);
         record.applied.inventory =
             left.filter_map(|(item, outcome)| summary.left(shared, item, outcome, began)).collect();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use crate::cluster::ClusterId;
@@ -15,8 +15,9 @@ use crate::engine::config::Backoff;
 use crate::work::WorkId;
 
 /// All lanes, and what waits for its time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Schedule {
+    most_calls: usize,
     lanes: RwLock<HashMap<ClusterId, Arc<Lane>>>,
     timers: Mutex<Timers>,
     timer_added: Notify,
@@ -40,6 +41,9 @@ struct Due {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) cluster: ClusterId,
+    /// Bounds the calls to the cluster. There are more workers than that: while some write down what came of their
+    /// calls, others call.
+    pub(super) calls: Semaphore,
     state: Mutex<LaneState>,
 }
 
@@ -97,6 +101,21 @@ pub(super) enum Verdict {
 }
 
 impl Schedule {
+    /// A schedule that allows so many calls to a cluster at the same time.
+    pub(super) fn new(most_calls: usize) -> Self {
+        Self {
+            most_calls: most_calls.max(1),
+            lanes: RwLock::default(),
+            timers: Mutex::default(),
+            timer_added: Notify::new(),
+        }
+    }
+
+    /// How many workers a lane has at most.
+    fn most_workers(&self) -> usize {
+        self.most_calls * 2
+    }
+
     /// The lane of a cluster.
     fn lane(&self, cluster: &ClusterId) -> Arc<Lane> {
         if let Some(lane) = self.lanes.read().get(cluster) {
@@ -105,23 +124,27 @@ impl Schedule {
         let mut lanes = self.lanes.write();
         Arc::clone(lanes.entry(cluster.clone()).or_insert_with(|| {
             // A cluster that is not known yet is not ready: what is queued waits until it joins.
-            Arc::new(Lane { cluster: cluster.clone(), state: Mutex::new(LaneState::new()) })
+            Arc::new(Lane {
+                cluster: cluster.clone(),
+                calls: Semaphore::new(self.most_calls),
+                state: Mutex::new(LaneState::new()),
+            })
         }))
     }
 
     /// Has a Work looked at in a cluster. Returns the lane if a worker is to be started on it.
     #[must_use]
-    pub(super) fn enqueue(&self, work: &WorkId, cluster: &ClusterId, most: usize) -> Option<Arc<Lane>> {
+    pub(super) fn enqueue(&self, work: &WorkId, cluster: &ClusterId) -> Option<Arc<Lane>> {
         let lane = self.lane(cluster);
-        let start = lane.state.lock().enqueue(work, false, most);
+        let start = lane.state.lock().enqueue(work, false, self.most_workers());
         start.then_some(lane)
     }
 
     /// The same, and allows that the Work's resources are taken out of the cluster though no event said so.
     #[must_use]
-    pub(super) fn withdraw(&self, work: &WorkId, cluster: &ClusterId, most: usize) -> Option<Arc<Lane>> {
+    pub(super) fn withdraw(&self, work: &WorkId, cluster: &ClusterId) -> Option<Arc<Lane>> {
         let lane = self.lane(cluster);
-        let start = lane.state.lock().enqueue(work, true, most);
+        let start = lane.state.lock().enqueue(work, true, self.most_workers());
         start.then_some(lane)
     }
 
@@ -194,7 +217,7 @@ impl Schedule {
     }
 
     /// Waits until a timer is due, and returns the lanes on which a worker is to be started. Cancel safe.
-    pub(super) async fn due(&self, most: usize) -> Vec<Arc<Lane>> {
+    pub(super) async fn due(&self) -> Vec<Arc<Lane>> {
         loop {
             let next = self.timers.lock().due.first_key_value().map(|((at, _), _)| *at);
             match next {
@@ -214,12 +237,19 @@ impl Schedule {
         };
         let mut lanes = Vec::new();
         for due in due.into_values() {
-            let start = due.lane.state.lock().timer_came(&due, most);
+            let start = due.lane.state.lock().timer_came(&due, self.most_workers());
             if start {
                 lanes.push(due.lane);
             }
         }
         lanes
+    }
+
+    /// Whether one more worker should be started, now that this one has work: after a pause one probes, and when that
+    /// went well the others follow.
+    pub(super) fn wants_more(&self, lane: &Lane) -> bool {
+        let mut state = lane.state.lock();
+        state.failures == 0 && state.start_worker(self.most_workers())
     }
 
     /// How many Works wait or run, over all lanes.
@@ -242,13 +272,6 @@ impl Lane {
         }
         state.workers -= 1;
         None
-    }
-
-    /// Whether one more worker should be started, now that this one has work: after a pause one probes, and when that
-    /// went well the others follow.
-    pub(super) fn wants_more(&self, most: usize) -> bool {
-        let mut state = self.state.lock();
-        state.failures == 0 && state.start_worker(most)
     }
 }
 

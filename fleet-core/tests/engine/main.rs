@@ -1,4 +1,11 @@
 //! The engine from outside: what goes in as events and comes out as objects, on in-memory parts and in virtual time.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected says so and stops; so do its helpers"
+)]
 
 mod delivery;
 mod isolation;

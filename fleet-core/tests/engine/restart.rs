@@ -71,11 +71,10 @@ async fn a_restart_with_nothing_to_do_writes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn stopping_finishes_what_is_in_flight_and_reads_no_more() {
     let rig = Setup::default().start();
-    let sent: Vec<_> = futures::future::join_all((0..100).map(|number| {
-        let source = Arc::clone(&rig.source);
-        async move { source.send(login(&format!("user-{number}"))).await }
-    }))
-    .await;
+    let mut sent = Vec::new();
+    for number in 0..100 {
+        sent.push(rig.source.send(login(&format!("user-{number}"))).await);
+    }
     until("some are read", async || rig.handle.counters().received.get() > 0).await;
     rig.stop.cancel();
     let (store, source) = (Arc::clone(&rig.store), Arc::clone(&rig.source));

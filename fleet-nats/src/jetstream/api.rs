@@ -49,7 +49,7 @@ impl ApiError {
             Self::TimedOut => (
                 "RequestTimedOut",
                 format!(
-                    "{doing}: no answer within {} s; check that this user may publish to $JS.API.> and subscribe to _INBOX.>",
+                    "{doing}: no answer within {} s; check that the server is well, and that this user may publish to $JS.API.> and subscribe to _INBOX.>",
                     DEADLINE.as_secs()
                 ),
             ),

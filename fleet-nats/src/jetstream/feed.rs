@@ -17,8 +17,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::api::{self, ApiError};
-use super::consumer::{bind, filters};
+use super::consumer::bind;
 use super::epoch::{Epochs, Met, Seen};
+use super::notes::Notes;
 use super::pull::{Facts, Pull, Stop};
 use super::settle::{JetStreamSettler, Outstanding, Wire};
 use super::{JetStreamConfig, Start};
@@ -58,18 +59,6 @@ struct Session {
     context: Context,
     consumer: String,
     advisories: Option<async_nats::Subscriber>,
-}
-
-/// What the condition says beside that all is well.
-#[derive(Default)]
-struct Notes {
-    epoch: Option<String>,
-    consumer: Option<String>,
-    /// How many messages left the stream unread, and up to which sequence that was counted.
-    unread: u64,
-    unread_to: u64,
-    /// How many messages a user's own consumer gave up.
-    exhausted: u64,
 }
 
 enum Woken {
@@ -167,11 +156,11 @@ impl Feed {
         match self.epochs.floor_sequence() {
             // A consumer that is made anew begins behind the floor, or with what is left of the stream.
             Some(floor) if bound.created => {
-                self.count_unread(&stream, &info.config, floor);
+                self.notes.count_unread(&stream, &info.config, floor);
                 let note = format!("its consumer was gone and is created again from sequence {}", floor + 1);
                 self.notes.consumer = Some(note);
             }
-            _ => self.count_unread(&stream, &info.config, info.delivered.stream_sequence),
+            _ => self.notes.count_unread(&stream, &info.config, info.delivered.stream_sequence),
         }
         let pull = match &mut self.pull {
             Some(pull) => pull,
@@ -218,10 +207,7 @@ impl Feed {
         match self.epochs.meet(nanos(stream.created.unix_timestamp_nanos())) {
             Met::Same => {}
             Met::Recreated => {
-                self.notes = Notes {
-                    epoch: Some("the stream was created anew: a new epoch began".to_owned()),
-                    ..Notes::default()
-                };
+                self.notes.stream_is_new();
             }
             Met::Older => {
                 let message = format!(
@@ -317,23 +303,25 @@ impl Feed {
         if shorter || !self.epochs.is_present(nanos(stream.created.unix_timestamp_nanos())) {
             return self.leave();
         }
-        self.count_unread(&stream, &consumer.config, consumer.delivered.stream_sequence);
-        self.raise_floor(&stream, &consumer);
-        if consumer.num_ack_pending > 0 {
+        self.notes.count_unread(&stream, &consumer.config, consumer.delivered.stream_sequence);
+        let settled = self.raise_floor(&stream, &consumer);
+        if settled < consumer.delivered.stream_sequence {
             self.inspect_at = Instant::now() + WHILE_OUTSTANDING;
         }
         self.tell_ready();
     }
 
-    fn raise_floor(&mut self, stream: &stream::Info, consumer: &consumer::Info) {
-        let Some(ceiling) = self.outstanding.ceiling(self.epochs.first()) else {
-            return;
-        };
+    /// Up to which sequence all is settled.
+    fn raise_floor(&mut self, stream: &stream::Info, consumer: &consumer::Info) -> u64 {
+        // Stored first, for without it a loss of what lies below the floor could not be seen.
+        self.keep_witness();
+        let ceiling = self.outstanding.ceiling(self.epochs.first()).unwrap_or(0);
         let settled = consumer.ack_floor.stream_sequence.min(ceiling);
         if let Some(floor) = self.epochs.raise(settled, stream.state.last_sequence) {
             self.items.push_back(SourceItem::Floor(floor));
         }
         self.keep_witness();
+        settled
     }
 
     fn keep_witness(&mut self) {
@@ -341,20 +329,6 @@ impl Feed {
         if self.witness != witness {
             self.items.extend(witness.clone().map(SourceItem::Floor));
             self.witness = witness;
-        }
-    }
-
-    /// Notices messages behind `delivered` that the stream does not have any more. Not where the consumer reads only
-    /// some subjects: how many of those it would have read is not known.
-    fn count_unread(&mut self, stream: &stream::Info, consumer: &consumer::Config, delivered: u64) {
-        let subjects = filters("", &stream.config.subjects);
-        let read = filters(&consumer.filter_subject, &consumer.filter_subjects);
-        let reads_all = read.is_empty() || read == subjects;
-        let gone = stream.state.first_sequence.saturating_sub(1);
-        let counted = delivered.max(self.notes.unread_to);
-        if reads_all && gone > counted {
-            self.notes.unread += gone - counted;
-            self.notes.unread_to = gone;
         }
     }
 
@@ -403,27 +377,11 @@ impl Feed {
     }
 
     fn tell_ready(&mut self) {
-        let Some(session) = &self.session else { return };
-        let mut message =
-            format!("reading stream {} through consumer {}", self.config.stream, session.consumer);
-        for note in [&self.notes.epoch, &self.notes.consumer].into_iter().flatten() {
-            message += "; ";
-            message += note;
-        }
-        if self.notes.unread > 0 {
-            message += &format!(
-                "; {} messages (up to sequence {}) left the stream before they were read: its limits or its maximum age are too small",
-                self.notes.unread, self.notes.unread_to
-            );
-        }
-        if self.notes.exhausted > 0 {
-            message += &format!(
-                "; {} messages were given up by the consumer: set its max_deliver to -1",
-                self.notes.exhausted
-            );
-        } else if session.advisories.is_some() {
-            message += "; the consumer gives messages up after max_deliver attempts: set that to -1";
-        }
+        let Some(session) = &self.session else {
+            return;
+        };
+        let limited = session.advisories.is_some();
+        let message = self.notes.message(&self.config.stream, &session.consumer, limited);
         self.tell(true, "Connected", message);
     }
 
@@ -432,7 +390,7 @@ impl Feed {
     }
 
     fn tell(&mut self, ready: bool, reason: &str, message: String) {
-        let lost = self.notes.unread + self.notes.exhausted;
+        let lost = self.notes.lost();
         let status = SourceStatus { ready, reason: reason.to_owned(), message, lost };
         if self.told.as_ref() != Some(&status) {
             self.told = Some(status.clone());

@@ -14,6 +14,7 @@ mod api;
 mod consumer;
 mod epoch;
 mod feed;
+mod notes;
 mod pull;
 mod settle;
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 /// A request is made anew after this time; meanwhile the server says every now and then that it is there.
 const EXPIRES: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// The inbox, and the request that is open.
 pub(super) struct Pull {

@@ -70,7 +70,7 @@ pub(super) struct Wire {
 /// Settles one delivery. Each call waits for the server's confirmation.
 pub(super) struct JetStreamSettler {
     wire: Arc<Wire>,
-    /// Where acknowledgements go; empty once one was sent.
+    /// Where acknowledgements go; empty once the delivery is settled.
     reply: Option<Subject>,
     _entry: Entry,
 }
@@ -80,11 +80,13 @@ impl JetStreamSettler {
         Self { wire, reply, _entry: entry }
     }
 
+    /// Cancelled or failed, the delivery counts as dropped: giving back what was settled after all does no harm.
     async fn last(mut self: Box<Self>, payload: Bytes) -> Result<(), SettleError> {
-        match self.reply.take() {
-            Some(reply) => self.send(reply, payload).await,
-            None => Ok(()),
+        if let Some(reply) = self.reply.clone() {
+            self.send(reply, payload).await?;
         }
+        self.reply = None;
+        Ok(())
     }
 
     async fn send(&self, reply: Subject, payload: Bytes) -> Result<(), SettleError> {

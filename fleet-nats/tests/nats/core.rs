@@ -61,7 +61,8 @@ async fn a_queue_group_gets_each_message_once() {
     }
     let mut ids = Vec::new();
     for _ in 0..50 {
-        ids.push(tokio::select! { id = one.acked() => id, id = two.acked() => id });
+        let delivery = tokio::select! { it = one.delivery() => it, it = two.delivery() => it };
+        ids.push(delivery.event.unwrap().id().to_owned());
     }
     ids.sort_by_key(|id| id.parse::<u32>().unwrap());
     assert_eq!(ids, (0..50).map(|id| id.to_string()).collect::<Vec<_>>());

@@ -178,6 +178,21 @@ async fn a_restart_of_the_server_costs_nothing_but_time() {
 }
 
 #[tokio::test]
+async fn a_server_that_hangs_is_said_and_read_on_when_it_wakes() {
+    let server = Server::with_jetstream().await;
+    let context = create_stream(&server).await;
+    let mut reader = Reader::open(&source(&server, events())).await;
+    reader.ready().await;
+    server.nats.server().pause().await.unwrap();
+    let status = reader.reason("RequestTimedOut").await;
+    assert!(!status.ready && status.message.contains("no answer"), "{}", status.message);
+    server.nats.server().resume().await.unwrap();
+    reader.ready().await;
+    publish(&context, [1]).await;
+    assert_eq!(reader.acked().await, "1");
+}
+
+#[tokio::test]
 async fn a_consumer_that_is_deleted_is_made_again_where_it_was() {
     let server = Server::with_jetstream().await;
     let context = create_stream(&server).await;

@@ -1,5 +1,7 @@
 //! The sources against a real nats-server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod access;
 mod core;
 mod jetstream;

@@ -155,6 +155,10 @@ fn what_is_desired_outlives_the_event() {
     );
     eventually("a cluster that is not meant any more loses it", || gone(&home, "staging1", "mgianluc"));
     assert!(there(&home, "cluster1", "mgianluc").is_some());
+    fs::remove_file(home.folder().join("clusters.yaml")).unwrap();
+    for cluster in ["cluster1", "cluster2"] {
+        eventually("a cluster that leaves loses it", || gone(&home, cluster, "mgianluc"));
+    }
 }
 
 #[test]
