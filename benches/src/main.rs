@@ -33,7 +33,7 @@ enum What {
         /// How many events one after the other.
         #[arg(long, default_value_t = 300)]
         events: usize,
-        /// How many events at once, three times.
+        /// How many events at once, five times.
         #[arg(long, default_value_t = 2_000)]
         burst: usize,
         /// Keep Work in memory, to see what durability costs.

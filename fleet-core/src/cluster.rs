@@ -141,7 +141,7 @@ pub enum ClusterChange {
 pub struct ClusterFeed {
     /// All clusters when the feed was opened.
     pub snapshot: Vec<Arc<Cluster>>,
-    /// What changed since. The stream ends only when the selector is gone for good.
+    /// What changed since. Where the stream ends (its reader fell too far behind), the engine opens another feed.
     pub changes: BoxStream<'static, ClusterChange>,
 }
 

@@ -1,6 +1,6 @@
 //! Event-driven automation for fleets of Kubernetes clusters.
 //!
-//! An [event](event) arrives from an [`EventSource`](source::EventSource); triggers of the
+//! An [event] arrives from an [`EventSource`](source::EventSource); triggers of the
 //! [`Catalog`](catalog::Catalog) say what it means; the intent is stored as [`Work`](work::Work) in a
 //! [`WorkStore`](store::WorkStore); templates are rendered by a [`Renderer`](render::Renderer) for every cluster that a
 //! [`ClusterSelector`](cluster::ClusterSelector) knows and the trigger selects; an [`Applier`](apply::Applier) puts the

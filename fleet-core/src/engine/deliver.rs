@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::position::{Domain, Position};
 use crate::source::{Delivery, EventSource, Message, Settle, SourceItem, SourceStatus};
 use crate::store::{DeadLetter, StoreError};
-use crate::work::{AppliedWork, Intent, Work};
+use crate::work::{AppliedWork, Intent, Work, WorkId};
 
 /// How often a source is told that a delivery is still worked on.
 const PROGRESS: Duration = Duration::from_secs(2);
@@ -152,7 +152,9 @@ fn take(
             (origin, turns, refusals)
         }
     };
-    let taken = Taken { source, origin, position, received: shared.now(), began, permit };
+    let received = shared.now();
+    let published = delivery.published.unwrap_or(received);
+    let taken = Taken { source, origin, position, published, received, began, permit };
     let shared_by_task = Arc::clone(shared);
     shared.spawn(async move { taken.settle(&shared_by_task, delivery, intentions, refusals).await });
 }
@@ -162,6 +164,8 @@ struct Taken {
     source: Arc<SourceDef>,
     origin: Option<ClusterId>,
     position: Position,
+    /// When the transport took it, or else when it was received.
+    published: Timestamp,
     received: Timestamp,
     began: Instant,
     /// Counts it among the deliveries in flight until it is settled.
@@ -181,7 +185,7 @@ impl Taken {
         let wanted = !intentions.is_empty();
         let store = async {
             for refusal in &refusals {
-                let letter = self.letter(shared, refusal, &message, &raw);
+                let letter = self.letter(refusal, &message, &raw);
                 patiently(shared, || shared.store.add_dead_letter(Arc::clone(&letter))).await?;
                 shared.counters.dead_letters.add();
                 tracing::warn!(source = %self.source.name, trigger = refusal.trigger.as_deref(), reason = refusal.reason,
@@ -281,15 +285,12 @@ impl Taken {
             && old.positions.in_domain(&operator).is_some_and(|seen| seen.epoch > self.position.epoch)
     }
 
-    fn letter(
-        &self,
-        shared: &Shared,
-        refusal: &Refusal,
-        message: &Message,
-        raw: &bytes::Bytes,
-    ) -> Arc<DeadLetter> {
+    fn letter(&self, refusal: &Refusal, message: &Message, raw: &bytes::Bytes) -> Arc<DeadLetter> {
+        // The same for a delivery that comes again, as far as its source gives it a place and a time.
+        let of = [&*self.source.name, &self.position.to_string()];
+        let hash = WorkId::of_parts(refusal.trigger.as_deref().unwrap_or_default(), &of);
         Arc::new(DeadLetter {
-            id: format!("{:013}-{:08x}", self.received.as_millisecond().max(0), shared.entropy() >> 32),
+            id: format!("{:013}-{}", self.published.as_millisecond().max(0), hash.hash()),
             source: self.source.name.as_ref().to_owned(),
             trigger: refusal.trigger.as_deref().map(str::to_owned),
             reason: refusal.reason.to_owned(),
@@ -322,7 +323,7 @@ fn plans(shared: &Shared, trigger: &crate::engine::triggers::Trigger, work: &Wor
     targets.iter().filter_map(plan).collect()
 }
 
-/// Tries until the store takes it, for as long as the store's patience lasts.
+/// Tries until the store takes it, for as long as the store's patience lasts and the engine runs.
 async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
     shared: &Shared,
     attempt: impl Fn() -> F,
@@ -332,7 +333,10 @@ async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
     loop {
         match attempt().await {
             Err(error) if error.is_retryable() && Instant::now() < until => {
-                tokio::time::sleep(shared.pause(shared.config.retry, failures)).await;
+                let pause = tokio::time::sleep(shared.pause(shared.config.retry, failures));
+                if shared.stop.run_until_cancelled(pause).await.is_none() {
+                    return Err(error);
+                }
                 failures += 1;
             }
             result => return result,

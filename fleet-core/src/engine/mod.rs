@@ -1,8 +1,8 @@
 //! The engine: turns each event (an edge) into Work (a level), and keeps the level true.
 //!
-//! Data flows one way. [`deliver`] reads sources, [`judge`] decides what a delivery means, the store keeps it, and
-//! only then is it acknowledged. From there on only levels count: [`schedule`] holds a lane for each cluster, and
-//! [`reconcile`] brings one Work up to date in one cluster. A change of definitions or clusters makes [`sweep`] look at
+//! Data flows one way. `deliver` reads sources, `judge` decides what a delivery means, the store keeps it, and
+//! only then is it acknowledged. From there on only levels count: `schedule` holds a lane for each cluster, and
+//! `reconcile` brings one Work up to date in one cluster. A change of definitions or clusters makes `sweep` look at
 //! what it concerns again.
 
 pub mod clusters;

@@ -3,11 +3,13 @@
 //! Absence is not an order: a change that would take away more than a share of all Works at once is held until it is
 //! confirmed, or until the definitions say otherwise.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
@@ -18,12 +20,21 @@ use crate::work::{Intent, Work, WorkId};
 /// How many Works are read at a time.
 const PAGE: usize = 256;
 
+/// Withdrawals within such a time count together: many small changes in a row are one large one.
+const AT_ONCE: Duration = Duration::from_secs(60);
+
+/// A Work to be taken out of a cluster.
+type Withdrawal = (WorkId, ClusterId);
+
 /// What is to be swept.
 #[derive(Debug, Default)]
 pub(super) struct Sweeps {
     wanted: Mutex<Wanted>,
     added: Notify,
-    held: Mutex<BTreeSet<(WorkId, ClusterId)>>,
+    /// Wait to be confirmed.
+    held: Mutex<BTreeSet<Withdrawal>>,
+    /// Went ahead lately, and when.
+    allowed: Mutex<BTreeMap<Withdrawal, Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -182,41 +193,48 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
 }
 
 /// Lets Works be withdrawn, or holds them if they are too many.
-fn withdraw(shared: &Arc<Shared>, withdrawals: BTreeSet<(WorkId, ClusterId)>, everything: bool) {
-    let total = shared.total();
-    let works = distinct(&withdrawals);
+fn withdraw(shared: &Arc<Shared>, withdrawals: BTreeSet<Withdrawal>, everything: bool) {
     let config = &shared.config;
+    let mut allowed = shared.sweeps.allowed.lock();
+    allowed.retain(|_, since| since.elapsed() < AT_ONCE);
+    // Those that went ahead are not among the live ones any more.
+    let total = shared.total() + distinct(allowed.keys());
     let most = (total * config.max_withdraw_percent / 100).max(config.max_withdraw_floor);
+    let works = distinct(withdrawals.iter().chain(allowed.keys()).collect::<BTreeSet<_>>());
+    let (ahead, too_many): (Vec<_>, Vec<_>) =
+        withdrawals.into_iter().partition(|one| works <= most || allowed.contains_key(one));
+    let now = Instant::now();
+    allowed.extend(ahead.iter().cloned().map(|one| (one, now)));
+    drop(allowed);
     let mut held = shared.sweeps.held.lock();
     if everything {
         held.clear();
     }
-    if works > most {
-        held.extend(withdrawals);
-        let works = distinct(&held);
-        drop(held);
+    let is_held = !too_many.is_empty();
+    held.extend(too_many);
+    drop(held);
+    if is_held {
         tracing::error!(
             works,
             total,
             most,
-            "withdrawing so many Works at once has to be confirmed; nothing was withdrawn"
+            "withdrawing so many Works at once has to be confirmed; they stay as they are"
         );
-    } else {
-        drop(held);
-        for (work, cluster) in withdrawals {
-            shared.withdraw(&work, &cluster);
-        }
+    }
+    for (work, cluster) in ahead {
+        shared.withdraw(&work, &cluster);
     }
 }
 
-fn distinct(withdrawals: &BTreeSet<(WorkId, ClusterId)>) -> usize {
+/// How many Works these are.
+fn distinct<'a>(withdrawals: impl IntoIterator<Item = &'a Withdrawal>) -> usize {
     let mut last = None;
-    withdrawals.iter().filter(|(work, _)| last.replace(work) != Some(work)).count()
+    withdrawals.into_iter().filter(|(work, _)| last.replace(work) != Some(work)).count()
 }
 
 /// What waits to be confirmed.
 pub(super) fn held(shared: &Shared) -> Option<HeldWithdrawals> {
-    let works = distinct(&shared.sweeps.held.lock());
+    let works = distinct(&*shared.sweeps.held.lock());
     (works > 0).then(|| HeldWithdrawals { works, total: shared.total() })
 }
 

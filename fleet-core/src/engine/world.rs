@@ -32,8 +32,11 @@ pub(super) async fn follow(shared: &Arc<Shared>, selector: &dyn ClusterSelector)
             },
             change = changes.next() => match change {
                 Some(change) => take_change(shared, &change),
-                // The feed was closed because it fell behind: begin anew from what there is now.
-                None => changes = clusters(shared, selector).await,
+                // The feed was closed because it fell behind: begin anew from what there is now, though not in a hurry.
+                None => {
+                    tokio::time::sleep(shared.pause(shared.config.retry, 0)).await;
+                    changes = clusters(shared, selector).await;
+                }
             },
         }
     }

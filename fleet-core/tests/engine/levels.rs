@@ -193,3 +193,30 @@ async fn a_mass_withdrawal_waits_for_confirmation() {
     assert_eq!(rig.names("c2").len(), 29, "nothing was said of the other cluster");
     rig.stop().await;
 }
+
+/// Invariant 11: many small changes in a row are one large one.
+#[tokio::test(start_paused = true)]
+async fn a_creeping_mass_withdrawal_is_held_too() {
+    let setup = Setup::default();
+    let names: Vec<_> = (0..12).map(|number| format!("k{number:02}")).collect();
+    for name in &names {
+        setup.clusters.put(labelled(name, "production"));
+    }
+    let rig = setup.start();
+    for name in &names {
+        for number in 0..5 {
+            rig.source.send_from(login(&format!("user-{number}")), Some(cluster(name))).await.await;
+        }
+    }
+    until("all there", async || names.iter().all(|name| rig.names(name).len() == 5)).await;
+    for name in &names {
+        rig.clusters.put(labelled(name, "staging"));
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    until("held", async || rig.handle.held_withdrawals().is_some()).await;
+    let left: usize = names.iter().map(|name| rig.names(name).len()).sum();
+    assert!(left >= 48, "a fifth of 60 may go, {left} are left");
+    rig.handle.confirm_withdrawals();
+    until("all gone", async || names.iter().all(|name| rig.names(name).is_empty())).await;
+    rig.stop().await;
+}

@@ -328,3 +328,36 @@ async fn a_source_whose_definition_goes_away_keeps_its_origin() {
     assert!(rig.names("c1").is_empty());
     rig.stop().await;
 }
+
+/// A feed of clusters that ends at once is opened again, and not as fast as it can be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_that_ends_is_not_opened_in_a_hurry() {
+    use fleet_core::cluster::{ClusterFeed, MockClusterSelector};
+    use futures::StreamExt;
+
+    let opened = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&opened);
+    let mut clusters = MockClusterSelector::new();
+    clusters.expect_subscribe().returning(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        let snapshot = vec![Arc::new(labelled("c1", "production"))];
+        Ok(ClusterFeed { snapshot, changes: futures::stream::empty().boxed() })
+    });
+    let setup = Setup::default();
+    let parts = fleet_core::engine::Parts {
+        store: setup.store,
+        catalog: Arc::new(setup.catalog),
+        clusters: Arc::new(clusters),
+        renderer: Arc::new(crate::rig::Words),
+        applier: Arc::clone(&setup.objects) as _,
+        environment: fleet_core::environment::Environment::default(),
+    };
+    let engine = fleet_core::engine::Engine::new(parts, fleet_core::engine::Config::default());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let running = tokio::spawn(engine.run(stop.clone()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let opened = opened.load(Ordering::Relaxed);
+    assert!((2..20).contains(&opened), "opened {opened} times in a second");
+    stop.cancel();
+    running.await.unwrap();
+}

@@ -39,3 +39,10 @@ pub const TEMPLATE_ANNOTATION: &str = "fleet-events.dev/template";
 
 /// The label of a `Cluster` that tells which version of Kubernetes it runs.
 pub const KUBERNETES_VERSION_LABEL: &str = "fleet-events.dev/kubernetes-version";
+
+/// A version as that label may hold it: `v1.30.2+k3s1` becomes `v1.30.2_k3s1`.
+pub(crate) fn kubernetes_version_label(version: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
+    let label: String = version.chars().map(allowed).take(63).collect();
+    label.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+}

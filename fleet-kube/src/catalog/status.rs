@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::index::chain;
 use super::scope::resource;
-use crate::api::KUBERNETES_VERSION_LABEL;
+use crate::api::{KUBERNETES_VERSION_LABEL, kubernetes_version_label};
 use crate::definitions::{Definitions, Fault, Kind, ObjectId};
 
 /// The name under which we write.
@@ -217,7 +217,7 @@ impl Write {
         let before = observed.status.get("version").and_then(Value::as_str);
         let mut version_label = None;
         if let (Kind::Cluster, Some(version)) = (kind, verdict.version.as_deref().or(before)) {
-            let label = label(version);
+            let label = kubernetes_version_label(version);
             version_label = (observed.version_label.as_ref() != Some(&label)).then_some(label);
             status.insert("version".to_owned(), version.into());
         }
@@ -254,13 +254,6 @@ impl Write {
         }
         Ok(())
     }
-}
-
-/// A version as a label may have it: `v1.30.2+k3s1` becomes `v1.30.2_k3s1`.
-fn label(version: &str) -> String {
-    let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
-    let label: String = version.chars().map(allowed).take(63).collect();
-    label.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
 /// Writes what is to be written, until it is stopped.

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::api::KUBERNETES_VERSION_LABEL;
+use crate::api::{KUBERNETES_VERSION_LABEL, kubernetes_version_label};
 use crate::connection::{ClusterDefinition, Connection};
 use feed::Mailbox;
 pub use link::Link;
@@ -328,7 +328,7 @@ impl State {
         };
         let mut labels = entry.definition.labels.clone();
         if let Some(version) = &entry.health.version {
-            labels.insert(KUBERNETES_VERSION_LABEL.to_owned(), label_value(version));
+            labels.insert(KUBERNETES_VERSION_LABEL.to_owned(), kubernetes_version_label(version));
         }
         let cluster = Cluster {
             id: id.clone(),
@@ -352,15 +352,6 @@ impl State {
             None => false,
         });
     }
-}
-
-/// Versions such as `v1.33.1+k3s1` are no label values as they stand.
-fn label_value(version: &str) -> String {
-    let allowed = |c: char| {
-        if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' }
-    };
-    let value: String = version.chars().take(63).map(allowed).collect();
-    value.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
 fn same_connection(one: &Connection, other: &Connection) -> bool {

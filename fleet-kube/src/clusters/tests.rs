@@ -102,8 +102,8 @@ async fn what_is_wrong_with_a_kubeconfig_shows_in_the_health_and_heals() {
 
 #[test]
 fn versions_become_label_values() {
-    assert_eq!(label_value("v1.36.3"), "v1.36.3");
-    assert_eq!(label_value("v1.33.1+k3s1"), "v1.33.1_k3s1");
-    assert_eq!(label_value(&format!("v{}+", "1".repeat(62))).len(), 63);
-    assert_eq!(label_value("v1+"), "v1");
+    assert_eq!(kubernetes_version_label("v1.36.3"), "v1.36.3");
+    assert_eq!(kubernetes_version_label("v1.33.1+k3s1"), "v1.33.1_k3s1");
+    assert_eq!(kubernetes_version_label(&format!("v{}+", "1".repeat(62))).len(), 63);
+    assert_eq!(kubernetes_version_label("v1+"), "v1");
 }
