@@ -172,7 +172,12 @@ async fn a_restart_of_the_server_costs_nothing_but_time() {
     server.nats.server().start().await.unwrap();
     reader.ready().await;
     publish(&jetstream::new(server.client().await), [3]).await;
-    assert_eq!(reader.acked().await, "3");
+    // A server that is killed may have forgotten that it delivered something: then that comes once more.
+    let mut next = reader.acked().await;
+    if next == "2" {
+        next = reader.acked().await;
+    }
+    assert_eq!(next, "3");
     held.settle.ack().await.unwrap();
     reader.nothing_for(Duration::from_secs(1)).await;
 }
