@@ -91,6 +91,7 @@ pub(crate) fn source() -> SourceDef {
         filter: Filter::default(),
         origin: None,
         max_event_bytes: 262_144,
+        dedupe: None,
     }
 }
 

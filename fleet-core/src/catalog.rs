@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -54,6 +55,9 @@ pub struct SourceDef {
     pub origin: Option<OriginRule>,
     /// Larger events are refused.
     pub max_event_bytes: usize,
+    /// Within this time an event of one key with the source and id of an earlier one is a duplicate. `None`: equal ids
+    /// say nothing, as producers do use them for different events.
+    pub dedupe: Option<Duration>,
 }
 
 /// Larger events are refused, unless a definition says otherwise.
@@ -67,6 +71,7 @@ impl SourceDef {
             filter: Filter::default(),
             origin: None,
             max_event_bytes: DEFAULT_MAX_EVENT_BYTES,
+            dedupe: None,
         }
     }
 }

@@ -10,6 +10,7 @@
 pub mod apply;
 pub mod catalog;
 pub mod cluster;
+pub mod dead_letter;
 #[cfg(feature = "directory")]
 pub mod directory;
 pub mod engine;
@@ -27,6 +28,8 @@ pub mod render;
 pub mod selector;
 pub mod source;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod work;
 #[cfg(feature = "yaml")]
 pub mod yaml;

@@ -42,6 +42,15 @@ pub trait EventSource: Send + Sync + 'static {
     /// # Errors
     /// Only what will not heal by itself: a configuration that cannot work.
     async fn open(&self, floors: Vec<Position>) -> Result<BoxStream<'static, SourceItem>, SourceError>;
+
+    /// Reads the event out of a message of this source that was kept as a dead letter. A source that knows more forms
+    /// than the JSON of a CloudEvent MUST decode as it does for its deliveries.
+    ///
+    /// # Errors
+    /// When the message is no CloudEvent.
+    fn decode(&self, _message: &Message, raw: &Bytes) -> Result<Event, DecodeError> {
+        Event::from_json(raw)
+    }
 }
 
 /// What a source tells.

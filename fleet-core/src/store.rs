@@ -3,14 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::stream::BoxStream;
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterId;
+use crate::dead_letter::DeadLetter;
 use crate::position::{Domain, Position};
-use crate::source::Message;
 use crate::work::{AppliedWork, Work, WorkId};
 
 /// Keeps Works, what was applied for them, floors, epochs and dead letters.
@@ -20,7 +17,9 @@ use crate::work::{AppliedWork, Work, WorkId};
 ///   says so). When it returns an error or is cancelled, it may or may not have been written: read again.
 /// * Every record has a revision that changes with each write. A write names the revision it expects, and MUST fail
 ///   with [`StoreError::Conflict`] where another one is there: two operators by mistake cannot overwrite each other.
-/// * Reads see all writes that returned before they began.
+/// * Reads see all writes that returned through the same handle before they began. What others wrote is seen at the
+///   latest once [`watch`](Self::watch) has told of it; after a [`StoreError::Conflict`] the record is read anew.
+///   Floors and epochs are always read as they are.
 /// * A floor is never lowered.
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
@@ -62,6 +61,14 @@ pub trait WorkStore: Send + Sync + 'static {
         cluster: &ClusterId,
     ) -> Result<Option<Stored<Arc<AppliedWork>>>, StoreError>;
 
+    /// A page of what was done for any Work, in a stable order by Work and cluster, after a place in it. What belongs
+    /// to a Work that is gone is among it.
+    async fn all_applied<'a>(
+        &self,
+        after: Option<(&'a WorkId, &'a ClusterId)>,
+        limit: usize,
+    ) -> Result<Vec<Stored<Arc<AppliedWork>>>, StoreError>;
+
     /// Writes what was done for a Work in a cluster.
     async fn put_applied(
         &self,
@@ -93,10 +100,14 @@ pub trait WorkStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Arc<DeadLetter>>, StoreError>;
 
+    /// One dead letter.
+    async fn dead_letter(&self, id: &str) -> Result<Option<Arc<DeadLetter>>, StoreError>;
+
     /// Drops a dead letter; whether there was one.
     async fn drop_dead_letter(&self, id: &str) -> Result<bool, StoreError>;
 
-    /// Tells which Works change, by whomever, from now on. A reader that falls behind gets [`StoreChange::Many`].
+    /// Tells which Works others change, from now on. What is written through this handle may be left out. A reader that
+    /// falls behind gets [`StoreChange::Many`]. A store that has one writer only never tells anything.
     async fn watch(&self) -> Result<BoxStream<'static, StoreChange>, StoreError>;
 }
 
@@ -152,60 +163,5 @@ impl StoreError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Conflict(_) | Self::Unavailable(_))
-    }
-}
-
-/// A delivery that never became Work, with all that is needed to send it again.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DeadLetter {
-    /// Sorts by time; two letters never share it.
-    pub id: String,
-    /// The EventSource it came from.
-    pub source: String,
-    /// The trigger that refused it, unless it was refused before any trigger saw it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trigger: Option<String>,
-    /// One CamelCase word: `NotACloudEvent`, `OriginMissing`, `KeyEmpty`, `ActionInvalid`, `TooLarge`.
-    pub reason: String,
-    /// What was wrong and what to do.
-    pub detail: String,
-    /// When it was refused.
-    pub time: Timestamp,
-    /// Its place in the source's feed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub position: Option<Position>,
-    /// Subject and headers.
-    pub message: Message,
-    /// The original bytes; base64 where the letter is written as text.
-    #[serde(with = "base64_text")]
-    pub raw: Bytes,
-}
-
-mod base64_text {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-    use bytes::Bytes;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        STANDARD.decode(text).map(Bytes::from).map_err(serde::de::Error::custom)
-    }
-}
-
-/// Leaves out headers and bytes.
-impl std::fmt::Debug for DeadLetter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeadLetter")
-            .field("id", &self.id)
-            .field("source", &self.source)
-            .field("trigger", &self.trigger)
-            .field("reason", &self.reason)
-            .finish_non_exhaustive()
     }
 }

@@ -209,6 +209,18 @@ pub struct Work {
     pub positions: Positions,
     /// When the last event was accepted.
     pub received: Timestamp,
+    /// The last events by (source, id), where the EventSource says that an equal one is a duplicate; oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<RecentEvent>,
+}
+
+/// An event that a key saw lately.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecentEvent {
+    /// A hash over the CloudEvents source and id.
+    pub hash: String,
+    /// When it was published, as far as the transport tells, or else accepted.
+    pub at: Timestamp,
 }
 
 /// What was done for one Work in one cluster.

@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{Condition, SourceDef, Subject};
 use crate::cluster::ClusterId;
+use crate::dead_letter::DeadLetter;
 use crate::engine::Shared;
 use crate::engine::judge::{Intention, Refusal, Verdict, judge};
 use crate::engine::turns::Turn;
 use crate::event::Event;
 use crate::position::{Domain, Position};
 use crate::source::{Delivery, EventSource, Message, Settle, SourceItem, SourceStatus};
-use crate::store::{DeadLetter, StoreError};
+use crate::store::StoreError;
 use crate::work::{AppliedWork, Intent, Work, WorkId};
 
 /// How often a source is told that a delivery is still worked on.
@@ -259,6 +260,7 @@ impl Taken {
                 message: Arc::clone(message),
                 positions,
                 received: self.received,
+                recent: Vec::new(),
             });
             let is_new = old.as_ref().is_none_or(|old| old.intent == Intent::Delete);
             let plans = if is_new { plans(shared, trigger, &work) } else { Vec::new() };
@@ -297,6 +299,7 @@ impl Taken {
             detail: refusal.detail.clone(),
             time: self.received,
             position: Some(self.position.clone()),
+            origin: None,
             message: message.clone(),
             raw: raw.clone(),
         })

@@ -11,6 +11,3 @@ pub use catalog::MemoryCatalog;
 pub use clusters::MemoryClusters;
 pub use source::{MemorySource, Settled};
 pub use store::MemoryStore;
-
-#[cfg(feature = "redb")]
-pub(crate) use store::watch_stream;

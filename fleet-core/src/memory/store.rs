@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::broadcast;
 
 use crate::cluster::ClusterId;
+use crate::dead_letter::DeadLetter;
 use crate::position::{Domain, Position};
-use crate::store::{DeadLetter, Revision, StoreChange, StoreError, Stored, WorkStore};
+use crate::store::{Revision, StoreChange, StoreError, Stored, WorkStore};
 use crate::work::{AppliedWork, Work, WorkId};
 
 /// How many parts the records are spread over, so that writers on several cores rarely meet.
@@ -24,10 +25,20 @@ const WATCH_BUFFER: usize = 1024;
 /// A WorkStore in memory. Nothing in it survives the process; otherwise it keeps the whole contract.
 #[derive(Debug)]
 pub struct MemoryStore {
+    records: Arc<Records>,
+    /// Tells this handle from others on the same records.
+    handle: u64,
+}
+
+/// What all handles share.
+#[derive(Debug)]
+struct Records {
     shards: Vec<Mutex<Shard>>,
     rest: Mutex<Rest>,
     revisions: AtomicU64,
-    changes: broadcast::Sender<WorkId>,
+    handles: AtomicU64,
+    /// Which Work was changed, and through which handle.
+    changes: broadcast::Sender<(WorkId, u64)>,
 }
 
 type Applied = Vec<(Arc<AppliedWork>, u64)>;
@@ -37,7 +48,7 @@ struct Shard {
     works: HashMap<WorkId, (Arc<Work>, u64)>,
     /// The ids of `works`, for listing.
     ids: BTreeSet<WorkId>,
-    applied: HashMap<WorkId, Applied>,
+    applied: BTreeMap<WorkId, Applied>,
 }
 
 #[derive(Debug, Default)]
@@ -49,24 +60,41 @@ struct Rest {
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        Self {
+        let records = Records {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             rest: Mutex::default(),
             revisions: AtomicU64::new(1),
+            handles: AtomicU64::new(1),
             changes: broadcast::Sender::new(WATCH_BUFFER),
-        }
+        };
+        Self { records: Arc::new(records), handle: 0 }
     }
 }
 
 impl MemoryStore {
+    /// Another handle on the same records, as another operator on the same store would have it.
+    pub fn another_handle(&self) -> Self {
+        let handle = self.records.handles.fetch_add(1, Ordering::Relaxed);
+        Self { records: Arc::clone(&self.records), handle }
+    }
+
     fn shard(&self, id: &WorkId) -> &Mutex<Shard> {
         // There are SHARDS of them.
         #[allow(clippy::indexing_slicing)]
-        &self.shards[id.shard(SHARDS)]
+        &self.records.shards[id.shard(SHARDS)]
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.records.rest.lock()
     }
 
     fn next_revision(&self) -> u64 {
-        self.revisions.fetch_add(1, Ordering::Relaxed)
+        self.records.revisions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn changed(&self, id: WorkId) {
+        // Nobody has to watch.
+        let _ = self.records.changes.send((id, self.handle));
     }
 }
 
@@ -89,7 +117,7 @@ fn stored<T>(value: &(Arc<T>, u64)) -> Stored<Arc<T>> {
 #[async_trait]
 impl WorkStore for MemoryStore {
     async fn next_epoch(&self, domain: &Domain) -> Result<u64, StoreError> {
-        let mut rest = self.rest.lock();
+        let mut rest = self.rest();
         let epoch = rest.epochs.entry(domain.clone()).or_default();
         *epoch += 1;
         Ok(*epoch)
@@ -117,13 +145,13 @@ impl WorkStore for MemoryStore {
                 let applied = shard.applied.entry(id.clone()).or_default();
                 for plan in plans {
                     if applied.iter().all(|(there, _)| there.cluster != plan.cluster) {
-                        applied.push((Arc::new(plan), revision));
+                        let place = applied.partition_point(|(there, _)| there.cluster < plan.cluster);
+                        applied.insert(place, (Arc::new(plan), revision));
                     }
                 }
             }
         }
-        // Nobody has to watch.
-        let _ = self.changes.send(id);
+        self.changed(id);
         Ok(Revision::Counted(revision))
     }
 
@@ -133,7 +161,7 @@ impl WorkStore for MemoryStore {
         shard.works.remove(id);
         shard.ids.remove(id);
         drop(shard);
-        let _ = self.changes.send(id.clone());
+        self.changed(id.clone());
         Ok(())
     }
 
@@ -144,7 +172,7 @@ impl WorkStore for MemoryStore {
         limit: usize,
     ) -> Result<Vec<Stored<Arc<Work>>>, StoreError> {
         // All parts at once, so that a page costs what it holds and not that times the number of parts.
-        let shards: Vec<_> = self.shards.iter().map(Mutex::lock).collect();
+        let shards: Vec<_> = self.records.shards.iter().map(Mutex::lock).collect();
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let parts = shards.iter().map(|shard| {
             let ids = shard.ids.range::<WorkId, _>((start, Bound::Unbounded));
@@ -181,6 +209,27 @@ impl WorkStore for MemoryStore {
         Ok(found.map(stored))
     }
 
+    async fn all_applied<'a>(
+        &self,
+        after: Option<(&'a WorkId, &'a ClusterId)>,
+        limit: usize,
+    ) -> Result<Vec<Stored<Arc<AppliedWork>>>, StoreError> {
+        let start = after.map_or(Bound::Unbounded, |(work, _)| Bound::Included(work));
+        let mut found: Vec<_> = Vec::new();
+        for shard in &self.records.shards {
+            let shard = shard.lock();
+            let records = shard.applied.range::<WorkId, _>((start, Bound::Unbounded));
+            // A page of each part is enough for a page of all.
+            let later = |(one, _): &&(Arc<AppliedWork>, u64)| {
+                after.is_none_or(|after| (&one.work, &one.cluster) > after)
+            };
+            found.extend(records.flat_map(|(_, all)| all.iter().filter(later)).take(limit).map(stored));
+        }
+        found.sort_by(|a, b| (&a.value.work, &a.value.cluster).cmp(&(&b.value.work, &b.value.cluster)));
+        found.truncate(limit);
+        Ok(found)
+    }
+
     async fn put_applied(
         &self,
         applied: Arc<AppliedWork>,
@@ -197,7 +246,10 @@ impl WorkStore for MemoryStore {
         )?;
         match there {
             Some(there) => *there = (applied, revision),
-            None => all.push((applied, revision)),
+            None => {
+                let place = all.partition_point(|(one, _)| one.cluster < applied.cluster);
+                all.insert(place, (applied, revision));
+            }
         }
         Ok(Revision::Counted(revision))
     }
@@ -222,11 +274,11 @@ impl WorkStore for MemoryStore {
     }
 
     async fn floors(&self, source: &str) -> Result<Vec<Position>, StoreError> {
-        Ok(self.rest.lock().floors.get(source).cloned().unwrap_or_default())
+        Ok(self.rest().floors.get(source).cloned().unwrap_or_default())
     }
 
     async fn raise_floor(&self, source: &str, floor: &Position) -> Result<(), StoreError> {
-        let mut rest = self.rest.lock();
+        let mut rest = self.rest();
         let floors = rest.floors.entry(source.to_owned()).or_default();
         match floors.iter_mut().find(|there| there.domain == floor.domain) {
             Some(there) if floor.is_above(there) => *there = floor.clone(),
@@ -237,7 +289,7 @@ impl WorkStore for MemoryStore {
     }
 
     async fn add_dead_letter(&self, letter: Arc<DeadLetter>) -> Result<(), StoreError> {
-        self.rest.lock().letters.insert(letter.id.clone(), letter);
+        self.rest().letters.insert(letter.id.clone(), letter);
         Ok(())
     }
 
@@ -246,7 +298,7 @@ impl WorkStore for MemoryStore {
         after: Option<&'a str>,
         limit: usize,
     ) -> Result<Vec<Arc<DeadLetter>>, StoreError> {
-        let rest = self.rest.lock();
+        let rest = self.rest();
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         Ok(rest
             .letters
@@ -256,23 +308,28 @@ impl WorkStore for MemoryStore {
             .collect())
     }
 
+    async fn dead_letter(&self, id: &str) -> Result<Option<Arc<DeadLetter>>, StoreError> {
+        Ok(self.rest().letters.get(id).cloned())
+    }
+
     async fn drop_dead_letter(&self, id: &str) -> Result<bool, StoreError> {
-        Ok(self.rest.lock().letters.remove(id).is_some())
+        Ok(self.rest().letters.remove(id).is_some())
     }
 
     async fn watch(&self) -> Result<BoxStream<'static, StoreChange>, StoreError> {
-        Ok(watch_stream(self.changes.subscribe()))
+        let watcher = (self.records.changes.subscribe(), self.handle);
+        let changes = futures::stream::unfold(watcher, |(mut changes, own)| async move {
+            loop {
+                match changes.recv().await {
+                    Ok((_, writer)) if writer == own => {}
+                    Ok((id, _)) => return Some((StoreChange::Work(id), (changes, own))),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        return Some((StoreChange::Many, (changes, own)));
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        });
+        Ok(changes.boxed())
     }
-}
-
-/// The stream of a broadcast of changed ids.
-pub(crate) fn watch_stream(receiver: broadcast::Receiver<WorkId>) -> BoxStream<'static, StoreChange> {
-    futures::stream::unfold(receiver, |mut receiver| async move {
-        match receiver.recv().await {
-            Ok(id) => Some((StoreChange::Work(id), receiver)),
-            Err(broadcast::error::RecvError::Lagged(_)) => Some((StoreChange::Many, receiver)),
-            Err(broadcast::error::RecvError::Closed) => None,
-        }
-    })
-    .boxed()
 }

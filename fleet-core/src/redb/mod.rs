@@ -10,23 +10,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use redb::{
     Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase,
     StorageError,
 };
-use tokio::sync::broadcast;
 
 use self::tables::read;
 use self::writer::Writer;
 use crate::cluster::ClusterId;
-use crate::memory::watch_stream;
+use crate::dead_letter::DeadLetter;
 use crate::position::{Domain, Position};
-use crate::store::{DeadLetter, Revision, StoreChange, StoreError, Stored, WorkStore};
+use crate::store::{Revision, StoreChange, StoreError, Stored, WorkStore};
 use crate::work::{AppliedWork, Work, WorkId};
 
-/// How many changes a watcher may be behind before it is told to look at everything.
-const WATCH_BUFFER: usize = 1024;
 /// What the database may keep of its file in memory. The operating system caches the file besides.
 const CACHE: usize = 16 << 20;
 
@@ -36,7 +34,6 @@ pub struct RedbStore {
     // Dropped first: its thread shares the database.
     writer: Option<Writer>,
     database: Opened,
-    changes: broadcast::Sender<WorkId>,
 }
 
 enum Opened {
@@ -106,10 +103,9 @@ impl RedbStore {
         let database = builder().create(path).map_err(|error| refused(path, error))?;
         let database = Arc::new(database);
         tables::prepare(&database, path)?;
-        let changes = broadcast::Sender::new(WATCH_BUFFER);
         let writer =
             Writer::start(Arc::clone(&database)).map_err(|error| failed(path, redb::Error::Io(error)))?;
-        Ok(Self { database: Opened::ToWrite(database), writer: Some(writer), changes })
+        Ok(Self { database: Opened::ToWrite(database), writer: Some(writer) })
     }
 
     /// Opens a database file to look at it, also while an operator runs. Writing fails.
@@ -121,7 +117,7 @@ impl RedbStore {
             return Err(OpenError::Missing { path: path.to_owned() });
         }
         let database = builder().open_read_only(path).map_err(|error| refused(path, error))?;
-        Ok(Self { database: Opened::ToRead(database), writer: None, changes: broadcast::Sender::new(1) })
+        Ok(Self { database: Opened::ToRead(database), writer: None })
     }
 
     fn begin(&self) -> Result<ReadTransaction, StoreError> {
@@ -134,11 +130,6 @@ impl RedbStore {
 
     fn writer(&self) -> Result<&Writer, StoreError> {
         self.writer.as_ref().ok_or_else(|| StoreError::Unavailable("it was opened to read".to_owned()))
-    }
-
-    fn changed(&self, id: &WorkId) {
-        // Nobody has to watch.
-        let _ = self.changes.send(id.clone());
     }
 }
 
@@ -198,7 +189,6 @@ impl WorkStore for RedbStore {
         expected: Option<Revision>,
         plans: Vec<AppliedWork>,
     ) -> Result<Revision, StoreError> {
-        let id = work.id.clone();
         let record = tables::encode(&*work)?;
         let plans = plans
             .into_iter()
@@ -211,16 +201,12 @@ impl WorkStore for RedbStore {
             }
             Ok(revision)
         });
-        let revision = revision.await?;
-        self.changed(&id);
-        Ok(revision)
+        revision.await
     }
 
     async fn delete_work(&self, id: &WorkId, expected: Revision) -> Result<(), StoreError> {
         let key = id.clone();
-        self.writer()?.write(move |tables| tables.delete_work(&key, &expected)).await?;
-        self.changed(id);
-        Ok(())
+        self.writer()?.write(move |tables| tables.delete_work(&key, &expected)).await
     }
 
     async fn works<'a>(
@@ -242,6 +228,14 @@ impl WorkStore for RedbStore {
         cluster: &ClusterId,
     ) -> Result<Option<Stored<Arc<AppliedWork>>>, StoreError> {
         read::applied_in(&self.begin()?, work, cluster)
+    }
+
+    async fn all_applied<'a>(
+        &self,
+        after: Option<(&'a WorkId, &'a ClusterId)>,
+        limit: usize,
+    ) -> Result<Vec<Stored<Arc<AppliedWork>>>, StoreError> {
+        read::all_applied(&self.begin()?, after, limit)
     }
 
     async fn put_applied(
@@ -289,12 +283,17 @@ impl WorkStore for RedbStore {
         read::dead_letters(&self.begin()?, after, limit)
     }
 
+    async fn dead_letter(&self, id: &str) -> Result<Option<Arc<DeadLetter>>, StoreError> {
+        read::dead_letter(&self.begin()?, id)
+    }
+
     async fn drop_dead_letter(&self, id: &str) -> Result<bool, StoreError> {
         let id = id.to_owned();
         self.writer()?.write(move |tables| tables.drop_dead_letter(&id)).await
     }
 
+    /// Nobody else can write: there is nothing to tell.
     async fn watch(&self) -> Result<BoxStream<'static, StoreChange>, StoreError> {
-        Ok(watch_stream(self.changes.subscribe()))
+        Ok(futures::stream::pending().boxed())
     }
 }

@@ -246,8 +246,9 @@ pub(super) mod read {
 
     use super::{APPLIED, FLOORS, LETTERS, WORKS, decode, storage, unavailable};
     use crate::cluster::ClusterId;
+    use crate::dead_letter::DeadLetter;
     use crate::position::{Domain, Position};
-    use crate::store::{DeadLetter, StoreError, Stored};
+    use crate::store::{StoreError, Stored};
     use crate::work::{AppliedWork, Work, WorkId};
 
     pub(in crate::redb) fn work(
@@ -316,6 +317,24 @@ pub(super) mod read {
         found.map(|found| decode(found.value())).transpose()
     }
 
+    pub(in crate::redb) fn all_applied(
+        transaction: &ReadTransaction,
+        after: Option<(&WorkId, &ClusterId)>,
+        limit: usize,
+    ) -> Result<Vec<Stored<Arc<AppliedWork>>>, StoreError> {
+        let table = transaction.open_table(APPLIED).map_err(unavailable)?;
+        let after = after.map(|(work, cluster)| (work, cluster.to_string()));
+        let start = after
+            .as_ref()
+            .map_or(Bound::Unbounded, |(work, cluster)| Bound::Excluded((work.as_str(), cluster.as_str())));
+        let mut applied = Vec::new();
+        for entry in table.range::<(&str, &str)>((start, Bound::Unbounded)).map_err(storage)?.take(limit) {
+            let (_, record) = entry.map_err(storage)?;
+            applied.push(decode(record.value())?);
+        }
+        Ok(applied)
+    }
+
     pub(in crate::redb) fn floors(
         transaction: &ReadTransaction,
         source: &str,
@@ -332,6 +351,15 @@ pub(super) mod read {
             floors.push(Position { domain: Domain::new(domain), epoch, sequence });
         }
         Ok(floors)
+    }
+
+    pub(in crate::redb) fn dead_letter(
+        transaction: &ReadTransaction,
+        id: &str,
+    ) -> Result<Option<Arc<DeadLetter>>, StoreError> {
+        let table = transaction.open_table(LETTERS).map_err(unavailable)?;
+        let found = table.get(id).map_err(storage)?;
+        found.map(|found| Ok(decode(found.value())?.value)).transpose()
     }
 
     pub(in crate::redb) fn dead_letters(

@@ -180,7 +180,7 @@ pub(crate) fn template(text: &str) -> Payload {
 }
 
 pub(crate) fn source() -> SourceDef {
-    SourceDef { name: "users".into(), filter: Filter::default(), origin: None, max_event_bytes: 2048 }
+    SourceDef { max_event_bytes: 2048, ..SourceDef::new("users") }
 }
 
 /// The login story: login creates, logout deletes, in every production cluster.

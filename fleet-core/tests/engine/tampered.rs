@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use fleet_core::cluster::ClusterId;
+use fleet_core::dead_letter::DeadLetter;
 use fleet_core::memory::MemoryStore;
 use fleet_core::position::{Domain, Position};
-use fleet_core::store::{DeadLetter, Revision, StoreChange, StoreError, Stored, WorkStore};
+use fleet_core::store::{Revision, StoreChange, StoreError, Stored, WorkStore};
 use fleet_core::work::{AppliedWork, Work, WorkId};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -130,6 +131,13 @@ impl WorkStore for Tampered {
     ) -> Result<Option<Stored<Arc<AppliedWork>>>, StoreError> {
         self.inner.applied_in(work, cluster).await
     }
+    async fn all_applied<'a>(
+        &self,
+        after: Option<(&'a WorkId, &'a ClusterId)>,
+        limit: usize,
+    ) -> Result<Vec<Stored<Arc<AppliedWork>>>, StoreError> {
+        self.inner.all_applied(after, limit).await
+    }
     async fn put_applied(
         &self,
         applied: Arc<AppliedWork>,
@@ -161,6 +169,9 @@ impl WorkStore for Tampered {
         limit: usize,
     ) -> Result<Vec<Arc<DeadLetter>>, StoreError> {
         self.inner.dead_letters(after, limit).await
+    }
+    async fn dead_letter(&self, id: &str) -> Result<Option<Arc<DeadLetter>>, StoreError> {
+        self.inner.dead_letter(id).await
     }
     async fn drop_dead_letter(&self, id: &str) -> Result<bool, StoreError> {
         self.inner.drop_dead_letter(id).await

@@ -67,6 +67,7 @@ impl SourceDraft {
             filter: self.filter.clone(),
             origin: self.origin.clone(),
             max_event_bytes: self.max_event_bytes,
+            dedupe: None,
         }
     }
 
