@@ -68,9 +68,12 @@ pub struct Counters {
     pub stored: Counter,
     /// Deliveries at or below a floor or their key's position: acknowledged, nothing stored.
     pub superseded: Counter,
+    /// Deliveries with the source and id of one that was processed lately, where the EventSource says that this makes
+    /// them duplicates: acknowledged, nothing stored.
+    pub duplicates: Counter,
     /// Deliveries that became dead letters, per trigger that refused them.
     pub dead_letters: Counter,
-    /// Deliveries given back because nothing could be stored.
+    /// Deliveries given back because nothing could be stored, or because there are too many tombstones.
     pub given_back: Counter,
     /// Times a Work was brought up to date in a cluster.
     pub applied: Counter,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::dead_letter::DeadLetterBox;
+use crate::engine::deliver::Attached;
 use crate::engine::sweep::{self, HeldWithdrawals};
 use crate::engine::{Counters, Shared};
 use crate::source::EventSource;
@@ -10,12 +12,13 @@ use crate::source::EventSource;
 /// A handle to an engine: attaches sources and looks at what it does. Clones speak of the same engine.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").field("attached", &*self.shared.attached.lock()).finish_non_exhaustive()
+        let attached: Vec<_> = self.shared.attached.lock().keys().cloned().collect();
+        f.debug_struct("Handle").field("attached", &attached).finish_non_exhaustive()
     }
 }
 
@@ -27,17 +30,23 @@ impl Handle {
     /// Reads a source from now on, in place of the one that was attached under the same name before. Reading begins
     /// once definitions and clusters have loaded.
     pub fn attach(&self, source: Arc<dyn EventSource>) {
-        let stop = self.shared.stop.child_token();
-        if let Some(old) = self.shared.attached.lock().insert(source.name().to_owned(), stop.clone()) {
-            old.cancel();
+        self.attach_with_dead_letters(source, Arc::clone(&self.shared.letters));
+    }
+
+    /// The same, and what the source delivers and is refused goes to `letters` instead of the store.
+    pub fn attach_with_dead_letters(&self, source: Arc<dyn EventSource>, letters: Arc<dyn DeadLetterBox>) {
+        let name = source.name().to_owned();
+        let attached = Attached { source, letters, stop: self.shared.stop.child_token() };
+        if let Some(old) = self.shared.attached.lock().insert(name, attached.clone()) {
+            old.stop.cancel();
         }
-        self.shared.attach(source, stop);
+        self.shared.attach(attached);
     }
 
     /// Stops reading a source. Deliveries that were read are finished.
     pub fn detach(&self, name: &str) {
-        if let Some(stop) = self.shared.attached.lock().remove(name) {
-            stop.cancel();
+        if let Some(attached) = self.shared.attached.lock().remove(name) {
+            attached.stop.cancel();
         }
     }
 

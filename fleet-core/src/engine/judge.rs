@@ -40,10 +40,11 @@ pub(super) struct Refusal {
     pub(super) detail: String,
 }
 
-/// Judges a delivery.
+/// Judges a delivery, for one trigger or for all that listen to its source.
 pub(super) fn judge(
     source: &SourceDef,
     delivery: &Delivery,
+    only: Option<&str>,
     definitions: &Definitions,
     clusters: &ClusterIndex,
 ) -> Verdict {
@@ -62,8 +63,10 @@ pub(super) fn judge(
     if !source.filter.matches(event) {
         return Verdict::Unwanted;
     }
-    let mut wanting =
-        definitions.listening(&source.name).iter().filter(|it| it.def.filter.matches(event)).peekable();
+    let listening = definitions.listening(&source.name).iter();
+    let mut wanting = listening
+        .filter(|it| only.is_none_or(|only| *it.def.name == *only) && it.def.filter.matches(event))
+        .peekable();
     if wanting.peek().is_none() {
         return Verdict::Unwanted;
     }

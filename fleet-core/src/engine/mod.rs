@@ -5,6 +5,7 @@
 //! `reconcile` brings one Work up to date in one cluster. A change of definitions or clusters makes `sweep` look at
 //! what it concerns again.
 
+mod accept;
 pub mod clusters;
 mod conditions;
 mod config;
@@ -12,7 +13,9 @@ mod counters;
 mod deliver;
 mod handle;
 mod judge;
+mod others;
 mod reconcile;
+mod resend;
 mod schedule;
 mod sweep;
 mod tombstones;
@@ -36,22 +39,24 @@ use tokio_util::task::TaskTracker;
 pub use self::config::{Backoff, Config};
 pub use self::counters::{BUCKETS, Counter, Counters, Histogram};
 pub use self::handle::Handle;
+pub use self::resend::{ResendError, Resent};
 pub use self::sweep::HeldWithdrawals;
 
 use self::clusters::ClusterIndex;
 use self::conditions::Conditions;
+use self::deliver::Attached;
 use self::schedule::{Lane, Schedule, Verdict};
 use self::sweep::Sweeps;
 use self::tombstones::Tombstones;
-use self::triggers::{Definitions, Found};
+use self::triggers::Definitions;
 use self::turns::Turns;
 use crate::apply::{Applier, Outcome};
 use crate::catalog::Catalog;
 use crate::cluster::{Cluster, ClusterId, ClusterSelector};
+use crate::dead_letter::{DeadLetterBox, InStore};
 use crate::environment::Environment;
 use crate::position::{Domain, Position};
 use crate::render::Renderer;
-use crate::source::EventSource;
 use crate::store::{StoreError, WorkStore};
 use crate::work::{Intent, Work, WorkId};
 
@@ -101,8 +106,10 @@ struct Shared {
     counters: Arc<Counters>,
     /// How many events each source knows to be lost.
     lost: Mutex<BTreeMap<Arc<str>, u64>>,
-    /// What stops reading each attached source.
-    attached: Mutex<BTreeMap<String, CancellationToken>>,
+    /// The sources that are read.
+    attached: Mutex<BTreeMap<String, Attached>>,
+    /// Where dead letters go, unless their source says otherwise.
+    letters: Arc<dyn DeadLetterBox>,
     definitions: ArcSwap<Definitions>,
     clusters: ClusterIndex,
     /// Clusters that left since the start, as they were last: what was put there is to be withdrawn.
@@ -135,6 +142,7 @@ impl Engine {
     pub fn new(parts: Parts, config: Config) -> Self {
         let Parts { store, catalog, clusters, renderer, applier, environment } = parts;
         let shared = Shared {
+            letters: Arc::new(InStore::of(Arc::clone(&store))),
             store,
             catalog,
             renderer,
@@ -186,10 +194,13 @@ impl Engine {
             }
         };
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = world => tracing::error!("definitions and clusters have ended; stopping"),
             () = sweeps => {}
             () = timers => {}
+            () = tombstones::expire(&shared) => {}
+            () = others::follow(&shared) => {}
         }
         shared.stop.cancel();
         shared.tasks.close();
@@ -205,6 +216,11 @@ impl Engine {
 impl Shared {
     fn now(&self) -> Timestamp {
         self.environment.clock.now()
+    }
+
+    /// The epoch of the operator's own domain in this process.
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
     }
 
     fn started(&self) -> Timestamp {
@@ -236,7 +252,7 @@ impl Shared {
     fn next_position(&self) -> Position {
         Position {
             domain: Domain::operator(),
-            epoch: self.epoch.load(Ordering::Relaxed),
+            epoch: self.epoch(),
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
         }
     }
@@ -358,66 +374,6 @@ impl Shared {
         });
     }
 
-    /// If nothing is left anywhere of a Work that is to be gone: keeps it as a tombstone for as long as something older
-    /// may still come, else drops it.
-    async fn finish_removal(&self, id: &WorkId) -> Result<(), StoreError> {
-        let Some(stored) = self.store.work(id).await? else {
-            return Ok(());
-        };
-        let orphaned = matches!(self.definitions.load().find(&stored.value.trigger), Found::Gone);
-        let is_over = stored.value.intent == Intent::Delete || orphaned;
-        if !is_over || !self.store.applied(id).await?.is_empty() {
-            return Ok(());
-        }
-        if !orphaned && stored.value.positions.iter().any(|position| position.domain != Domain::operator()) {
-            self.note_tombstone(&stored.value);
-            return Ok(());
-        }
-        match self.store.delete_work(id, stored.revision).await {
-            Ok(()) => {
-                self.note_live(stored.value.intent == Intent::Create, false);
-                Ok(())
-            }
-            // Somebody wrote it meanwhile: then it is not over.
-            Err(error) if error.is_conflict() => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn note_tombstone(&self, work: &Work) {
-        self.tombstones.add(work, |_| false);
-    }
-
-    /// Drops the tombstones that a floor has made superfluous.
-    async fn drop_tombstones(&self, floor: &Position) {
-        for id in self.tombstones.take_below(floor) {
-            if let Err(error) = self.drop_tombstone(&id).await {
-                tracing::warn!(work = %id, %error, "a tombstone cannot be dropped; it stays until the next start");
-            }
-        }
-    }
-
-    async fn drop_tombstone(&self, id: &WorkId) -> Result<(), StoreError> {
-        let Some(stored) = self.store.work(id).await? else {
-            return Ok(());
-        };
-        if stored.value.intent != Intent::Delete || !self.store.applied(id).await?.is_empty() {
-            return Ok(());
-        }
-        let floors = self.store.floors(&stored.value.source).await?;
-        let passed = |position: &Position| {
-            position.domain == Domain::operator() || floors.iter().any(|floor| !position.is_above(floor))
-        };
-        if !stored.value.positions.iter().all(passed) {
-            self.tombstones.add(&stored.value, passed);
-            return Ok(());
-        }
-        match self.store.delete_work(id, stored.revision).await {
-            Err(error) if !error.is_conflict() => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     /// Counts a Work that is to be somewhere from now on, or not any more.
     fn note_live(&self, was: bool, is: bool) {
         let count = |live: usize| live.saturating_add(usize::from(is)).saturating_sub(usize::from(was));
@@ -433,12 +389,12 @@ impl Shared {
     }
 
     /// Reads a source in a task of its own, once everything is loaded.
-    fn attach(self: &Arc<Self>, source: Arc<dyn EventSource>, stop: CancellationToken) {
+    fn attach(self: &Arc<Self>, attached: Attached) {
         let shared = Arc::clone(self);
         self.spawn(async move {
-            let ready = stop.run_until_cancelled(shared.wait_until_loaded()).await;
+            let ready = attached.stop.run_until_cancelled(shared.wait_until_loaded()).await;
             if ready.is_some() {
-                deliver::read(shared, source, stop).await;
+                deliver::read(shared, attached).await;
             }
         });
     }

@@ -56,7 +56,7 @@ async fn try_step(shared: &Shared, job: &mut Job, lane: &Lane) -> Result<Verdict
     let Some(Stored { value: work, revision }) = stored else {
         // Dropped by somebody else; what was applied for it is taken away by what we wrote down.
         return match record {
-            Some(record) => remove(shared, &job.work, lane, Record::read(shared, record, None)).await,
+            Some(record) => remove(shared, job, lane, Record::read(shared, job, record, None)).await,
             None => Ok(Verdict::Done),
         };
     };
@@ -67,7 +67,7 @@ async fn try_step(shared: &Shared, job: &mut Job, lane: &Lane) -> Result<Verdict
         Desired::Present(trigger) => {
             // What was allowed before it belonged here again is not allowed for the next time.
             job.withdraw = false;
-            present(shared, &work, &trigger, target, record, lane).await?
+            present(shared, job, &work, &trigger, target, record, lane).await?
         }
         Desired::Unknown => Verdict::Done,
         Desired::Withdrawn if !job.withdraw => Verdict::Done,
@@ -81,7 +81,8 @@ async fn try_step(shared: &Shared, job: &mut Job, lane: &Lane) -> Result<Verdict
         Desired::Absent | Desired::Withdrawn => match record {
             Some(record) => {
                 let trigger = Some(Arc::clone(&work.trigger));
-                remove(shared, &job.work, lane, Record::read(shared, record, trigger)).await?
+                let record = Record::read(shared, job, record, trigger);
+                remove(shared, job, lane, record).await?
             }
             None => Verdict::Done,
         },
@@ -119,6 +120,7 @@ fn desired(shared: &Shared, work: &Work, cluster: &Cluster) -> Desired {
 
 async fn present(
     shared: &Shared,
+    job: &mut Job,
     work: &Work,
     trigger: &Trigger,
     target: Arc<Cluster>,
@@ -127,7 +129,7 @@ async fn present(
 ) -> Result<Verdict, StoreError> {
     let mut record = record.map_or_else(
         || Record::new(work, target.id.clone(), shared.now()),
-        |stored| Record::read(shared, stored, Some(Arc::clone(&work.trigger))),
+        |stored| Record::read(shared, job, stored, Some(Arc::clone(&work.trigger))),
     );
     let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
     let manifests: Arc<[Manifest]> = match trigger.render(work, &target, origin.as_deref()) {
@@ -163,6 +165,7 @@ async fn present(
         deadline: shared.config.apply_deadline,
     };
     let outcomes = shared.bounded(lane, shared.applier.apply(request), manifests.len()).await;
+    job.note(shared, &outcomes);
     let mut summary = Summary::default();
     let now = shared.now();
     for (manifest, outcome) in manifests.iter().zip(&outcomes) {
@@ -170,7 +173,7 @@ async fn present(
         summary.add(manifest.id().to_string(), outcome);
     }
     if summary.cluster.is_none() {
-        prune(shared, &mut record, &manifests, &target, trigger, lane, &mut summary).await;
+        prune(shared, job, &mut record, &manifests, &target, trigger, lane, &mut summary).await;
     }
     record.applied.generation = work.generation;
     if summary.is_done() {
@@ -192,8 +195,10 @@ async fn present(
 }
 
 /// Deletes what is in the inventory and not rendered any more.
+#[allow(clippy::too_many_arguments)]
 async fn prune(
     shared: &Shared,
+    job: &mut Job,
     record: &mut Record,
     manifests: &[Manifest],
     target: &Arc<Cluster>,
@@ -216,6 +221,7 @@ async fn prune(
     };
     let began = shared.now();
     let outcomes = shared.bounded(lane, shared.applier.remove(request), stale.len()).await;
+    job.note(shared, &outcomes);
     record.applied.inventory.retain(&rendered);
     let left = stale.into_iter().zip(&outcomes);
     record
@@ -226,10 +232,11 @@ async fn prune(
 
 async fn remove(
     shared: &Shared,
-    work: &WorkId,
+    job: &mut Job,
     lane: &Lane,
     mut record: Record,
 ) -> Result<Verdict, StoreError> {
+    let work = &job.work.clone();
     let cluster = &lane.cluster;
     let Some(target) = shared.reachable(cluster) else {
         return Ok(Verdict::Done);
@@ -253,6 +260,7 @@ async fn remove(
         };
         let began = shared.now();
         let outcomes = shared.bounded(lane, shared.applier.remove(request), items.len()).await;
+        job.note(shared, &outcomes);
         let left = items.into_iter().zip(&outcomes);
         record.applied.inventory =
             left.filter_map(|(item, outcome)| summary.left(shared, item, outcome, began)).collect();
@@ -340,6 +348,15 @@ async fn conclude(shared: &Shared, record: &mut Record, summary: Summary) -> Res
     Ok(verdict)
 }
 
+impl Job {
+    /// Remembers a call without an answer also where the record may not come to say so.
+    fn note(&mut self, shared: &Shared, outcomes: &[Outcome]) {
+        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Unknown { .. })) {
+            self.uncertain_until = self.uncertain_until.max(shared.uncertain_until());
+        }
+    }
+}
+
 impl Record {
     fn new(work: &Work, cluster: ClusterId, now: Timestamp) -> Self {
         let applied = AppliedWork::pending(work, cluster, now);
@@ -350,9 +367,15 @@ impl Record {
         Self { applied: (*stored.value).clone(), stored: Some(stored), trigger }
     }
 
-    /// A record as it is stored. A call that nobody knows of may have been under way when the last process died.
-    fn read(shared: &Shared, stored: Stored<Arc<AppliedWork>>, trigger: Option<Arc<str>>) -> Self {
+    /// A record as it is stored. A call that nobody knows of may have been under way when the last process died; and one
+    /// that only the job knows of, if the record could not be written after it.
+    fn read(shared: &Shared, job: &Job, stored: Stored<Arc<AppliedWork>>, trigger: Option<Arc<str>>) -> Self {
         let mut record = Self::of(stored, trigger);
+        if let Some(until) = job.uncertain_until.filter(|until| *until > shared.now()) {
+            for item in &mut record.applied.inventory {
+                item.uncertain_until = item.uncertain_until.max(Some(until));
+            }
+        }
         if record.applied.digest.is_none() && record.applied.updated < shared.started() {
             let until = shared.uncertain_since_start().filter(|until| *until > shared.now());
             for item in &mut record.applied.inventory {

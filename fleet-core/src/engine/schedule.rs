@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -67,6 +68,8 @@ struct Entry {
     again: bool,
     /// Its resources may be withdrawn though its last event said Create.
     withdraw: bool,
+    /// See [`Job::uncertain_until`].
+    uncertain_until: Option<Timestamp>,
     /// Failures in a row.
     failures: u32,
 }
@@ -85,6 +88,9 @@ pub(super) struct Job {
     pub(super) work: WorkId,
     /// See [`Schedule::withdraw`]. Used up once the Work belongs into the cluster again.
     pub(super) withdraw: bool,
+    /// Until when a call that got no answer may still take effect. It stands in the record as well, unless that could not
+    /// be written.
+    pub(super) uncertain_until: Option<Timestamp>,
 }
 
 /// What looking at a Work came to.
@@ -170,6 +176,7 @@ impl Schedule {
             && let Some(entry) = state.entries.get_mut(work)
         {
             entry.withdraw |= job.withdraw;
+            entry.uncertain_until = entry.uncertain_until.max(job.uncertain_until);
         }
         match verdict {
             Verdict::Done => {
@@ -268,7 +275,8 @@ impl Lane {
         {
             entry.phase = Phase::Running;
             entry.again = false;
-            return Some(Job { withdraw: std::mem::take(&mut entry.withdraw), work });
+            let withdraw = std::mem::take(&mut entry.withdraw);
+            return Some(Job { work, withdraw, uncertain_until: entry.uncertain_until });
         }
         state.workers -= 1;
         None

@@ -15,7 +15,7 @@ use crate::cluster::ClusterId;
 use crate::engine::Shared;
 use crate::engine::triggers::Found;
 use crate::store::StoreError;
-use crate::work::{Intent, Work, WorkId};
+use crate::work::{AppliedWork, Intent, Work, WorkId};
 
 /// How many Works are read at a time.
 const PAGE: usize = 256;
@@ -177,19 +177,47 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
                     }
                 }
             }
-            if work.intent == Intent::Delete && applied.is_empty() {
-                shared.note_tombstone(&work);
-            } else if targets.is_none() && applied.is_empty() {
-                // Its trigger is gone, and so is everything that it made.
+            if targets.is_none() && applied.is_empty() {
+                // It is to be gone, or its trigger is, and so is everything that it made.
                 shared.finish_removal(&work.id).await?;
             }
         }
     }
     if wanted.everything {
         shared.set_total(live);
+        orphans(shared).await?;
+        // What a crash left between a floor and the tombstones below it.
+        for source in definitions.sources.keys() {
+            for floor in shared.store.floors(source).await? {
+                shared.drop_tombstones(&floor).await;
+            }
+        }
     }
     withdraw(shared, withdrawals, wanted.everything);
     Ok(())
+}
+
+/// What was applied for a Work that is not there any more (a crash came in between, or a second operator) is taken away.
+async fn orphans(shared: &Arc<Shared>) -> Result<(), StoreError> {
+    let mut after: Option<(WorkId, ClusterId)> = None;
+    loop {
+        let place = after.as_ref().map(|(work, cluster)| (work, cluster));
+        let page = shared.store.all_applied(place, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some((last.value.work.clone(), last.value.cluster.clone()));
+        let mut known: Option<(WorkId, bool)> = None;
+        for applied in page {
+            let AppliedWork { work, cluster, .. } = &*applied.value;
+            let is_there = match &known {
+                Some((id, is_there)) if id == work => *is_there,
+                _ => shared.store.work(work).await?.is_some(),
+            };
+            known = Some((work.clone(), is_there));
+            if !is_there {
+                shared.enqueue(work, cluster);
+            }
+        }
+    }
 }
 
 /// Lets Works be withdrawn, or holds them if they are too many.

@@ -1,25 +1,37 @@
-//! Tombstones: Works that are gone, kept because an older event of their key may still come again. A floor that passes
-//! the last position of a key ends that.
+//! Tombstones: Works that are gone, kept because an older event of their key may still come again, or an equal one. A
+//! floor that passes the last position of a key ends the first, time the second.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
-use crate::position::{Domain, Position};
-use crate::work::{Work, WorkId};
+use crate::engine::Shared;
+use crate::engine::triggers::Found;
+use crate::position::{Domain, Position, Positions};
+use crate::store::{StoreError, Stored};
+use crate::work::{Intent, Work, WorkId};
+
+/// How often it is looked whether the time of a tombstone has come.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Epoch, sequence, and whose.
 type Place = (u64, u64, WorkId);
 
-/// Which tombstones may go once a domain's floor passes a place.
+/// Which tombstones may go, once a domain's floor passes a place or a time has come.
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
     waiting: Mutex<BTreeMap<Domain, BTreeSet<Place>>>,
+    expiring: Mutex<BTreeSet<(Timestamp, WorkId)>>,
+    /// Up to which sequence of the operator's own domain each trigger has forgotten keys, in this process.
+    forgotten: Mutex<BTreeMap<Arc<str>, u64>>,
 }
 
 impl Tombstones {
     /// Remembers a tombstone, by its first position that a floor has to pass and has not, as far as `passed` knows.
-    pub(super) fn add(&self, work: &Work, passed: impl Fn(&Position) -> bool) {
+    fn add(&self, work: &Work, passed: impl Fn(&Position) -> bool) {
         let operator = Domain::operator();
         let waits = |position: &&Position| position.domain != operator && !passed(position);
         if let Some(position) = work.positions.iter().find(waits) {
@@ -29,7 +41,7 @@ impl Tombstones {
     }
 
     /// Takes out those whose place is at or below a floor.
-    pub(super) fn take_below(&self, floor: &Position) -> Vec<WorkId> {
+    fn take_below(&self, floor: &Position) -> Vec<WorkId> {
         let mut waiting = self.waiting.lock();
         let Some(in_domain) = waiting.get_mut(&floor.domain) else {
             return Vec::new();
@@ -44,8 +56,149 @@ impl Tombstones {
         passed
     }
 
+    /// Whether one waits for a floor that would have to pass a place below this position.
+    pub(super) fn wait_below(&self, position: &Position) -> bool {
+        let waiting = self.waiting.lock();
+        let first = waiting.get(&position.domain).and_then(BTreeSet::first);
+        first.is_some_and(|(epoch, sequence, _)| (*epoch, *sequence) < (position.epoch, position.sequence))
+    }
+
+    /// Whether a trigger has forgotten keys whose last event lay at or above a position of the operator's own domain.
+    pub(super) fn has_forgotten(&self, trigger: &str, position: &Position) -> bool {
+        self.forgotten.lock().get(trigger).is_some_and(|sequence| position.sequence <= *sequence)
+    }
+
+    fn take_expired(&self, now: Timestamp) -> Vec<WorkId> {
+        let mut expiring = self.expiring.lock();
+        let mut expired = Vec::new();
+        while expiring.first().is_some_and(|(until, _)| *until <= now) {
+            expired.extend(expiring.pop_first().map(|(_, id)| id));
+        }
+        expired
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.waiting.lock().values().map(BTreeSet::len).sum()
+        let waiting: usize = self.waiting.lock().values().map(BTreeSet::len).sum();
+        waiting + self.expiring.lock().len()
+    }
+}
+
+/// Under this name the floors are kept below which a trigger has forgotten keys: what is sent again by hand from below
+/// cannot be put in order any more. No EventSource has such a name.
+pub(super) fn forgotten_by(trigger: &str) -> String {
+    format!("trigger/{trigger}")
+}
+
+/// Drops tombstones whose time has come, until it is dropped itself.
+pub(super) async fn expire(shared: &Shared) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        shared.drop_all(shared.tombstones.take_expired(shared.now())).await;
+    }
+}
+
+impl Shared {
+    /// If nothing is left anywhere of a Work that is to be gone: keeps it as a tombstone for as long as something older
+    /// or equal may still come, else drops it.
+    pub(super) async fn finish_removal(&self, id: &WorkId) -> Result<(), StoreError> {
+        let Some(stored) = self.store.work(id).await? else {
+            return Ok(());
+        };
+        let orphaned = matches!(self.definitions.load().find(&stored.value.trigger), Found::Gone);
+        let is_over = stored.value.intent == Intent::Delete || orphaned;
+        if !is_over || !self.store.applied(id).await?.is_empty() {
+            return Ok(());
+        }
+        if !orphaned && self.must_remember(&stored.value, |_| false) {
+            return Ok(());
+        }
+        match self.store.delete_work(id, stored.revision).await {
+            Ok(()) => {
+                for position in stored.value.positions.iter() {
+                    self.forget(&stored.value.trigger, position);
+                }
+                self.note_live(stored.value.intent == Intent::Create, false);
+                Ok(())
+            }
+            // Somebody wrote it meanwhile: then it is not over.
+            Err(error) if error.is_conflict() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps a Work that is gone as a tombstone, if something older or equal may still come.
+    pub(super) fn must_remember(&self, work: &Work, passed: impl Fn(&Position) -> bool) -> bool {
+        let waits = |position: &Position| position.domain != Domain::operator() && !passed(position);
+        if work.positions.iter().any(waits) {
+            self.tombstones.add(work, passed);
+            return true;
+        }
+        let window = self.definitions.load().sources.get(&work.source).and_then(|source| source.dedupe);
+        let window = window.map(|window| SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX));
+        let last = work.recent.iter().map(|seen| seen.at).max();
+        if let (Some(window), Some(last)) = (window, last) {
+            let until = last.checked_add(window).unwrap_or(Timestamp::MAX);
+            if until > self.now() {
+                self.tombstones.expiring.lock().insert((until, work.id.clone()));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Remembers that a key is forgotten whose last event was at this position, as far as nothing else remembers it.
+    pub(super) fn forget(&self, trigger: &Arc<str>, position: &Position) {
+        if position.domain == Domain::operator() && position.epoch == self.epoch() {
+            let mut forgotten = self.tombstones.forgotten.lock();
+            let sequence = forgotten.entry(Arc::clone(trigger)).or_default();
+            *sequence = position.sequence.max(*sequence);
+        }
+    }
+
+    /// Drops the tombstones that a floor has made superfluous.
+    pub(super) async fn drop_tombstones(&self, floor: &Position) {
+        self.drop_all(self.tombstones.take_below(floor)).await;
+    }
+
+    async fn drop_all(&self, ids: Vec<WorkId>) {
+        if ids.is_empty() {
+            return;
+        }
+        if let Err(error) = self.try_drop_all(&ids).await {
+            tracing::warn!(%error, "tombstones cannot be dropped; they stay until the next start");
+        }
+    }
+
+    async fn try_drop_all(&self, ids: &[WorkId]) -> Result<(), StoreError> {
+        let mut superfluous: Vec<Stored<Arc<Work>>> = Vec::new();
+        let mut forgotten: BTreeMap<Arc<str>, Positions> = BTreeMap::new();
+        for id in ids {
+            let Some(stored) = self.store.work(id).await? else { continue };
+            if stored.value.intent != Intent::Delete || !self.store.applied(id).await?.is_empty() {
+                continue;
+            }
+            let floors = self.store.floors(&stored.value.source).await?;
+            let passed = |position: &Position| floors.iter().any(|floor| !position.is_above(floor));
+            if self.must_remember(&stored.value, passed) {
+                continue;
+            }
+            let below = forgotten.entry(Arc::clone(&stored.value.trigger)).or_default();
+            stored.value.positions.iter().for_each(|position| below.record(position.clone()));
+            superfluous.push(stored);
+        }
+        // Before anything is forgotten.
+        for (trigger, positions) in &forgotten {
+            for position in positions.iter() {
+                self.store.raise_floor(&forgotten_by(trigger), position).await?;
+            }
+        }
+        for Stored { value, revision } in superfluous {
+            match self.store.delete_work(&value.id, revision).await {
+                Err(error) if !error.is_conflict() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }

@@ -53,6 +53,11 @@ impl MemoryApplier {
         self.clusters.lock().entry(cluster.clone()).or_default().insert(id, MemoryObject { uid, object });
     }
 
+    /// Takes an object away, whoever it belongs to.
+    pub fn take_away(&self, cluster: &ClusterId, id: &ObjectRef) -> Option<MemoryObject> {
+        self.clusters.lock().get_mut(cluster)?.remove(id)
+    }
+
     /// An object, if it is there.
     pub fn object(&self, cluster: &ClusterId, id: &ObjectRef) -> Option<MemoryObject> {
         self.clusters.lock().get(cluster)?.get(id).cloned()

@@ -7,6 +7,7 @@ use fleet_core::memory::{MemoryStore, Settled};
 use fleet_core::source::SourceItem;
 use fleet_core::store::{MockWorkStore, StoreError};
 use fleet_core::work::AppliedState;
+use futures::StreamExt;
 
 use crate::rig::{Feed, Setup, at, event, login, logout, object, until};
 
@@ -75,6 +76,8 @@ async fn nothing_is_acknowledged_that_is_not_stored() {
     store.expect_next_epoch().returning(|_| Ok(1));
     store.expect_floors().returning(|_| Ok(Vec::new()));
     store.expect_works().returning(|_, _, _| Ok(Vec::new()));
+    store.expect_all_applied().returning(|_, _| Ok(Vec::new()));
+    store.expect_watch().returning(|| Ok(futures::stream::pending().boxed()));
     store.expect_work().returning(|_| Ok(None));
     store.expect_put_work().returning(|_, _, _| Err(StoreError::Unavailable("the disk is full".to_owned())));
     let rig = Setup { store: Arc::new(store), ..Setup::default() }.start();
@@ -184,6 +187,8 @@ async fn a_slow_store_is_waited_for() {
     flaky.expect_next_epoch().returning(|_| Ok(1));
     flaky.expect_floors().returning(|_| Ok(Vec::new()));
     flaky.expect_works().returning(|_, _, _| Ok(Vec::new()));
+    flaky.expect_all_applied().returning(|_, _| Ok(Vec::new()));
+    flaky.expect_watch().returning(|| Ok(futures::stream::pending().boxed()));
     flaky.expect_applied().returning(|_| Ok(Vec::new()));
     flaky.expect_applied_in().returning(|_, _| Ok(None));
     flaky.expect_put_applied().returning(|_, _| Ok(fleet_core::store::Revision::Counted(1)));

@@ -22,18 +22,18 @@ enum Lost {
 }
 
 /// Loses the answers of calls to one cluster while the test says so; their effect lands when the test says.
-struct Late {
+pub(crate) struct Late {
     inner: Arc<MemoryApplier>,
     loses: Mutex<bool>,
     lost: Mutex<VecDeque<Lost>>,
 }
 
 impl Late {
-    fn new(inner: &Arc<MemoryApplier>) -> Arc<Self> {
+    pub(crate) fn new(inner: &Arc<MemoryApplier>) -> Arc<Self> {
         Arc::new(Self { inner: Arc::clone(inner), loses: Mutex::default(), lost: Mutex::default() })
     }
 
-    fn lose(&self, lose: bool) {
+    pub(crate) fn lose(&self, lose: bool) {
         *self.loses.lock() = lose;
     }
 
@@ -41,11 +41,15 @@ impl Late {
         *self.loses.lock() && cluster.name() == "c1"
     }
 
-    async fn one_is_lost(&self) {
-        until("an answer is lost", async || !self.lost.lock().is_empty()).await;
+    pub(crate) fn has_lost(&self) -> bool {
+        !self.lost.lock().is_empty()
     }
 
-    async fn land(&self) {
+    pub(crate) async fn one_is_lost(&self) {
+        until("an answer is lost", async || self.has_lost()).await;
+    }
+
+    pub(crate) async fn land(&self) {
         let lost: Vec<_> = self.lost.lock().drain(..).collect();
         for call in lost {
             match call {

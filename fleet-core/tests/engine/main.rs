@@ -13,6 +13,8 @@ mod late;
 mod levels;
 mod races;
 mod refusal;
+mod remembering;
+mod resend;
 mod restart;
 mod rig;
 mod tampered;

@@ -50,6 +50,18 @@ impl Tampered {
         });
     }
 
+    /// What was applied in a cluster cannot be written while the test says so.
+    pub(crate) fn fail_writing_while(
+        &self,
+        cluster: ClusterId,
+        fails: impl Fn() -> bool + Send + Sync + 'static,
+    ) {
+        self.hook(move |now| {
+            let fails = now == Call::PutApplied(cluster.clone()) && fails();
+            fails.then(|| Box::pin(async { Err(StoreError::Unavailable("on purpose".to_owned())) }) as _)
+        });
+    }
+
     /// Such calls wait until the guard is dropped.
     pub(crate) fn hold(&self, call: Call) -> Held {
         let (held, wait) = tokio::sync::watch::channel(());

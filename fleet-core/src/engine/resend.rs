@@ -1,0 +1,241 @@
+//! Sending dead letters again, and trying stalled Works again or giving them up: what a person asks for by hand.
+
+use std::sync::Arc;
+
+use crate::dead_letter::{DeadLetter, DeadLetterBox};
+use crate::engine::accept::{Accepted, Outcome};
+use crate::engine::deliver::Attached;
+use crate::engine::judge::{Refusal, Verdict, judge};
+use crate::engine::tombstones::forgotten_by;
+use crate::engine::{Handle, Shared};
+use crate::position::{Domain, Position};
+use crate::source::{Delivery, Settle};
+use crate::store::StoreError;
+use crate::work::{AppliedState, Intent, Work, WorkId};
+
+/// What became of a dead letter that was sent again. In all cases but [`RefusedAgain`](Self::RefusedAgain) it is not
+/// kept any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Resent {
+    /// It is Work now, for so many triggers.
+    Stored(usize),
+    /// Something newer of its key was processed meanwhile, which stays.
+    Superseded,
+    /// No trigger that listens to its source wants it any more.
+    Unwanted,
+    /// It was refused again, and is kept with the new reason.
+    RefusedAgain {
+        /// One CamelCase word.
+        reason: String,
+        /// What is wrong and what to do.
+        detail: String,
+    },
+}
+
+/// Why a dead letter cannot be sent again. It is kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResendError {
+    /// There is no such letter.
+    #[error("there is no dead letter {0}")]
+    NoSuchLetter(String),
+    /// Its source is not read now, so nobody knows how to read its message.
+    #[error("EventSource {0} is not read now; a dead letter goes only to the source that refused it")]
+    SourceMissing(String),
+    /// Whether something newer of its key was processed cannot be told any more.
+    #[error(
+        "nothing is known of its key any more, so something newer may have been processed and ended since; to have it processed as the newest all the same, send it again as new"
+    )]
+    Forgotten,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Handle {
+    /// Where dead letters are kept: the store first, then the places that sources say.
+    pub fn dead_letter_boxes(&self) -> Vec<Arc<dyn DeadLetterBox>> {
+        let mut boxes = vec![Arc::clone(&self.shared.letters)];
+        for attached in self.shared.attached.lock().values() {
+            if !boxes.iter().any(|known| Arc::ptr_eq(known, &attached.letters)) {
+                boxes.push(Arc::clone(&attached.letters));
+            }
+        }
+        boxes
+    }
+
+    /// Sends a dead letter again, only to the source and trigger that refused it, and at its original place: what is
+    /// newer stays. `as_new` makes it the newest instead. Cancel safe: the letter is kept until it is Work.
+    ///
+    /// # Errors
+    /// See [`ResendError`]; the letter is kept.
+    pub async fn resend(&self, id: &str, as_new: bool) -> Result<Resent, ResendError> {
+        for letters in self.dead_letter_boxes() {
+            if let Some(letter) = letters.get(id).await? {
+                let resent = resend(&self.shared, &letter, as_new).await?;
+                match resent {
+                    Outcomes::Refused(letter, refusal) => {
+                        letters.add(letter).await?;
+                        let Refusal { reason, detail, .. } = refusal;
+                        return Ok(Resent::RefusedAgain { reason: reason.to_owned(), detail });
+                    }
+                    Outcomes::Done(resent) => {
+                        letters.remove(id).await?;
+                        return Ok(resent);
+                    }
+                }
+            }
+        }
+        Err(ResendError::NoSuchLetter(id.to_owned()))
+    }
+
+    /// Drops a dead letter; whether there was one.
+    ///
+    /// # Errors
+    /// When a place where dead letters are kept cannot be reached.
+    pub async fn drop_dead_letter(&self, id: &str) -> Result<bool, StoreError> {
+        for letters in self.dead_letter_boxes() {
+            if letters.remove(id).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Tries a Work again now in every cluster where it is stalled; in how many that is.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn retry(&self, work: &WorkId) -> Result<usize, StoreError> {
+        let applied = self.shared.store.applied(work).await?;
+        let stalled = applied.iter().filter(|it| matches!(it.value.state, AppliedState::Stalled { .. }));
+        let clusters: Vec<_> = stalled.map(|it| it.value.cluster.clone()).collect();
+        for cluster in &clusters {
+            self.shared.enqueue(work, cluster);
+        }
+        Ok(clusters.len())
+    }
+
+    /// Gives a Work up, as if a Delete event had come: what it has put into clusters is taken away. Events that come
+    /// later count as ever. Returns whether there was such a Work.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn give_up(&self, work: &WorkId) -> Result<bool, StoreError> {
+        loop {
+            let Some(stored) = self.shared.store.work(work).await? else { return Ok(false) };
+            let old = stored.value;
+            if old.intent == Intent::Delete {
+                self.shared.look_at(&old, Some(&old)).await;
+                return Ok(false);
+            }
+            let generation = old.generation + 1;
+            let gone = Arc::new(Work { intent: Intent::Delete, generation, ..(*old).clone() });
+            match self.shared.store.put_work(Arc::clone(&gone), Some(stored.revision), Vec::new()).await {
+                Ok(_) => {
+                    self.shared.note_live(true, false);
+                    self.shared.look_at(&gone, Some(&old)).await;
+                    return Ok(true);
+                }
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+enum Outcomes {
+    Done(Resent),
+    /// The letter as it is to be kept now.
+    Refused(Arc<DeadLetter>, Refusal),
+}
+
+async fn resend(shared: &Arc<Shared>, letter: &DeadLetter, as_new: bool) -> Result<Outcomes, ResendError> {
+    let missing = || ResendError::SourceMissing(letter.source.clone());
+    let attached: Option<Attached> = shared.attached.lock().get(&letter.source).cloned();
+    let attached = attached.ok_or_else(missing)?;
+    let definitions = shared.definitions.load_full();
+    let source = Arc::clone(definitions.sources.get(letter.source.as_str()).ok_or_else(missing)?);
+    let message = Arc::new(letter.message.clone());
+    let delivery = Delivery {
+        event: attached.source.decode(&message, &letter.raw),
+        origin: letter.origin.clone(),
+        message: Arc::clone(&message),
+        raw: letter.raw.clone(),
+        position: letter.position.clone(),
+        published: None,
+        settle: Settle::nothing(),
+    };
+    let (origin, intentions) =
+        match judge(&source, &delivery, letter.trigger.as_deref(), &definitions, &shared.clusters) {
+            Verdict::Unwanted => return Ok(Outcomes::Done(Resent::Unwanted)),
+            Verdict::Refused(refusal) => return Ok(kept(letter, refusal)),
+            Verdict::Wanted { origin, intentions } => (origin, intentions),
+        };
+    let Ok(event) = delivery.event.map(Arc::new) else {
+        return Ok(Outcomes::Done(Resent::Unwanted));
+    };
+    let original = letter.position.clone().filter(|_| !as_new);
+    let received = shared.now();
+    let accepted = Accepted {
+        source,
+        origin,
+        position: original.clone().unwrap_or_else(|| shared.next_position()),
+        published: received,
+        received,
+        floors: None,
+        belated: !as_new,
+    };
+    let mut stored = 0;
+    let mut refusals = Vec::new();
+    for intention in intentions {
+        let intention = match intention {
+            Ok(intention) => intention,
+            Err(refusal) => {
+                refusals.push(refusal);
+                continue;
+            }
+        };
+        let mut turn = shared.turns.queue(&intention.id);
+        turn.come().await;
+        if let Some(position) = &original
+            && shared.store.work(&intention.id).await?.is_none()
+            && is_forgotten(shared, &intention.trigger.def.name, position).await?
+        {
+            return Err(ResendError::Forgotten);
+        }
+        if accepted.store(shared, &intention, &event, &message).await? == Outcome::Stored {
+            stored += 1;
+        }
+    }
+    let several = refusals.len() > 1;
+    Ok(match refusals.into_iter().next() {
+        // For those that took it, it is a duplicate the next time.
+        Some(refusal) if several => kept(letter, Refusal { trigger: None, ..refusal }),
+        Some(refusal) => kept(letter, refusal),
+        None if stored > 0 => Outcomes::Done(Resent::Stored(stored)),
+        None => Outcomes::Done(Resent::Superseded),
+    })
+}
+
+/// Whether keys of the trigger were forgotten whose last event lay at or above this place: then a key without Work may
+/// have had a newer event.
+async fn is_forgotten(shared: &Shared, trigger: &str, position: &Position) -> Result<bool, StoreError> {
+    if position.domain == Domain::operator() {
+        // What an earlier process forgot is not known.
+        return Ok(position.epoch != shared.epoch() || shared.tombstones.has_forgotten(trigger, position));
+    }
+    let floors = shared.store.floors(&forgotten_by(trigger)).await?;
+    Ok(floors.iter().any(|floor| !position.is_above(floor)))
+}
+
+fn kept(letter: &DeadLetter, refusal: Refusal) -> Outcomes {
+    let letter = DeadLetter {
+        trigger: refusal.trigger.as_deref().map(str::to_owned).or_else(|| letter.trigger.clone()),
+        reason: refusal.reason.to_owned(),
+        detail: refusal.detail.clone(),
+        ..letter.clone()
+    };
+    Outcomes::Refused(Arc::new(letter), refusal)
+}
