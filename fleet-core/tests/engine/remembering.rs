@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::cluster::ClusterId;
 use fleet_core::engine::Config;
 use fleet_core::memory::{MemoryStore, Settled};
 use fleet_core::source::SourceItem;
 use fleet_core::store::WorkStore;
 use fleet_core::work::{AppliedState, Intent};
 
-use crate::rig::{Feed, Rig, Setup, at, cluster, login, logout, until};
+use crate::rig::{Feed, Setup, at, cluster, login, logout, until};
 use crate::tampered::Tampered;
 
 fn deduping() -> Setup {
@@ -213,15 +212,13 @@ async fn a_lost_answer_whose_record_cannot_be_written_is_not_forgotten() {
     });
     rig.source.send(login("a")).await.await;
     late.one_is_lost().await;
+    late.lose(false);
     rig.source.send(logout("a")).await.await;
     rig.until_names("c2", &[]).await;
-    late.lose(false);
     store.hook(|_| None);
     tokio::time::sleep(Duration::from_secs(10)).await;
     late.land().await;
     rig.until_names("c1", &[]).await;
     until("no Work is left", async || rig.works().await.is_empty()).await;
-    let nothing: Option<ClusterId> = None;
-    assert_eq!(rig.applied().await.first().map(|it| it.cluster.clone()), nothing);
     rig.stop().await;
 }

@@ -97,6 +97,22 @@ async fn a_letter_does_not_overtake_what_is_newer_unless_it_is_sent_as_new() {
     }
 }
 
+/// The same for what has no order of its own, over a restart: what this process accepted is newer than what the last did.
+#[tokio::test(start_paused = true)]
+async fn a_letter_of_an_earlier_process_is_older_than_what_this_one_accepted() {
+    let rig = refusing();
+    rig.source.send(logout("a")).await.await;
+    let id = letter_of(&rig, "a").await;
+    let (store, objects) = (Arc::clone(&rig.store), Arc::clone(&rig.applier));
+    rig.stop().await;
+    let rig = Setup { store, objects, ..Setup::default() }.start();
+    rig.source.send(login("a")).await.await;
+    rig.until_names("c1", &["a"]).await;
+    assert_eq!(rig.handle.resend(&id, false).await.unwrap(), Resent::Superseded);
+    assert_eq!(rig.names("c1"), ["a"]);
+    rig.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_letter_sent_as_new_is_the_newest() {
     let rig = refusing();
