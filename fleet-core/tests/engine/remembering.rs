@@ -76,11 +76,11 @@ async fn at_the_bound_of_tombstones_reading_pauses_until_floors_make_room() {
         feed.deliver(logout(&format!("u{sequence}")), at(sequence));
     }
     until("three tombstones", async || rig.handle.tombstones() == 3).await;
-    let (settler, settled) = Watched::new();
+    let (settler, settled) = Watched::settler();
     feed.deliver_with(login("late"), at(14), settler);
     assert_eq!(settled.await.unwrap(), Settled::GivenBack);
     assert!(rig.names("c1").is_empty());
-    let (settler, settled) = Watched::new();
+    let (settler, settled) = Watched::settler();
     feed.deliver_with(login("below"), at(5), settler);
     assert_eq!(settled.await.unwrap(), Settled::Acked, "the floor cannot rise before it is settled");
     feed.tell(SourceItem::Floor(at(12)));
@@ -94,7 +94,7 @@ async fn at_the_bound_of_tombstones_reading_pauses_until_floors_make_room() {
 struct Watched(tokio::sync::oneshot::Sender<Settled>);
 
 impl Watched {
-    fn new() -> (fleet_core::source::Settle, tokio::sync::oneshot::Receiver<Settled>) {
+    fn settler() -> (fleet_core::source::Settle, tokio::sync::oneshot::Receiver<Settled>) {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         (fleet_core::source::Settle::new(Self(sender)), receiver)
     }

@@ -32,7 +32,7 @@ enum Command {
     Send(send::SendArgs),
     /// Show what is in the clusters, the clusters, or the definitions.
     Show(ShowArgs),
-    /// Deliveries that never became Work.
+    /// Deliveries that never became Work, and Works that are stalled: list them, send them again, drop them.
     DeadLetters(DeadLettersArgs),
     /// Withdrawals that wait for a confirmation, because they are too many at once (see `run --max-withdraw`).
     Withdrawals(WithdrawalsArgs),
@@ -112,8 +112,55 @@ struct DeadLettersArgs {
 
 #[derive(Debug, Subcommand)]
 enum DeadLettersCommand {
-    /// List the newest, oldest first.
+    /// List the newest, oldest first: deliveries, then Works that are stalled.
     List(AskArgs),
+    /// Show all of one, also what its event holds.
+    Show {
+        /// Its ID in the list.
+        id: String,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Send deliveries again, and try stalled Works again now.
+    ///
+    /// A delivery goes only to the EventSource and the trigger that refused it, and takes the place that it had: where
+    /// something newer of its key was processed meanwhile, that stays.
+    Resend {
+        #[command(flatten)]
+        which: Which,
+        /// Make it the newest of its key, whatever came since.
+        #[arg(long)]
+        as_new: bool,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Drop deliveries for good; give stalled Works up, as if a Delete event had come.
+    Drop {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+}
+
+/// Which dead letters and stalled Works.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Which {
+    /// Their IDs in the list.
+    ids: Vec<String>,
+    /// All that are listed.
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    /// Those of this EventSource.
+    #[arg(long, value_name = "NAME", conflicts_with = "ids")]
+    source: Option<String>,
+    /// Those of this trigger.
+    #[arg(long, value_name = "NAME", conflicts_with = "ids")]
+    trigger: Option<String>,
+    /// Those with this reason, as `KeyEmpty`.
+    #[arg(long, value_name = "REASON", conflicts_with = "ids")]
+    reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -157,9 +204,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Run(args) => run::run(args).await,
         Command::Send(args) => send::send(args).await,
         Command::Show(ShowArgs { what, ask }) => ask::ask(what.question(), &ask).await,
-        Command::DeadLetters(DeadLettersArgs { command: DeadLettersCommand::List(ask) }) => {
-            ask::ask(Question::DeadLetters, &ask).await
-        }
+        Command::DeadLetters(args) => ask::dead_letters(args).await,
         Command::Withdrawals(WithdrawalsArgs { command: WithdrawalsCommand::Confirm(data) }) => {
             ask::confirm_withdrawals(&data.data).await
         }

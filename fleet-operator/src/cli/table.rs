@@ -8,23 +8,31 @@ use serde_json::Value;
 
 use super::{Failure, Output};
 use crate::control::{Answer, Question};
-use crate::show::{AddonRow, ClusterRow, DeadLetterRow, SourceRow, TriggerRow};
+use crate::show::{AddonRow, ClusterRow, DeadLetterKind, DeadLetterRow, HandledRow, SourceRow, TriggerRow};
 
 /// The rows of an answer as text.
-pub(super) fn text(question: Question, answer: &Answer, output: Output) -> Result<String, Failure> {
+pub(super) fn text(question: &Question, answer: &Answer, output: Output) -> Result<String, Failure> {
     match output {
         Output::Json => {
             serde_json::to_string_pretty(&answer.rows).map_err(|error| Failure::new(error.to_string()))
         }
-        Output::Yaml => match serde_saphyr::to_string(&answer.rows) {
-            Ok(yaml) => Ok(yaml.trim_end().to_owned()),
-            Err(error) => Err(Failure::new(error.to_string())),
-        },
+        Output::Yaml => yaml(&answer.rows),
+        // There is one, and its parts do not fit into lines.
+        Output::Table | Output::Wide if matches!(question, Question::DeadLetter { .. }) => {
+            yaml(answer.rows.first().unwrap_or(&Value::Null))
+        }
         Output::Table | Output::Wide => table(question, &answer.rows, output == Output::Wide),
     }
 }
 
-fn table(question: Question, rows: &[Value], wide: bool) -> Result<String, Failure> {
+fn yaml(value: &impl serde::Serialize) -> Result<String, Failure> {
+    match serde_saphyr::to_string(value) {
+        Ok(yaml) => Ok(yaml.trim_end().to_owned()),
+        Err(error) => Err(Failure::new(error.to_string())),
+    }
+}
+
+fn table(question: &Question, rows: &[Value], wide: bool) -> Result<String, Failure> {
     let (mut header, mut lines): (Vec<&str>, Vec<Vec<String>>) = match question {
         Question::Addons => {
             let rows: Vec<AddonRow> = read(rows)?;
@@ -58,19 +66,24 @@ fn table(question: Question, rows: &[Value], wide: bool) -> Result<String, Failu
         Question::DeadLetters => {
             let rows: Vec<DeadLetterRow> = read(rows)?;
             (
-                vec!["TIME", "SOURCE", "TRIGGER", "REASON", "DETAIL"],
+                vec!["ID", "TIME", "SOURCE", "TRIGGER", "CLUSTER", "REASON", "DETAIL"],
                 rows.into_iter().map(|row| dead_letter(row, wide)).collect(),
             )
         }
-        Question::ConfirmWithdrawals => return Ok(String::new()),
+        Question::Resend { .. } | Question::DropDeadLetter { .. } => {
+            let rows: Vec<HandledRow> = read(rows)?;
+            let line = |row: HandledRow| vec![row.id, row.result, row.detail];
+            (vec!["ID", "RESULT", "DETAIL"], rows.into_iter().map(line).collect())
+        }
+        Question::ConfirmWithdrawals | Question::DeadLetter { .. } => return Ok(String::new()),
     };
     if wide {
         header.extend(match question {
             Question::Addons => &["STATE", "WORK", "MESSAGE"][..],
             Question::Clusters => &["CONNECTION", "MESSAGE"],
             Question::Triggers => &["MESSAGE"],
-            Question::DeadLetters => &["ID", "BYTES"],
-            Question::Sources | Question::ConfirmWithdrawals => &[],
+            Question::DeadLetters => &["KIND", "BYTES"],
+            _ => &[],
         });
     }
     let mut table = Table::new();
@@ -125,9 +138,13 @@ fn trigger(row: TriggerRow, wide: bool) -> Vec<String> {
 }
 
 fn dead_letter(row: DeadLetterRow, wide: bool) -> Vec<String> {
-    let mut line = vec![time(row.time), row.source, row.trigger, row.reason, row.detail];
+    let kind = match row.kind {
+        DeadLetterKind::Event => "Event",
+        DeadLetterKind::Work => "Work",
+    };
+    let mut line = vec![row.id, time(row.time), row.source, row.trigger, row.cluster, row.reason, row.detail];
     if wide {
-        line.extend([row.id, row.bytes.to_string()]);
+        line.extend([kind.to_owned(), row.bytes.to_string()]);
     }
     line
 }
@@ -146,7 +163,7 @@ fn time(time: Timestamp) -> String {
     time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 
-fn read<T: DeserializeOwned>(rows: &[Value]) -> Result<Vec<T>, Failure> {
+pub(super) fn read<T: DeserializeOwned>(rows: &[Value]) -> Result<Vec<T>, Failure> {
     let rows = rows.iter().map(|row| serde_json::from_value(row.clone()));
     rows.collect::<Result<_, _>>().map_err(|_| {
         Failure::new("the operator's answer is not understood; is this program as new as the operator?")

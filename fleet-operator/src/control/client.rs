@@ -31,7 +31,7 @@ pub enum CallError {
 ///
 /// # Errors
 /// See [`CallError`].
-pub async fn call(data: &Path, question: Question) -> Result<Answer, CallError> {
+pub async fn call(data: &Path, question: &Question) -> Result<Answer, CallError> {
     let reach = Reach::new(data).map_err(|_| CallError::NobodyRuns)?;
     let stream = UnixStream::connect(reach.socket()).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => {
@@ -47,8 +47,8 @@ pub async fn call(data: &Path, question: Question) -> Result<Answer, CallError> 
     }
 }
 
-async fn exchange(mut stream: UnixStream, question: Question) -> std::io::Result<Result<Answer, String>> {
-    let mut line = serde_json::to_vec(&question)?;
+async fn exchange(mut stream: UnixStream, question: &Question) -> std::io::Result<Result<Answer, String>> {
+    let mut line = serde_json::to_vec(question)?;
     line.push(b'\n');
     stream.write_all(&line).await?;
     let mut answer = Vec::new();

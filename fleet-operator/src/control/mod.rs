@@ -14,8 +14,8 @@ pub use self::client::{CallError, call};
 pub use self::server::{Answering, Control};
 
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Question {
     /// What is in the clusters: [`AddonRow`](crate::show::AddonRow)s.
     Addons,
@@ -25,8 +25,25 @@ pub enum Question {
     Sources,
     /// The EventTriggers: [`TriggerRow`](crate::show::TriggerRow)s.
     Triggers,
-    /// What never became Work: [`DeadLetterRow`](crate::show::DeadLetterRow)s.
+    /// What never became Work, and which Works are stalled: [`DeadLetterRow`](crate::show::DeadLetterRow)s.
     DeadLetters,
+    /// All of one of these: a [`DeadLetterDetail`](crate::show::DeadLetterDetail).
+    DeadLetter {
+        /// Its id.
+        id: String,
+    },
+    /// Sends one of these again, or tries a Work again now: a [`HandledRow`](crate::show::HandledRow).
+    Resend {
+        /// Its id.
+        id: String,
+        /// Whether it is to be the newest of its key.
+        as_new: bool,
+    },
+    /// Drops one of these: a [`HandledRow`](crate::show::HandledRow).
+    DropDeadLetter {
+        /// Its id.
+        id: String,
+    },
     /// Lets withdrawals that wait for a confirmation go ahead. No rows.
     ConfirmWithdrawals,
 }
@@ -82,21 +99,21 @@ mod tests {
     }
 
     async fn asks_and_is_answered(data: &std::path::Path) {
-        assert!(matches!(call(data, Question::Addons).await, Err(CallError::NobodyRuns)));
+        assert!(matches!(call(data, &Question::Addons).await, Err(CallError::NobodyRuns)));
         std::fs::write(data.join("control.sock"), "left behind by an operator that was killed").unwrap();
         let control = Control::bind(data).unwrap();
         let mode = std::fs::metadata(data.join("control.sock")).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(control.run(Arc::new(Parrot), shutdown.clone()));
-        let answer = call(data, Question::Addons).await.unwrap();
+        let answer = call(data, &Question::Addons).await.unwrap();
         assert_eq!(answer, Answer { rows: vec!["a".into()], notes: vec!["a note".to_owned()] });
         assert!(
-            matches!(call(data, Question::Clusters).await, Err(CallError::Refused(why)) if why == "no idea")
+            matches!(call(data, &Question::Clusters).await, Err(CallError::Refused(why)) if why == "no idea")
         );
         shutdown.cancel();
         running.await.unwrap();
-        assert!(matches!(call(data, Question::Addons).await, Err(CallError::NobodyRuns)));
+        assert!(matches!(call(data, &Question::Addons).await, Err(CallError::NobodyRuns)));
         assert_eq!(std::fs::read_dir(data).unwrap().count(), 0);
     }
 

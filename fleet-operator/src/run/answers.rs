@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use fleet_core::catalog::{Condition, Subject};
-use fleet_core::engine::Handle;
+use fleet_core::dead_letter::{DeadLetterBox, InStore};
+use fleet_core::engine::{Handle, ResendError, Resent};
 use fleet_core::store::{StoreError, WorkStore};
+use fleet_core::work::WorkId;
 use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::{ClusterDefinition, Connection};
 use fleet_kube::definitions::{Definitions, Transport};
@@ -14,7 +16,7 @@ use tokio::sync::watch;
 
 use super::definitions::{Recorded, Troubles};
 use crate::control::{Answer, Answering, Question};
-use crate::show::{self, ClusterRow, SourceRow, Tally, TriggerRow};
+use crate::show::{self, ClusterRow, HandledRow, SourceRow, Tally, TriggerRow};
 
 /// Answers for an operator that runs.
 pub(super) struct Running {
@@ -43,7 +45,55 @@ impl Answering for Running {
                 held.works, held.total
             ));
         }
-        rows(question, &*self.store, &definitions, Some(&live), notes).await
+        match &question {
+            Question::Resend { id, as_new } => resend(&self.engine, id, *as_new).await,
+            Question::DropDeadLetter { id } => drop_dead_letter(&self.engine, id).await,
+            _ => {
+                let boxes = self.engine.dead_letter_boxes();
+                rows(&question, &*self.store, &boxes, &definitions, Some(&live), notes).await
+            }
+        }
+    }
+}
+
+async fn resend(engine: &Handle, id: &str, as_new: bool) -> Result<Answer, String> {
+    let handled = |result: &str, detail: String| {
+        Answer::new(&[HandledRow { id: id.to_owned(), result: result.to_owned(), detail }], Vec::new())
+    };
+    if let Some(work) = WorkId::from_stored(id) {
+        let clusters = engine.retry(&work).await.map_err(|error| error.to_string())?;
+        if clusters > 0 {
+            return handled("Retried", format!("it is tried again now, in {clusters} clusters"));
+        }
+    }
+    match engine.resend(id, as_new).await {
+        Ok(Resent::Stored(triggers)) => handled("Stored", format!("it is Work now, for {triggers} triggers")),
+        Ok(Resent::Superseded) => {
+            let detail =
+                "something newer of its key was processed, which stays; --as-new makes it the newest";
+            handled("Superseded", detail.to_owned())
+        }
+        Ok(Resent::Unwanted) => handled("Unwanted", "no trigger wants it any more".to_owned()),
+        Ok(Resent::RefusedAgain { reason, detail }) => handled("Refused", format!("{reason}: {detail}")),
+        Ok(_) => handled("Done", String::new()),
+        Err(error @ ResendError::Forgotten) => handled("Kept", format!("{error} (--as-new)")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+async fn drop_dead_letter(engine: &Handle, id: &str) -> Result<Answer, String> {
+    let handled = |detail: &str| {
+        let row = HandledRow { id: id.to_owned(), result: "Dropped".to_owned(), detail: detail.to_owned() };
+        Answer::new(&[row], Vec::new())
+    };
+    if engine.drop_dead_letter(id).await.map_err(|error| error.to_string())? {
+        return handled("the letter is gone");
+    }
+    match WorkId::from_stored(id) {
+        Some(work) if engine.give_up(&work).await.map_err(|error| error.to_string())? => {
+            handled("the Work is given up: what it has put into clusters is taken away, as by a Delete event")
+        }
+        _ => Err(format!("there is no dead letter and no Work {id}")),
     }
 }
 
@@ -53,11 +103,18 @@ impl Answering for Running {
 /// When the store cannot be read.
 pub async fn without_operator(
     question: Question,
-    store: &dyn WorkStore,
+    store: Arc<dyn WorkStore>,
     definitions: &Definitions,
 ) -> Result<Answer, String> {
-    let notes = vec!["no operator runs on this data folder; this is what the last one left".to_owned()];
-    rows(question, store, definitions, None, notes).await
+    let mut notes = vec!["no operator runs on this data folder; this is what the last one left".to_owned()];
+    if matches!(question, Question::DeadLetters | Question::DeadLetter { .. }) {
+        notes.push(
+            "dead letters that an EventSource keeps in a stream are seen by a running operator only"
+                .to_owned(),
+        );
+    }
+    let boxes: [Arc<dyn DeadLetterBox>; 1] = [Arc::new(InStore::of(Arc::clone(&store)))];
+    rows(&question, &*store, &boxes, definitions, None, notes).await
 }
 
 /// What only a running operator knows.
@@ -73,16 +130,25 @@ impl Live<'_> {
 }
 
 async fn rows(
-    question: Question,
+    question: &Question,
     store: &dyn WorkStore,
+    boxes: &[Arc<dyn DeadLetterBox>],
     definitions: &Definitions,
     live: Option<&Live<'_>>,
-    notes: Vec<String>,
+    mut notes: Vec<String>,
 ) -> Result<Answer, String> {
     let failed = |error: StoreError| error.to_string();
     match question {
         Question::Addons => Answer::new(&show::addons(store).await.map_err(failed)?, notes),
-        Question::DeadLetters => Answer::new(&show::dead_letters(store).await.map_err(failed)?, notes),
+        Question::DeadLetters => {
+            let mut rows = show::dead_letters(boxes, &mut notes).await;
+            rows.extend(show::stalled(store).await.map_err(failed)?);
+            Answer::new(&rows, notes)
+        }
+        Question::DeadLetter { id } => match show::dead_letter(id, boxes, store).await.map_err(failed)? {
+            Some(detail) => Answer::new(&[detail], notes),
+            None => Err(format!("there is no dead letter and no stalled Work {id}")),
+        },
         Question::Clusters => {
             let row = |definition| cluster(definition, live);
             Answer::new(&definitions.clusters.iter().map(row).collect::<Vec<_>>(), notes)
@@ -92,7 +158,9 @@ async fn rows(
             let tallies = show::tallies(store).await.map_err(failed)?;
             Answer::new(&triggers(definitions, tallies, live), notes)
         }
-        Question::ConfirmWithdrawals => Err("no operator runs on this data folder".to_owned()),
+        Question::ConfirmWithdrawals | Question::Resend { .. } | Question::DropDeadLetter { .. } => {
+            Err("no operator runs on this data folder; start one for that".to_owned())
+        }
     }
 }
 

@@ -77,7 +77,7 @@ pub async fn tallies(store: &dyn WorkStore) -> Result<BTreeMap<Arc<str>, Tally>,
     Ok(tallies)
 }
 
-async fn each_applied(
+pub(super) async fn each_applied(
     store: &dyn WorkStore,
     mut each: impl FnMut(&Work, &AppliedWork),
 ) -> Result<(), StoreError> {

@@ -5,5 +5,8 @@ mod dead_letters;
 mod rows;
 
 pub use self::addons::{addons, tallies};
-pub use self::dead_letters::dead_letters;
-pub use self::rows::{AddonRow, ClusterRow, DeadLetterRow, SourceRow, Tally, TriggerRow};
+pub use self::dead_letters::{dead_letter, dead_letters, stalled};
+pub use self::rows::{
+    AddonRow, ClusterRow, DeadLetterDetail, DeadLetterKind, DeadLetterRow, HandledRow, Original, SourceRow,
+    StalledIn, Tally, TriggerRow,
+};

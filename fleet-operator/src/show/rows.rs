@@ -112,23 +112,98 @@ pub struct Tally {
     pub under_way: usize,
 }
 
-/// One delivery that never became Work. Leaves out headers and bytes, which may be secret.
+/// What a [`DeadLetterRow`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeadLetterKind {
+    /// A delivery that never became Work.
+    Event,
+    /// A Work that is stalled in a cluster.
+    Work,
+}
+
+/// One delivery that never became Work, or one Work that is stalled in a cluster. Leaves out headers and bytes, which
+/// may be secret.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterRow {
-    /// Its id.
+    /// Its id: the letter's, or the Work's.
     pub id: String,
-    /// When it was refused.
+    /// Which of the two it is.
+    pub kind: DeadLetterKind,
+    /// Since when.
     pub time: Timestamp,
     /// The EventSource it came from.
     pub source: String,
     /// The trigger that refused it, if one did.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub trigger: String,
+    /// Where the Work is stalled.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
     /// The reason in one word.
     pub reason: String,
-    /// What was wrong, and what to do.
+    /// What is wrong, and what to do.
     pub detail: String,
     /// The size of the original, in bytes.
     pub bytes: usize,
+}
+
+/// All of a dead letter or stalled Work. Holds what the event holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetterDetail {
+    /// What a list says of it.
+    #[serde(flatten)]
+    pub row: DeadLetterRow,
+    /// Its place in its feed: domain, epoch and sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
+    /// The subject or path that it was sent to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subject: String,
+    /// Its headers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// Where the Work is stalled, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stalled: Vec<StalledIn>,
+    /// The message as it was received, or the Work's event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<Original>,
+}
+
+/// The bytes of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Original {
+    /// They are text.
+    Text(String),
+    /// They are not.
+    Base64(String),
+}
+
+/// A Work that is stalled in a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StalledIn {
+    /// The cluster.
+    pub cluster: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// The reason in one word.
+    pub reason: String,
+    /// What is wrong, and what to do.
+    pub detail: String,
+}
+
+/// What became of a dead letter or stalled Work that a person did something with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HandledRow {
+    /// Its id.
+    pub id: String,
+    /// In one word.
+    pub result: String,
+    /// What that means.
+    pub detail: String,
 }

@@ -9,5 +9,6 @@
 
 mod article;
 mod bad_input;
+mod dead_letters;
 mod process;
 mod quickstart;
