@@ -9,6 +9,9 @@ pub struct Config {
     pub max_in_flight: usize,
     /// Works that are applied to one cluster at the same time.
     pub cluster_concurrency: usize,
+    /// Works that wait in memory for their turn in one cluster, and as many more for the time of their next try. What
+    /// finds no room follows from the store.
+    pub max_queued: usize,
     /// Works that are kept only because an older event of their key may still come. At the bound reading pauses, as far
     /// as the source can deliver again, until floors have passed some of them.
     pub max_tombstones: usize,
@@ -61,6 +64,7 @@ impl Default for Config {
         Self {
             max_in_flight: 1024,
             cluster_concurrency: 32,
+            max_queued: 10_000,
             max_tombstones: 100_000,
             apply_deadline: Duration::from_secs(10),
             store_patience: Duration::from_secs(30),

@@ -70,7 +70,10 @@ impl Handle {
         self.shared.wait_until_loaded().await;
     }
 
-    /// How many Works wait to be looked at, counted once for each cluster.
+    /// How many Works wait in memory to be looked at, counted once for each cluster. At [`Config::max_queued`] more may
+    /// wait in the store.
+    ///
+    /// [`Config::max_queued`]: crate::engine::Config::max_queued
     pub fn backlog(&self) -> usize {
         self.shared.schedule.backlog()
     }

@@ -15,6 +15,7 @@ mod handle;
 mod judge;
 mod others;
 mod reconcile;
+mod refill;
 mod resend;
 mod schedule;
 mod sweep;
@@ -45,7 +46,7 @@ pub use self::sweep::HeldWithdrawals;
 use self::clusters::ClusterIndex;
 use self::conditions::Conditions;
 use self::deliver::Attached;
-use self::schedule::{Lane, Schedule, Verdict};
+use self::schedule::{Lane, Schedule, Start, Verdict};
 use self::sweep::Sweeps;
 use self::tombstones::Tombstones;
 use self::triggers::Definitions;
@@ -154,7 +155,7 @@ impl Engine {
             clusters: ClusterIndex::default(),
             left: Mutex::default(),
             turns: Arc::default(),
-            schedule: Schedule::new(config.cluster_concurrency),
+            schedule: Schedule::new(config.cluster_concurrency, config.max_queued),
             sweeps: Sweeps::default(),
             tombstones: Tombstones::default(),
             conditions: Conditions::default(),
@@ -188,8 +189,8 @@ impl Engine {
         };
         let timers = async {
             loop {
-                for lane in shared.schedule.due().await {
-                    shared.start_worker(lane);
+                for start in shared.schedule.due().await {
+                    shared.start(start);
                 }
             }
         };
@@ -342,14 +343,23 @@ impl Shared {
     }
 
     fn enqueue(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
-        if let Some(lane) = self.schedule.enqueue(work, cluster) {
-            self.start_worker(lane);
-        }
+        self.start(self.schedule.enqueue(work, cluster));
     }
 
     fn withdraw(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
-        if let Some(lane) = self.schedule.withdraw(work, cluster) {
+        self.start(self.schedule.withdraw(work, cluster));
+    }
+
+    fn start(self: &Arc<Self>, start: Start) {
+        if let Some(lane) = start.worker {
             self.start_worker(lane);
+        }
+        if let Some(lane) = start.refill {
+            let shared = Arc::clone(self);
+            self.spawn(async move {
+                // What is left out then is in the store.
+                let _ = shared.stop.run_until_cancelled(refill::run(&shared, &lane)).await;
+            });
         }
     }
 

@@ -19,6 +19,7 @@ use crate::work::WorkId;
 #[derive(Debug)]
 pub(super) struct Schedule {
     most_calls: usize,
+    most_queued: usize,
     lanes: RwLock<HashMap<ClusterId, Arc<Lane>>>,
     timers: Mutex<Timers>,
     timer_added: Notify,
@@ -33,9 +34,19 @@ struct Timers {
 #[derive(Debug)]
 struct Due {
     lane: Arc<Lane>,
-    /// The Work whose time has come; `None`: the lane's own.
-    work: Option<WorkId>,
+    what: What,
     number: u64,
+}
+
+/// What a timer is for.
+#[derive(Debug)]
+enum What {
+    /// The Work is to be looked at.
+    Work(WorkId),
+    /// The lane's pause is over.
+    Pause,
+    /// Works that wait for their time found no room: all are to be looked at.
+    Refill,
 }
 
 /// The queue of one cluster.
@@ -46,6 +57,18 @@ pub(super) struct Lane {
     /// calls, others call.
     pub(super) calls: Semaphore,
     state: Mutex<LaneState>,
+    /// Told when there is room again.
+    room: Notify,
+}
+
+/// What is to be started on a lane.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Start {
+    /// A worker.
+    pub(super) worker: Option<Arc<Lane>>,
+    /// A task that brings in what found no room, once there is some.
+    pub(super) refill: Option<Arc<Lane>>,
 }
 
 #[derive(Debug)]
@@ -59,6 +82,14 @@ struct LaneState {
     paused: Option<u64>,
     /// How often in a row the cluster itself failed. While it is not 0, one Work at a time is tried.
     failures: u32,
+    /// How many of the entries wait for their time: they take no room from the others, and have a bound of their own.
+    delayed: usize,
+    /// Whether a Work found no room since the last look at all of them.
+    overflowed: bool,
+    /// Whether a timer is set for what found no room to wait for its time.
+    refill_set: bool,
+    /// Whether somebody brings in what found no room.
+    refilling: bool,
 }
 
 #[derive(Debug, Default)]
@@ -107,10 +138,11 @@ pub(super) enum Verdict {
 }
 
 impl Schedule {
-    /// A schedule that allows so many calls to a cluster at the same time.
-    pub(super) fn new(most_calls: usize) -> Self {
+    /// A schedule that allows so many calls to a cluster at the same time, and so many Works to wait there.
+    pub(super) fn new(most_calls: usize, most_queued: usize) -> Self {
         Self {
             most_calls: most_calls.max(1),
+            most_queued: most_queued.max(2),
             lanes: RwLock::default(),
             timers: Mutex::default(),
             timer_added: Notify::new(),
@@ -134,24 +166,43 @@ impl Schedule {
                 cluster: cluster.clone(),
                 calls: Semaphore::new(self.most_calls),
                 state: Mutex::new(LaneState::new()),
+                room: Notify::new(),
             })
         }))
     }
 
-    /// Has a Work looked at in a cluster. Returns the lane if a worker is to be started on it.
-    #[must_use]
-    pub(super) fn enqueue(&self, work: &WorkId, cluster: &ClusterId) -> Option<Arc<Lane>> {
+    /// Has a Work looked at in a cluster. Where too many wait already it is left out, and brought in from the store when
+    /// there is room.
+    pub(super) fn enqueue(&self, work: &WorkId, cluster: &ClusterId) -> Start {
         let lane = self.lane(cluster);
-        let start = lane.state.lock().enqueue(work, false, self.most_workers());
-        start.then_some(lane)
+        let mut state = lane.state.lock();
+        if state.waiting() >= self.most_queued && !state.entries.contains_key(work) {
+            let begin = state.overflow();
+            drop(state);
+            return Start { worker: None, refill: begin.then_some(lane) };
+        }
+        let start = state.enqueue(work, false, self.most_workers());
+        drop(state);
+        Start { worker: start.then_some(lane), refill: None }
     }
 
     /// The same, and allows that the Work's resources are taken out of the cluster though no event said so.
-    #[must_use]
-    pub(super) fn withdraw(&self, work: &WorkId, cluster: &ClusterId) -> Option<Arc<Lane>> {
+    pub(super) fn withdraw(&self, work: &WorkId, cluster: &ClusterId) -> Start {
         let lane = self.lane(cluster);
         let start = lane.state.lock().enqueue(work, true, self.most_workers());
-        start.then_some(lane)
+        Start { worker: start.then_some(lane), refill: None }
+    }
+
+    /// Waits until a good part of a lane is empty. Cancel safe.
+    pub(super) async fn room(&self, lane: &Lane) {
+        loop {
+            // Asked for first, so that what happens in between is not missed.
+            let room = lane.room.notified();
+            if lane.state.lock().waiting() <= self.most_queued / 2 {
+                return;
+            }
+            room.await;
+        }
     }
 
     /// Tells whether a cluster can be reached. Returns the lane if workers are to be started on it.
@@ -189,16 +240,26 @@ impl Schedule {
             }
             Verdict::Later { backoff, least } => {
                 state.failures = 0;
+                let has_room = state.delayed < self.most_queued;
                 let Some(entry) = state.entries.get_mut(work) else {
                     return;
                 };
+                // What only the entry knows must not be forgotten.
+                let keep = has_room || entry.withdraw || entry.uncertain_until.is_some();
                 if entry.again {
                     // Something changed: no reason to wait.
                     state.requeue(work);
-                } else {
+                } else if keep {
                     let pause = backoff.pause(entry.failures, entropy).max(least);
                     entry.failures = entry.failures.saturating_add(1);
-                    entry.phase = Phase::Delayed(self.set_timer(lane, Some(work.clone()), pause));
+                    entry.phase = Phase::Delayed(self.set_timer(lane, What::Work(work.clone()), pause));
+                    state.delayed += 1;
+                } else {
+                    // Too many wait for their time: this one is found in the store when the longest pause is over.
+                    state.entries.remove(work);
+                    if !std::mem::replace(&mut state.refill_set, true) {
+                        self.set_timer(lane, What::Refill, backoff.longest.max(least));
+                    }
                 }
             }
             Verdict::ClusterFailed { backoff, least } => {
@@ -206,30 +267,34 @@ impl Schedule {
                 if state.paused.is_none() {
                     let pause = backoff.pause(state.failures, entropy).max(least);
                     state.failures = state.failures.saturating_add(1);
-                    state.paused = Some(self.set_timer(lane, None, pause));
+                    state.paused = Some(self.set_timer(lane, What::Pause, pause));
                 }
                 state.requeue(work);
             }
         }
+        if state.refilling && state.waiting() <= self.most_queued / 2 {
+            lane.room.notify_one();
+        }
     }
 
-    fn set_timer(&self, lane: &Arc<Lane>, work: Option<WorkId>, pause: Duration) -> u64 {
+    fn set_timer(&self, lane: &Arc<Lane>, what: What, pause: Duration) -> u64 {
         let mut timers = self.timers.lock();
         timers.last += 1;
         let number = timers.last;
-        timers.due.insert((Instant::now() + pause, number), Due { lane: Arc::clone(lane), work, number });
+        timers.due.insert((Instant::now() + pause, number), Due { lane: Arc::clone(lane), what, number });
         drop(timers);
         self.timer_added.notify_one();
         number
     }
 
-    /// Waits until a timer is due, and returns the lanes on which a worker is to be started. Cancel safe.
-    pub(super) async fn due(&self) -> Vec<Arc<Lane>> {
+    /// Waits until a timer is due, and returns what is to be started. Cancel safe.
+    pub(super) async fn due(&self) -> Vec<Start> {
         loop {
             let next = self.timers.lock().due.first_key_value().map(|((at, _), _)| *at);
             match next {
                 Some(at) if at <= Instant::now() => break,
                 Some(at) => tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(at) => {}
                     () = self.timer_added.notified() => {}
                 },
@@ -242,14 +307,19 @@ impl Schedule {
             let later = timers.due.split_off(&(now, u64::MAX));
             std::mem::replace(&mut timers.due, later)
         };
-        let mut lanes = Vec::new();
+        let mut starts = Vec::new();
         for due in due.into_values() {
-            let start = due.lane.state.lock().timer_came(&due, self.most_workers());
-            if start {
-                lanes.push(due.lane);
-            }
+            let mut state = due.lane.state.lock();
+            let worker = state.timer_came(&due, self.most_workers());
+            let refill = matches!(due.what, What::Refill) && {
+                state.refill_set = false;
+                state.overflow()
+            };
+            drop(state);
+            let lane = |wanted: bool| wanted.then(|| Arc::clone(&due.lane));
+            starts.push(Start { worker: lane(worker), refill: lane(refill) });
         }
-        lanes
+        starts
     }
 
     /// Whether one more worker should be started, now that this one has work: after a pause one probes, and when that
@@ -266,6 +336,18 @@ impl Schedule {
 }
 
 impl Lane {
+    /// Begins a look at all Works: what finds no room from now on needs another.
+    pub(super) fn begin_refill(&self) {
+        self.state.lock().overflowed = false;
+    }
+
+    /// Ends it; `false` if another is needed.
+    pub(super) fn end_refill(&self) -> bool {
+        let mut state = self.state.lock();
+        state.refilling = state.overflowed;
+        !state.refilling
+    }
+
     /// The next job for a worker; `None`: the worker is to end.
     pub(super) fn next(&self) -> Option<Job> {
         let mut state = self.state.lock();
@@ -292,7 +374,22 @@ impl LaneState {
             ready: false,
             paused: None,
             failures: 0,
+            delayed: 0,
+            overflowed: false,
+            refill_set: false,
+            refilling: false,
         }
+    }
+
+    /// How many are queued or running.
+    fn waiting(&self) -> usize {
+        self.entries.len().saturating_sub(self.delayed)
+    }
+
+    /// Notes that something found no room; whether somebody is to bring it in.
+    fn overflow(&mut self) -> bool {
+        self.overflowed = true;
+        !std::mem::replace(&mut self.refilling, true)
     }
 
     fn may_run(&self) -> bool {
@@ -321,6 +418,7 @@ impl LaneState {
                     Phase::Running => entry.again = true,
                     Phase::Delayed(_) => {
                         entry.phase = Phase::Queued;
+                        self.delayed = self.delayed.saturating_sub(1);
                         self.queue.push_back(work.clone());
                     }
                 }
@@ -348,17 +446,18 @@ impl LaneState {
 
     /// A timer that was overtaken (its number is not the one that is waited for) does nothing.
     fn timer_came(&mut self, due: &Due, most: usize) -> bool {
-        match &due.work {
-            Some(work) => {
+        match &due.what {
+            What::Work(work) => {
                 if let Some(entry) = self.entries.get_mut(work)
                     && entry.phase == Phase::Delayed(due.number)
                 {
                     entry.phase = Phase::Queued;
+                    self.delayed = self.delayed.saturating_sub(1);
                     self.queue.push_back(work.clone());
                 }
             }
-            None if self.paused == Some(due.number) => self.paused = None,
-            None => {}
+            What::Pause if self.paused == Some(due.number) => self.paused = None,
+            What::Pause | What::Refill => {}
         }
         self.start_worker(most)
     }

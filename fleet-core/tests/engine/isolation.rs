@@ -288,3 +288,58 @@ async fn a_short_outage_under_load_is_over_soon() {
     assert!(mended.elapsed() < Duration::from_secs(3), "it took {:?}", mended.elapsed());
     rig.stop().await;
 }
+
+/// Invariant 7: what waits for a cluster is bounded in memory; nothing of it is lost, deleted or changed meanwhile.
+#[tokio::test(start_paused = true)]
+async fn what_finds_no_room_in_a_lane_follows_from_the_store() {
+    let config = fleet_core::engine::Config { max_queued: 8, ..Default::default() };
+    let rig = Setup { config, ..Setup::default() }.start();
+    rig.handle.wait_until_loaded().await;
+    let down = |ready| fleet_core::cluster::Cluster { ready, ..crate::rig::labelled("c1", "production") };
+    rig.clusters.put(down(false));
+    let names: Vec<String> = (0..100).map(|number| format!("u{number:02}")).collect();
+    for name in &names {
+        rig.source.send(login(name)).await.await;
+    }
+    for name in names.iter().step_by(3) {
+        rig.source.send(crate::rig::logout(name)).await.await;
+    }
+    let left: Vec<&str> =
+        names.iter().enumerate().filter(|(place, _)| place % 3 != 0).map(|(_, name)| name.as_str()).collect();
+    rig.until_names("c2", &left).await;
+    assert!(rig.names("c1").is_empty());
+    assert!(rig.handle.backlog() <= 8, "{} wait in memory", rig.handle.backlog());
+    rig.clusters.put(down(true));
+    rig.until_names("c1", &left).await;
+    until("nothing waits", async || rig.handle.backlog() == 0 && rig.works().await.len() == left.len()).await;
+    rig.stop().await;
+}
+
+/// Works that cannot be applied wait for their time elsewhere than those that can, and are tried again however many.
+#[tokio::test(start_paused = true)]
+async fn many_stalled_works_leave_room_for_others_and_are_all_tried_again() {
+    let stalled =
+        fleet_core::engine::Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(60) };
+    let config = fleet_core::engine::Config { max_queued: 8, stalled, ..Default::default() };
+    let setup = Setup { config, ..Setup::default() };
+    let names: Vec<String> = (0..30).map(|number| format!("taken{number:02}")).collect();
+    let foreign = |name: &String| setup.objects.put_foreign(&cluster("c1"), object(name), Default::default());
+    names.iter().for_each(foreign);
+    let rig = setup.start();
+    for name in &names {
+        rig.source.send(login(name)).await.await;
+    }
+    until("all are stalled", async || {
+        let stalled = |state: &AppliedState| matches!(state, AppliedState::Stalled { .. });
+        rig.applied().await.iter().filter(|it| stalled(&it.state)).count() == names.len()
+    })
+    .await;
+    rig.source.send(login("free")).await.await;
+    until("the others are applied", async || rig.names("c1").contains(&"free".to_owned())).await;
+    for name in &names {
+        rig.applier.take_away(&cluster("c1"), &object(name));
+    }
+    until("all are applied", async || rig.applied().await.iter().all(|it| it.state == AppliedState::Applied))
+        .await;
+    rig.stop().await;
+}
