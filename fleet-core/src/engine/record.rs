@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::apply::{InventoryItem, Outcome};
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
-use crate::engine::schedule::Job;
+use crate::engine::lane::Job;
 use crate::manifest::Manifest;
 use crate::store::{StoreError, Stored};
 use crate::work::{AppliedState, AppliedWork, Work};
