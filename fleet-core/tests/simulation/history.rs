@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::catalog::CatalogSnapshot;
 use fleet_core::cluster::{Cluster, ClusterId};
-use fleet_core::engine::{Config, Engine, Parts};
+use fleet_core::engine::{Config, Engine, Handle, Parts};
 use fleet_core::environment::{Environment, SplitMix};
 use fleet_core::memory::{MemoryCatalog, MemoryClusters};
 use fleet_core::source::EventSource;
@@ -58,6 +57,7 @@ pub(crate) fn run(seed: u64, lie: Lie, traced: bool) -> End {
 /// An operator and its process.
 struct Operator {
     process: Arc<Process>,
+    handle: Handle,
     stop: CancellationToken,
 }
 
@@ -75,7 +75,10 @@ struct History {
     clusters: Arc<Clusters>,
     catalog: Arc<MemoryCatalog>,
     selector: Arc<MemoryClusters>,
+    /// As they are to be in the end.
     definitions: Definitions,
+    /// The triggers as they are now, if lists are complete.
+    defined: BTreeMap<String, (String, String)>,
     config: Config,
     keys: Vec<String>,
     names: Vec<ClusterId>,
@@ -119,6 +122,7 @@ impl History {
                 triggers.iter().map(|(name, (env, words))| trigger(name, env, words)),
             )),
             selector: Arc::new(MemoryClusters::new(clusters.iter().map(cluster))),
+            defined: triggers.clone(),
             definitions: Definitions { triggers, clusters },
             config,
             keys: (1..=dice.roll(1..7)).map(|n| format!("k{n}")).collect(),
@@ -132,6 +136,8 @@ impl History {
 
     /// Starts an operator in a process of its own.
     fn start(&mut self) {
+        // What a catalog tells first has all that it ever read.
+        self.define_all();
         self.started += 1;
         let process = Process::new(format!("P{}", self.started), &self.world);
         self.world.trace(|| format!("{} starts", process.name));
@@ -162,7 +168,8 @@ impl History {
             },
         };
         let engine = Engine::new(parts, self.config.clone());
-        engine.handle().attach(source);
+        let handle = engine.handle();
+        handle.attach(source);
         let stop = CancellationToken::new();
         let running = engine.run(stop.clone());
         let this = Arc::clone(&process);
@@ -173,7 +180,7 @@ impl History {
                 this.kill("for it has stopped");
             }),
         );
-        self.operators.push(Operator { process, stop });
+        self.operators.push(Operator { process, handle, stop });
     }
 
     /// Starts what has died, as whatever supervises it would.
@@ -295,7 +302,7 @@ impl History {
         let name = &dice.pick(&self.triggers());
         match dice.roll(0..4) {
             0 => self.define(name, BROKEN),
-            1 => {
+            1 if self.operators.iter().all(|operator| operator.handle.is_loaded()) => {
                 self.world.trace(|| format!("a list comes back without {name}"));
                 self.catalog.edit(|snapshot| {
                     snapshot.complete = false;
@@ -314,12 +321,19 @@ impl History {
         self.definitions.triggers.keys().cloned().collect()
     }
 
-    fn define(&self, name: &str, words: &str) {
+    fn define(&mut self, name: &str, words: &str) {
         self.world.trace(|| format!("{name} is edited: {words}"));
-        let (env, _) = &self.definitions.triggers[name];
-        let def = Arc::new(trigger(name, env, words));
-        self.catalog.edit(|snapshot: &mut CatalogSnapshot| {
-            snapshot.triggers.insert(name.into(), def);
+        self.defined.get_mut(name).unwrap().1 = words.to_owned();
+        self.define_all();
+    }
+
+    /// Whatever list came last, it was a complete one.
+    fn define_all(&self) {
+        self.catalog.edit(|snapshot| {
+            snapshot.complete = true;
+            for (name, (env, words)) in &self.defined {
+                snapshot.triggers.insert(name.as_str().into(), Arc::new(trigger(name, env, words)));
+            }
         });
     }
 
@@ -353,10 +367,8 @@ impl History {
                 self.label(&name, dice.pick(&ENVS));
             }
         }
-        for (name, (_, words)) in &self.definitions.triggers {
-            self.define(name, words);
-        }
-        self.catalog.edit(|snapshot| snapshot.complete = true);
+        self.defined.clone_from(&self.definitions.triggers);
+        self.define_all();
         if let Feed::Stream(server) = &self.feed {
             server.start();
         }
