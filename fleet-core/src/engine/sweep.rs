@@ -97,6 +97,14 @@ impl Sweeps {
         self.added.notify_one();
     }
 
+    /// A Work has something in a cluster where it does not belong: whether that may be withdrawn is decided together
+    /// with everything else, unless it is already.
+    pub(super) fn left_behind(&self, work: &Work, cluster: &ClusterId) {
+        if !self.held.lock().contains(&(work.id.clone(), cluster.clone())) {
+            self.in_cluster(cluster, [Arc::clone(&work.trigger)]);
+        }
+    }
+
     /// A cluster came (back): something of any Work may be there, whose trigger may be gone or look elsewhere now.
     pub(super) fn cluster(&self, cluster: &ClusterId) {
         self.wanted.lock().clusters.insert(cluster.clone());
