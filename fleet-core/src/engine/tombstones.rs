@@ -68,11 +68,13 @@ impl Tombstones {
         passed
     }
 
-    /// Whether one waits for a floor that would have to pass a place below this position.
+    /// Whether one waits for a floor that would have to pass a place below this position. An earlier epoch is not below:
+    /// its places are passed when the first of a later epoch are settled, and only then.
     pub(super) fn wait_below(&self, position: &Position) -> bool {
         let waiting = self.waiting.lock();
-        let first = waiting.get(&position.domain).and_then(|waiting| waiting.places.first());
-        first.is_some_and(|(epoch, sequence, _)| (*epoch, *sequence) < (position.epoch, position.sequence))
+        let Some(in_domain) = waiting.get(&position.domain) else { return false };
+        let in_epoch = in_domain.places.iter().find(|(epoch, ..)| *epoch == position.epoch);
+        in_epoch.is_some_and(|(_, sequence, _)| *sequence < position.sequence)
     }
 
     /// Whether a trigger has forgotten keys whose last event lay at or above a position of the operator's own domain.
