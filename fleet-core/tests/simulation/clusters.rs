@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::process::Process;
 use crate::world::World;
 
 /// A request that got no answer may take effect for so long after its caller's deadline.
@@ -125,6 +126,7 @@ impl Clusters {
         cluster: &ClusterId,
         name: &str,
         request: Request,
+        caller: &Arc<Process>,
         deadline: Instant,
     ) -> Answer {
         let world = &self.world;
@@ -148,9 +150,14 @@ impl Clusters {
             if world.dice.chance(600) {
                 let after = world.dice.millis(0..longest);
                 let (this, cluster, name) = (Arc::clone(self), cluster.clone(), name.to_owned());
+                let caller = Arc::clone(caller);
                 tokio::spawn(async move {
                     tokio::time::sleep(after).await;
-                    let _ = this.take_effect(&cluster, &name, &request, "late");
+                    // What an operator had under way when it was killed, a second one does not know of. No record
+                    // tells; only a watch for the mark would.
+                    if caller.is_alive() || !this.world.faults.second {
+                        let _ = this.take_effect(&cluster, &name, &request, "late");
+                    }
                 });
             }
             // Kept, so that nothing is answered.

@@ -107,6 +107,7 @@ impl History {
         let config = Config {
             max_in_flight: dice.pick(&[2, 8, 1024]),
             cluster_concurrency: dice.pick(&[1, 4, 32]),
+            max_queued: dice.pick(&[2, 10_000]),
             max_tombstones: dice.pick(&[2, 100_000]),
             store_patience: Duration::from_secs(dice.pick(&[3, 30])),
             max_withdraw_floor: 1000,
@@ -220,18 +221,22 @@ impl History {
                 0..11 => Kind::Login,
                 _ => Kind::Logout,
             };
-            let (number, raw) = self.ledger.add(kind, &key);
-            match &self.feed {
-                Feed::Stream(server) => {
-                    if !server.publish(number, raw) {
-                        self.ledger.lost(number);
-                    }
-                }
-                Feed::Subject(subject) => {
-                    // What is not settled was lost.
+            self.publish_one(kind, &key);
+        }
+    }
+
+    fn publish_one(&self, kind: Kind, key: &str) {
+        let (number, raw) = self.ledger.add(kind, key);
+        match &self.feed {
+            Feed::Stream(server) => {
+                if !server.publish(number, raw) {
                     self.ledger.lost(number);
-                    subject.publish(number, &raw);
                 }
+            }
+            Feed::Subject(subject) => {
+                // What is not settled was lost.
+                self.ledger.lost(number);
+                subject.publish(number, &raw);
             }
         }
     }
@@ -376,25 +381,41 @@ impl History {
             self.wanted = 1;
             self.operators.iter().skip(1).for_each(|operator| operator.process.kill("at the end"));
         }
-        let began = world.elapsed();
-        let all_landed = SETTLE + self.config.apply_deadline;
+        // The feed goes on: without that, nothing would tell that what was before is over.
+        self.publish_one(Kind::Logout, "last");
+        // What may land late has landed then.
         self.supervise();
-        tokio::time::sleep(all_landed).await;
+        tokio::time::sleep(SETTLE + self.config.apply_deadline).await;
+        let problems = self.until_well(Self::problems).await;
+        if !problems.is_empty() {
+            return problems;
+        }
+        // And it stays so over a restart, after which nothing is left that a crash left behind.
+        self.wanted = 1;
+        self.operators.iter().for_each(|operator| operator.process.kill("to begin once more"));
+        self.supervise();
+        tokio::time::sleep(SETTLE + self.config.apply_deadline).await;
+        let problems = self.until_well(Self::all_problems).await;
+        self.operators.iter().for_each(|operator| operator.process.kill("for all is over"));
+        problems
+    }
+
+    /// Waits until there are no problems, or patience ends.
+    async fn until_well(&mut self, problems: impl Fn(&Self) -> Vec<String>) -> Vec<String> {
+        let began = self.world.elapsed();
         loop {
             self.supervise();
-            let problems = self.problems();
-            if problems.is_empty() {
-                break;
-            }
-            if world.elapsed() - began > PATIENCE {
+            let problems = problems(self);
+            if problems.is_empty() || self.world.elapsed() - began > PATIENCE {
                 return problems;
             }
             tokio::time::sleep(Duration::from_secs(5)).await;
         }
-        // And stays so.
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        let problems = self.problems();
-        self.operators.iter().for_each(|operator| operator.process.kill("for all is over"));
+    }
+
+    fn all_problems(&self) -> Vec<String> {
+        let mut problems = self.problems();
+        problems.extend(model::leftovers(&self.definitions, &self.disk));
         problems
     }
 

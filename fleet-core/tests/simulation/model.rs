@@ -101,24 +101,24 @@ pub(crate) fn check(
             }
         }
     }
-    let records = disk.records();
-    for ((work, cluster), applied) in &records.applied {
-        if !definitions.clusters.contains_key(cluster) {
-            continue;
-        }
-        match records.works.get(work) {
-            None => problems.push(format!("{work} is gone, and is still recorded in {cluster}: {applied:?}")),
-            Some(it) if it.value.intent == Intent::Delete => {
-                problems.push(format!("{work} is to be gone, and is still recorded in {cluster}: {applied:?}"));
-            }
-            Some(_) => {}
-        }
-    }
     if server.is_some_and(|server| !server.is_settled()) {
         problems.push("not every delivery is settled".to_owned());
     }
     problems.extend(letters(definitions, &entries, disk));
     problems
+}
+
+/// What the store should not hold any more once everything is as it has to be: records of what is to be gone, in clusters
+/// that are there, and tombstones, for nothing can come again.
+pub(crate) fn leftovers(definitions: &Definitions, disk: &Disk) -> Vec<String> {
+    let records = disk.records();
+    let is_live = |work| records.works.get(work).is_some_and(|stored| stored.value.intent == Intent::Create);
+    let here = records.applied.iter().filter(|((_, cluster), _)| definitions.clusters.contains_key(cluster));
+    let left = here.filter(|((work, _), _)| !is_live(work));
+    let left = left.map(|(_, stored)| format!("left in the store: {:?}", stored.value));
+    let dead = records.works.values().filter(|stored| !is_live(&stored.value.id));
+    let done = dead.filter(|stored| !records.applied.keys().any(|(work, _)| *work == stored.value.id));
+    left.chain(done.map(|stored| format!("left in the store: {:?}", stored.value))).collect()
 }
 
 /// What nothing can be made of is a dead letter, with its bytes; nothing else is.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::epoch::{Epochs, Seen};
+use crate::epoch::{Epochs, Met, Seen};
 use crate::ledger::Ledger;
 use crate::process::Process;
 use crate::stream::{Disconnected, Message as StreamMessage, Server};
@@ -86,6 +87,7 @@ impl EventSource for StreamSource {
             inspect_at: Instant::now(),
             witness: None,
             handed_out: 0,
+            lives: Arc::default(),
         };
         Ok(futures::stream::unfold(feed, async |mut feed| Some((feed.next().await, feed))).boxed())
     }
@@ -104,6 +106,8 @@ struct Feed {
     inspect_at: Instant,
     witness: Option<Position>,
     handed_out: u64,
+    /// Counts the lives of the stream.
+    lives: Arc<AtomicU64>,
 }
 
 impl Feed {
@@ -128,11 +132,17 @@ impl Feed {
         let life = self.server.connect()?;
         self.here.world.latency().await;
         let (created, last) = self.server.stream(life)?;
-        self.epochs.meet(created);
+        // What had arrived is of the stream that was.
+        while let Some(message) = self.arrived.pop_front() {
+            self.hand_out(message);
+        }
+        if self.epochs.meet(created) == Met::Recreated {
+            self.lives.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(newest) = self.epochs.newest() {
             let published = self.server.published(life, newest.sequence)?;
             if self.epochs.check_tail(last, published) {
-                self.keep_witness();
+                self.tail_was_lost();
             }
         }
         self.here.world.latency().await;
@@ -149,7 +159,7 @@ impl Feed {
             return self.inspect(life).await;
         }
         if let Some(message) = self.arrived.pop_front() {
-            self.hand_out(life, message);
+            self.hand_out(message);
             return Ok(());
         }
         let most = usize::try_from(world.dice.roll(1..9)).unwrap();
@@ -167,12 +177,11 @@ impl Feed {
         Ok(())
     }
 
-    fn hand_out(&mut self, life: u64, message: StreamMessage) {
+    fn hand_out(&mut self, message: StreamMessage) {
         let StreamMessage { sequence, published, number, raw } = message;
         let (epoch, lost) = self.epochs.see(Seen { sequence, published });
         if lost {
-            self.here.world.trace(|| format!("{} sees that the tail was lost", self.here.process.name));
-            self.keep_witness();
+            self.tail_was_lost();
         }
         self.inspect_at = self.inspect_at.min(Instant::now() + WHILE_BUSY);
         let mut position = self.epochs.position(epoch, sequence);
@@ -180,7 +189,7 @@ impl Feed {
         match self.here.world.lie {
             Lie::AckBeforeStore => {
                 self.here.ledger.settled(number);
-                let _ = self.server.ack(life, sequence);
+                let _ = self.server.ack(sequence);
             }
             Lie::NothingIsSuperseded => {
                 position.epoch = u64::try_from(self.here.world.elapsed().as_nanos()).unwrap() + (1 << 62);
@@ -191,7 +200,8 @@ impl Feed {
         let settler = StreamSettler {
             here: self.here.clone(),
             server: Arc::clone(&self.server),
-            life,
+            of_life: self.lives.load(Ordering::Relaxed),
+            lives: Arc::clone(&self.lives),
             sequence,
             number,
             open: true,
@@ -224,6 +234,12 @@ impl Feed {
             self.inspect_at = Instant::now() + WHILE_OUTSTANDING;
         }
         Ok(())
+    }
+
+    fn tail_was_lost(&mut self) {
+        self.here.world.trace(|| format!("{} sees that the tail was lost", self.here.process.name));
+        self.lives.fetch_add(1, Ordering::Relaxed);
+        self.keep_witness();
     }
 
     fn keep_witness(&mut self) {
@@ -272,7 +288,10 @@ impl Drop for OutstandingEntry {
 struct StreamSettler {
     here: Here,
     server: Arc<Server>,
-    life: u64,
+    /// The life of the stream that the message is of, and which it is in now. In another, another message may have its
+    /// sequence, and an acknowledgement would be taken for that one's.
+    of_life: u64,
+    lives: Arc<AtomicU64>,
     sequence: u64,
     number: usize,
     open: bool,
@@ -298,6 +317,9 @@ impl StreamSettler {
             tokio::time::sleep(DEADLINE).await;
             return failed("lost on the way");
         }
+        if self.of_life != self.lives.load(Ordering::Relaxed) {
+            return failed("its stream is another one now");
+        }
         if say(&self.server).is_err() {
             return failed("disconnected");
         }
@@ -316,33 +338,34 @@ impl StreamSettler {
 impl Settler for StreamSettler {
     async fn ack(mut self: Box<Self>) -> Result<(), SettleError> {
         self.here.ledger.settled(self.number);
-        self.say("acks", |server| server.ack(self.life, self.sequence)).await?;
+        self.say("acks", |server| server.ack(self.sequence)).await?;
         self.open = false;
         Ok(())
     }
 
     async fn give_back(mut self: Box<Self>, delay: Duration) -> Result<(), SettleError> {
-        self.say("gives back", |server| server.nak(self.life, self.sequence, delay)).await?;
+        self.say("gives back", |server| server.nak(self.sequence, delay)).await?;
         self.open = false;
         Ok(())
     }
 
     async fn terminate(mut self: Box<Self>, _reason: &str) -> Result<(), SettleError> {
         self.here.ledger.settled(self.number);
-        self.say("terminates", |server| server.ack(self.life, self.sequence)).await?;
+        self.say("terminates", |server| server.ack(self.sequence)).await?;
         self.open = false;
         Ok(())
     }
 
     async fn progress(&self) -> Result<(), SettleError> {
-        self.say("works on", |server| server.progress(self.life, self.sequence)).await
+        self.say("works on", |server| server.progress(self.sequence)).await
     }
 }
 
 impl Drop for StreamSettler {
     fn drop(&mut self) {
-        if self.open && self.here.process.is_alive() {
-            let _ = self.server.nak(self.life, self.sequence, AFTER_DROP);
+        let is_same = self.of_life == self.lives.load(Ordering::Relaxed);
+        if self.open && is_same && self.here.process.is_alive() {
+            let _ = self.server.nak(self.sequence, AFTER_DROP);
         }
     }
 }

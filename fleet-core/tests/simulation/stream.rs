@@ -117,10 +117,6 @@ impl Server {
         Ok(call(&mut state))
     }
 
-    pub(crate) fn is_connected(&self, life: u64) -> bool {
-        self.connected(life, |_| ()).is_ok()
-    }
-
     /// Finds the consumer, or makes one that begins at a sequence.
     pub(crate) fn bind(&self, life: u64, start: u64) -> Result<(), Disconnected> {
         self.connected(life, |state| {
@@ -197,30 +193,27 @@ impl Server {
         self.state.lock().consumer.as_ref()?.pending.values().min().copied()
     }
 
-    /// An acknowledgement or a termination.
-    pub(crate) fn ack(&self, life: u64, sequence: u64) -> Result<(), Disconnected> {
-        self.pending(life, sequence, |consumer| {
+    /// An acknowledgement or a termination. What is said of a sequence is said of the message that has it now; it may come
+    /// over a new connection.
+    pub(crate) fn ack(&self, sequence: u64) -> Result<(), Disconnected> {
+        self.settle(|consumer| {
             if consumer.pending.remove(&sequence).is_some() {
                 consumer.raise();
             }
         })
     }
 
-    pub(crate) fn nak(&self, life: u64, sequence: u64, delay: Duration) -> Result<(), Disconnected> {
-        self.pending(life, sequence, |consumer| consumer.comes_again(sequence, delay))
+    pub(crate) fn nak(&self, sequence: u64, delay: Duration) -> Result<(), Disconnected> {
+        self.settle(|consumer| consumer.comes_again(sequence, delay))
     }
 
-    pub(crate) fn progress(&self, life: u64, sequence: u64) -> Result<(), Disconnected> {
-        self.pending(life, sequence, |consumer| consumer.comes_again(sequence, ACK_WAIT))
+    pub(crate) fn progress(&self, sequence: u64) -> Result<(), Disconnected> {
+        self.settle(|consumer| consumer.comes_again(sequence, ACK_WAIT))
     }
 
-    fn pending(
-        &self,
-        life: u64,
-        _sequence: u64,
-        call: impl FnOnce(&mut Consumer),
-    ) -> Result<(), Disconnected> {
-        self.connected(life, |state| state.consumer.as_mut().map(call).unwrap_or_default())?;
+    fn settle(&self, settle: impl FnOnce(&mut Consumer)) -> Result<(), Disconnected> {
+        let life = self.connect()?;
+        self.connected(life, |state| state.consumer.as_mut().map(settle).unwrap_or_default())?;
         self.changed.notify_waiters();
         Ok(())
     }
