@@ -83,6 +83,13 @@ pub(super) async fn consumer_info(
     request(context, format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await
 }
 
+pub(super) async fn delete_consumer(context: &Context, stream: &str, consumer: &str) -> Result<(), ApiError> {
+    #[derive(Deserialize)]
+    struct Deleted {}
+    let Deleted {} = request(context, format!("CONSUMER.DELETE.{stream}.{consumer}"), &json!({})).await?;
+    Ok(())
+}
+
 /// When the message of a sequence was published, in nanoseconds since 1970.
 pub(super) async fn published(context: &Context, stream: &str, sequence: u64) -> Result<u64, ApiError> {
     #[derive(Deserialize)]
