@@ -59,6 +59,7 @@ fn jet_stream(stream: &defined::JetStream, subjects: &[String]) -> JetStreamConf
         DeliverFrom::New => Start::New,
     };
     config.create = stream.create;
+    config.replay = stream.replay.into();
     if let Some(ack_wait) = stream.ack_wait {
         config.ack_wait = ack_wait;
     }
