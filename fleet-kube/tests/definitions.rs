@@ -440,7 +440,7 @@ spec:
   nats:
     urls: ["nats://a:4222"]
     subjects: ["orders.>"]
-    jetStream: {stream: orders}
+    jetStream: {stream: orders, create: true}
   deadLetter:
     jetStream:
       stream: dead
@@ -536,13 +536,13 @@ fn each_mistake_about_dead_letters_duplicates_and_replays_gives_one_clear_proble
             "f.yaml:18: EventSource orders: spec.replay: invalid value: integer `-1`, expected u32",
         ),
         (
-            "    jetStream: {stream: orders}\n",
+            "    jetStream: {stream: orders, create: true}\n",
             "",
             "f.yaml:17: EventSource orders: spec.replay: is for JetStream: nothing else keeps events to deliver again; \
              set nats.jetStream",
         ),
         (
-            "{stream: orders}",
+            "{stream: orders, create: true}",
             "{stream: orders, deliverFrom: new}",
             "f.yaml:18: EventSource orders: spec.replay: with deliverFrom: new would skip what was not read yet; set \
              deliverFrom: all",
@@ -552,7 +552,7 @@ fn each_mistake_about_dead_letters_duplicates_and_replays_gives_one_clear_proble
         assert_eq!(problems(&read(&STREAMED.replacen(good, bad, 1))), [expected]);
     }
     let by_http = STREAMED.replace(
-        "  nats:\n    urls: [\"nats://a:4222\"]\n    subjects: [\"orders.>\"]\n    jetStream: {stream: orders}\n",
+        "  nats:\n    urls: [\"nats://a:4222\"]\n    subjects: [\"orders.>\"]\n    jetStream: {stream: orders, create: true}\n",
         "  http: {}\n",
     );
     assert_eq!(

@@ -27,6 +27,8 @@ pub(super) fn stream(
     match subject(prefix) {
         Err(why) => invalid("subject", format!("{prefix:?} {why}")),
         Ok(()) if wild => invalid("subject", format!("{prefix:?} is no beginning of a subject: no * or >")),
+        // Subjects that narrow an existing stream say nothing about what it takes; no two streams take the same.
+        Ok(()) if nats.jet_stream.as_ref().is_some_and(|read| !read.create) => {}
         Ok(()) => {
             if let Some(read) = nats.subjects.iter().find(|read| reads_below(read, prefix)) {
                 let reason = format!(

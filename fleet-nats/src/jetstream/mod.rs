@@ -10,7 +10,7 @@
 //!   outstanding when its consumer is made anew. Ours alone would not do either: what another reader of the same
 //!   consumer holds is not known here.
 
-mod api;
+pub(crate) mod api;
 mod consumer;
 mod epoch;
 mod feed;
@@ -22,10 +22,13 @@ mod settle;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use fleet_core::event::{DecodeError, Event};
 use fleet_core::position::Position;
-use fleet_core::source::{EventSource, SourceError, SourceItem};
+use fleet_core::source::{EventSource, Message, SourceError, SourceItem};
 use futures::stream::{self, BoxStream, StreamExt};
 
+use crate::binding;
 use crate::connection::{ConfigError, Connections, NatsConfig, wrong};
 use crate::subject;
 
@@ -158,6 +161,10 @@ impl EventSource for JetStreamSource {
             Some((item, feed))
         };
         Ok(stream::unfold(feed, next).boxed())
+    }
+
+    fn decode(&self, message: &Message, raw: &Bytes) -> Result<Event, DecodeError> {
+        binding::decode_pairs(&message.headers, raw.clone())
     }
 }
 

@@ -1,0 +1,497 @@
+//! Dead letters in a stream of JetStream.
+//!
+//! A letter is the original message, body untouched, under the subject `<prefix>.<source>.<id>` (each of the last two
+//! one token, percent-encoded), with its own headers and these of ours, percent-encoded where a header needs it:
+//!
+//! | header | what it holds |
+//! |---|---|
+//! | `Fleet-Dead-Letter-Id` | the letter's id; also `Nats-Msg-Id`, so that a redelivery does not double it |
+//! | `Fleet-Dead-Letter-Source` `-Trigger` | the EventSource, and the trigger that refused it, if one did |
+//! | `Fleet-Dead-Letter-Reason` `-Detail` | one word, and what was wrong and what to do |
+//! | `Fleet-Dead-Letter-Time` | when it was refused |
+//! | `Fleet-Dead-Letter-Position` `-Origin` `-Subject` | its place in the source's feed, the cluster it came from, its original subject |
+//! | `Fleet-Dead-Letter-Headers` | all original headers as JSON, where the message's own do not say all: those that begin with `Nats-` would tell the stream to do something, so they are only here |
+//!
+//! A letter that is too large for one message (the server's `max_payload`, the stream's `max_msg_size`, or 64 KiB of
+//! headers) is written as JSON, original bytes in base64, in pieces: the first under the letter's subject, with
+//! `Fleet-Dead-Letter-Pieces`, the others under the same subject and `~1`, `~2` and so on. Without that it could never
+//! be kept, and its message would come again for ever.
+//!
+//! Letters of one prefix are in one box, whichever source they are of: two sources with the same stream and prefix list
+//! the same letters.
+
+mod guard;
+mod message;
+mod place;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::client::RequestErrorKind;
+use async_nats::jetstream::{Context, stream};
+use async_nats::{Client, HeaderMap, HeaderName, HeaderValue, Request};
+use async_trait::async_trait;
+use fleet_core::dead_letter::{DeadLetter, DeadLetterBox};
+use fleet_core::store::StoreError;
+use futures::{StreamExt, TryStreamExt, stream as futures_stream};
+use serde::Deserialize;
+
+pub use self::guard::Guarded;
+
+use self::message::{Content, Read, Unreadable, Written};
+use crate::connection::{ConfigError, Connection, Connections, Link, NatsConfig, Trouble, wrong};
+use crate::jetstream::api::{self, ApiError};
+use crate::subject;
+
+/// How long there may be no connection, or no confirmation of what was published.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How long a page of letters may take.
+const LIST_DEADLINE: Duration = Duration::from_secs(30);
+/// How many letters of a page are fetched at a time.
+const FETCHED_AT_ONCE: usize = 8;
+
+/// In which stream dead letters are kept, and of what source they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LettersConfig {
+    /// The stream. A user's own is never changed.
+    pub stream: String,
+    /// What the subjects begin with. The stream must take `<subject>.*.*`.
+    pub subject: String,
+    /// Create the stream for those subjects if it does not exist: without limits, one message a subject.
+    pub create: bool,
+    /// What the source reads: a stream whose letters would come back to it as events is refused.
+    pub reads: Reads,
+}
+
+/// What a source reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Reads {
+    /// Nothing of NATS.
+    #[default]
+    Nothing,
+    /// These subjects of core NATS.
+    Subjects(Vec<String>),
+    /// A stream.
+    Stream {
+        /// Its name.
+        stream: String,
+        /// The subjects it has if the source creates it.
+        subjects: Vec<String>,
+    },
+}
+
+impl LettersConfig {
+    /// In this stream, under `fleet.dead-letters`.
+    pub fn new(stream: impl Into<String>) -> Self {
+        Self {
+            stream: stream.into(),
+            subject: "fleet.dead-letters".to_owned(),
+            create: false,
+            reads: Reads::Nothing,
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if !subject::is_name(&self.stream) {
+            return wrong(format!(
+                "{:?} is no name of a stream: no dots, slashes, spaces, `*` or `>`, and not empty",
+                self.stream
+            ));
+        }
+        if !subject::is_publishable(&self.subject) {
+            return wrong(format!(
+                "dead letters cannot go below subject {:?}: expected words between dots, no wildcards or spaces",
+                self.subject
+            ));
+        }
+        Ok(())
+    }
+
+    /// The subjects of letters.
+    fn filter(&self) -> String {
+        format!("{}.*.*", self.subject)
+    }
+}
+
+/// Dead letters in a stream of JetStream. See the [module](self).
+#[derive(Debug)]
+pub struct JetStreamLetters {
+    config: LettersConfig,
+    connection: Arc<Connection>,
+    /// The largest message that the stream takes, once it was found and checked.
+    usable: Mutex<Option<usize>>,
+}
+
+/// What is needed to talk to the stream.
+struct Wire {
+    client: Client,
+    context: Context,
+}
+
+/// Why something was not published.
+enum NotStored {
+    /// No stream takes the subject.
+    Unheard,
+    /// Anything else.
+    Other(StoreError),
+}
+
+impl JetStreamLetters {
+    /// Letters in a stream, over a connection from `connections`, which is made in the background: call it within a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// When the configuration cannot work.
+    pub fn new(
+        connections: &Connections,
+        nats: &NatsConfig,
+        config: LettersConfig,
+    ) -> Result<Self, ConfigError> {
+        config.check()?;
+        Ok(Self { config, connection: connections.get(nats)?, usable: Mutex::new(None) })
+    }
+
+    /// Finds the stream, or creates it if asked to, and checks that letters can be kept there. To be called before a
+    /// source is read whose letters these are; [`Guarded`] does that.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] with what is wrong and what to do. All of it can heal, so it is worth trying again.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.prepare().await.map_err(unavailable)
+    }
+
+    async fn prepare(&self) -> Result<(), Trouble> {
+        *self.usable.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let Wire { context, .. } = self.wire().await?;
+        let stream::Info { config, .. } = place::find(&context, &self.config).await?;
+        let largest = usize::try_from(config.max_message_size).ok().filter(|size| *size > 0);
+        let usable = Some(largest.unwrap_or(usize::MAX));
+        *self.usable.lock().unwrap_or_else(PoisonError::into_inner) = usable;
+        Ok(())
+    }
+
+    async fn wire(&self) -> Result<Wire, Trouble> {
+        let mut link = self.connection.link();
+        let up = link.wait_for(|link| matches!(link, Link::Up(_)));
+        if let Ok(Ok(link)) = tokio::time::timeout(DEADLINE, up).await
+            && let Link::Up(client) = &*link
+        {
+            return Ok(Wire { client: client.clone(), context: api::context(client) });
+        }
+        let link = self.connection.link().borrow().clone();
+        Err(match link {
+            Link::Down(trouble) => trouble,
+            Link::Up(_) => {
+                Trouble { reason: "Disconnected", message: "the connection comes and goes".to_owned() }
+            }
+        })
+    }
+
+    /// The subject of a letter, or of a piece of it.
+    fn subject_of(&self, letter: &DeadLetter) -> String {
+        format!("{}.{}.{}", self.config.subject, subject::token(&letter.source), subject::token(&letter.id))
+    }
+
+    async fn try_add(&self, letter: &DeadLetter) -> Result<(), NotStored> {
+        let usable = *self.usable.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(largest) = usable else {
+            return Err(NotStored::Unheard);
+        };
+        let Wire { client, .. } =
+            self.wire().await.map_err(|trouble| NotStored::Other(unavailable(trouble)))?;
+        let limit = client.max_payload().min(largest);
+        let subject = self.subject_of(letter);
+        let written = message::write(letter, limit).ok_or_else(|| {
+            NotStored::Other(StoreError::Unavailable(format!(
+                "dead letter {} does not fit into stream {}, which takes messages of {limit} bytes at most; raise its maximum message size",
+                letter.id, self.config.stream
+            )))
+        })?;
+        let first = match written {
+            Written::Whole(content) => content,
+            Written::Pieces(pieces) => {
+                if self.is_there(letter).await {
+                    return Ok(());
+                }
+                let mut pieces = pieces.into_iter().enumerate();
+                let Some((_, first)) = pieces.next() else { return Ok(()) };
+                for (number, piece) in pieces {
+                    self.publish(&client, piece_of(&subject, number), piece, None).await?;
+                }
+                first
+            }
+        };
+        let Content { headers, body } = first;
+        let again = Content { headers: headers.clone(), body: body.clone() };
+        let stored =
+            self.publish(&client, subject.clone(), Content { headers, body }, Some(&letter.id)).await?;
+        // Kept a moment ago, says the server; it may have been removed since, or be another version.
+        if stored.duplicate && !self.is_there(letter).await {
+            self.publish(&client, subject, again, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the letter is in the stream already, but for the time of its refusal.
+    async fn is_there(&self, letter: &DeadLetter) -> bool {
+        let Ok(Wire { context, .. }) = self.wire().await else { return false };
+        let found = self.read(&context, &self.subject_of(letter)).await;
+        found.is_ok_and(|found| {
+            found.is_some_and(|found| DeadLetter { time: letter.time, ..found } == *letter)
+        })
+    }
+
+    async fn publish(
+        &self,
+        client: &Client,
+        subject: String,
+        content: Content,
+        id: Option<&str>,
+    ) -> Result<Stored, NotStored> {
+        let stream = &self.config.stream;
+        let Content { mut headers, body } = content;
+        header(&mut headers, "Nats-Expected-Stream", stream);
+        if let Some(id) = id {
+            header(&mut headers, "Nats-Msg-Id", id);
+        }
+        let failed = |why: String| {
+            NotStored::Other(StoreError::Unavailable(format!(
+                "stream {stream} did not take a dead letter: {why}"
+            )))
+        };
+        let mut complaints = self.connection.complaints();
+        let denied = async {
+            loop {
+                match complaints.recv().await {
+                    Ok(complaint) if complaint.contains(&format!("\"{subject}\"")) => return complaint,
+                    Ok(_) => {}
+                    Err(_) => std::future::pending().await,
+                }
+            }
+        };
+        let request = Request::new().headers(headers).payload(body).timeout(Some(DEADLINE));
+        let answer = tokio::select! {
+            answer = client.send_request(subject.clone(), request) => answer,
+            complaint = denied => {
+                return Err(failed(format!("{complaint}; allow this user to publish to {}", self.config.filter())));
+            }
+        };
+        let payload = match answer {
+            Ok(answer) => answer.payload,
+            Err(error) => {
+                return Err(match error.kind() {
+                    RequestErrorKind::NoResponders => NotStored::Unheard,
+                    RequestErrorKind::TimedOut => failed(format!(
+                        "no answer within {} s; check that the server is well, and that this user may publish to {} and subscribe to _INBOX.>",
+                        DEADLINE.as_secs(),
+                        self.config.filter()
+                    )),
+                    _ => failed(error.to_string()),
+                });
+            }
+        };
+        match serde_json::from_slice(&payload) {
+            Ok(Answer { error: Some(Refusal { description }), .. }) => Err(failed(format!(
+                "{description}; make room in it, or correct the dead letter stream of the EventSource"
+            ))),
+            Ok(Answer { stream: Some(by), duplicate, .. }) if by == *stream => Ok(Stored { duplicate }),
+            _ => Err(failed(format!("something else answers on {subject}"))),
+        }
+    }
+
+    /// The letter under a subject.
+    async fn read(&self, context: &Context, subject: &str) -> Result<Option<DeadLetter>, StoreError> {
+        let stream = &self.config.stream;
+        let corrupt = |Unreadable(why): Unreadable| {
+            StoreError::Corrupt(format!(
+                "message {subject} of stream {stream} is no dead letter that can be read: {why}"
+            ))
+        };
+        let Some(message) = self.message(context, subject).await? else { return Ok(None) };
+        let api::Message { headers, payload } = message;
+        let first = payload.clone();
+        match message::read(&headers, payload).map_err(corrupt)? {
+            Read::Letter(letter) => Ok(Some(*letter)),
+            Read::Foreign => Ok(None),
+            Read::FirstOf(count) => {
+                let mut pieces = vec![first];
+                for number in 1..count {
+                    let piece = self.message(context, &piece_of(subject, number)).await?;
+                    pieces
+                        .push(piece.ok_or_else(|| corrupt(Unreadable("a piece of it is missing")))?.payload);
+                }
+                message::join(&pieces).map(Some).map_err(corrupt)
+            }
+        }
+    }
+
+    async fn message(&self, context: &Context, subject: &str) -> Result<Option<api::Message>, StoreError> {
+        match api::last_message(context, &self.config.stream, subject).await {
+            Ok(message) => Ok(Some(message)),
+            Err(ApiError::MessageNotFound) => Ok(None),
+            Err(error) => Err(self.failed(error, "reading")),
+        }
+    }
+
+    /// The subjects of letters that match a filter, by the letters' ids: the first `limit` after `after`.
+    async fn subjects(
+        &self,
+        context: &Context,
+        filter: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut offset = 0;
+        loop {
+            let subjects = api::subjects(context, &self.config.stream, filter, offset).await;
+            let api::Subjects { page, total } = subjects.map_err(|error| self.failed(error, "reading"))?;
+            offset += page.len();
+            let last_page = page.is_empty() || offset >= total;
+            for subject in page {
+                // Further pieces of letters are no letters; `~` stands in no token of ours otherwise.
+                let id = subject.rsplit('.').next().filter(|token| !token.contains('~'));
+                let Some(id) = id.and_then(subject::text_of) else { continue };
+                if after.is_none_or(|after| id.as_str() > after) {
+                    found.entry(id).or_default().push(subject);
+                    if found.len() > limit {
+                        found.pop_last();
+                    }
+                }
+            }
+            if last_page {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The subjects of the letter with an id: one, unless sources share ids.
+    async fn subjects_of(&self, context: &Context, id: &str) -> Result<Vec<String>, StoreError> {
+        let filter = format!("{}.*.{}", self.config.subject, subject::token(id));
+        let found = self.subjects(context, &filter, None, 1).await?;
+        Ok(found.into_values().flatten().collect())
+    }
+
+    fn failed(&self, error: ApiError, doing: &str) -> StoreError {
+        unavailable(error.trouble(&self.config.stream, &format!("{doing} dead letters")))
+    }
+
+    async fn context(&self) -> Result<Context, StoreError> {
+        Ok(self.wire().await.map_err(unavailable)?.context)
+    }
+}
+
+#[async_trait]
+impl DeadLetterBox for JetStreamLetters {
+    async fn add(&self, letter: Arc<DeadLetter>) -> Result<(), StoreError> {
+        match self.try_add(&letter).await {
+            Err(NotStored::Other(error)) => Err(error),
+            Ok(()) => Ok(()),
+            Err(NotStored::Unheard) => {
+                // It is not known yet, or not there any more: that says why, or makes it.
+                self.check().await?;
+                self.try_add(&letter).await.map_err(|error| match error {
+                    NotStored::Other(error) => error,
+                    NotStored::Unheard => StoreError::Unavailable(format!(
+                        "no stream takes dead letters below {}; check stream {}",
+                        self.config.subject, self.config.stream
+                    )),
+                })
+            }
+        }
+    }
+
+    async fn get(&self, id: &str) -> Result<Option<Arc<DeadLetter>>, StoreError> {
+        let context = self.context().await?;
+        for subject in self.subjects_of(&context, id).await? {
+            if let Some(letter) = self.read(&context, &subject).await? {
+                return Ok(Some(Arc::new(letter)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A letter that cannot be read is left out, and said in the log.
+    async fn list<'a>(
+        &self,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Result<Vec<Arc<DeadLetter>>, StoreError> {
+        let context = self.context().await?;
+        let page = async {
+            let subjects = self.subjects(&context, &self.config.filter(), after, limit).await?;
+            let reads = subjects.into_values().filter_map(|subjects| subjects.into_iter().next());
+            let read = async |subject: String| match self.read(&context, &subject).await {
+                Err(StoreError::Corrupt(reason)) => {
+                    tracing::warn!("{reason}");
+                    Ok(None)
+                }
+                read => read,
+            };
+            let letters: Vec<Option<DeadLetter>> =
+                futures_stream::iter(reads.map(read)).buffered(FETCHED_AT_ONCE).try_collect().await?;
+            Ok(letters.into_iter().flatten().map(Arc::new).collect())
+        };
+        tokio::time::timeout(LIST_DEADLINE, page).await.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable(format!(
+                "reading dead letters of stream {} took longer than {} s; ask for fewer at a time",
+                self.config.stream,
+                LIST_DEADLINE.as_secs()
+            )))
+        })
+    }
+
+    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
+        let context = self.context().await?;
+        let mut removed = false;
+        for subject in self.subjects_of(&context, id).await? {
+            let pieces = match self.message(&context, &subject).await? {
+                Some(first) => match message::read(&first.headers, first.payload) {
+                    Ok(Read::FirstOf(count)) => count,
+                    _ => 1,
+                },
+                None => 1,
+            };
+            let subjects = (1..pieces).map(|number| piece_of(&subject, number));
+            for subject in std::iter::once(subject.clone()).chain(subjects) {
+                let purged = api::purge(&context, &self.config.stream, &subject).await;
+                removed |= purged.map_err(|error| self.failed(error, "removing"))? > 0;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+struct Stored {
+    /// The stream has seen this id a moment ago, and kept nothing.
+    duplicate: bool,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    stream: Option<String>,
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<Refusal>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    description: String,
+}
+
+/// The subject of a further piece of a letter.
+fn piece_of(subject: &str, number: usize) -> String {
+    format!("{subject}~{number}")
+}
+
+fn header(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = message::encoded(value).parse::<HeaderValue>() {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+fn unavailable(trouble: Trouble) -> StoreError {
+    StoreError::Unavailable(trouble.message)
+}
