@@ -1,7 +1,7 @@
 //! Dead letters in a stream of JetStream.
 //!
-//! A letter is the original message, body untouched, under the subject `<prefix>.<source>.<id>` (each of the last two
-//! one token, percent-encoded), with its own headers and these of ours, percent-encoded where a header needs it:
+//! A letter is the original message, body untouched, under the subject `<prefix>.<source>.<id>` (source and id are one
+//! token each, percent-encoded), with its own headers and these of ours, percent-encoded where a header needs it:
 //!
 //! | header | what it holds |
 //! |---|---|
@@ -17,14 +17,13 @@
 //! `Fleet-Dead-Letter-Pieces`, the others under the same subject and `~1`, `~2` and so on. Without that it could never
 //! be kept, and its message would come again for ever.
 //!
-//! Letters of one prefix are in one box, whichever source they are of: two sources with the same stream and prefix list
-//! the same letters.
+//! Sources may share a stream, with the same prefix too: each has a box of its own in it.
 
 mod guard;
 mod message;
 mod place;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +53,8 @@ const FETCHED_AT_ONCE: usize = 8;
 /// In which stream dead letters are kept, and of what source they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LettersConfig {
+    /// The source whose letters they are.
+    pub source: String,
     /// The stream. A user's own is never changed.
     pub stream: String,
     /// What the subjects begin with. The stream must take `<subject>.*.*`.
@@ -82,9 +83,10 @@ pub enum Reads {
 }
 
 impl LettersConfig {
-    /// In this stream, under `fleet.dead-letters`.
-    pub fn new(stream: impl Into<String>) -> Self {
+    /// Those of a source in this stream, under `fleet.dead-letters`.
+    pub fn new(source: impl Into<String>, stream: impl Into<String>) -> Self {
         Self {
+            source: source.into(),
             stream: stream.into(),
             subject: "fleet.dead-letters".to_owned(),
             create: false,
@@ -108,9 +110,19 @@ impl LettersConfig {
         Ok(())
     }
 
-    /// The subjects of letters.
+    /// The subjects of letters of any source, which the stream has to take.
     fn filter(&self) -> String {
         format!("{}.*.*", self.subject)
+    }
+
+    /// The subjects of the source's letters.
+    fn own_filter(&self) -> String {
+        format!("{}.{}.*", self.subject, subject::token(&self.source))
+    }
+
+    /// The subject of a letter.
+    fn subject_of(&self, id: &str) -> String {
+        format!("{}.{}.{}", self.subject, subject::token(&self.source), subject::token(id))
     }
 }
 
@@ -188,11 +200,6 @@ impl JetStreamLetters {
         })
     }
 
-    /// The subject of a letter, or of a piece of it.
-    fn subject_of(&self, letter: &DeadLetter) -> String {
-        format!("{}.{}.{}", self.config.subject, subject::token(&letter.source), subject::token(&letter.id))
-    }
-
     async fn try_add(&self, letter: &DeadLetter) -> Result<(), NotStored> {
         let usable = *self.usable.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(largest) = usable else {
@@ -201,7 +208,7 @@ impl JetStreamLetters {
         let Wire { client, .. } =
             self.wire().await.map_err(|trouble| NotStored::Other(unavailable(trouble)))?;
         let limit = client.max_payload().min(largest);
-        let subject = self.subject_of(letter);
+        let subject = self.config.subject_of(&letter.id);
         let written = message::write(letter, limit).ok_or_else(|| {
             NotStored::Other(StoreError::Unavailable(format!(
                 "dead letter {} does not fit into stream {}, which takes messages of {limit} bytes at most; raise its maximum message size",
@@ -236,7 +243,7 @@ impl JetStreamLetters {
     /// Whether the letter is in the stream already, but for the time of its refusal.
     async fn is_there(&self, letter: &DeadLetter) -> bool {
         let Ok(Wire { context, .. }) = self.wire().await else { return false };
-        let found = self.read(&context, &self.subject_of(letter)).await;
+        let found = self.read(&context, &self.config.subject_of(&letter.id)).await;
         found.is_ok_and(|found| {
             found.is_some_and(|found| DeadLetter { time: letter.time, ..found } == *letter)
         })
@@ -334,27 +341,26 @@ impl JetStreamLetters {
         }
     }
 
-    /// The subjects of letters that match a filter, by the letters' ids: the first `limit` after `after`.
-    async fn subjects(
+    /// The ids of the first `limit` letters after `after`.
+    async fn ids(
         &self,
         context: &Context,
-        filter: &str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
-        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let mut offset = 0;
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let filter = self.config.own_filter();
+        let (mut found, mut offset) = (BTreeSet::new(), 0);
         loop {
-            let subjects = api::subjects(context, &self.config.stream, filter, offset).await;
+            let subjects = api::subjects(context, &self.config.stream, &filter, offset).await;
             let api::Subjects { page, total } = subjects.map_err(|error| self.failed(error, "reading"))?;
             offset += page.len();
             let last_page = page.is_empty() || offset >= total;
             for subject in page {
                 // Further pieces of letters are no letters; `~` stands in no token of ours otherwise.
-                let id = subject.rsplit('.').next().filter(|token| !token.contains('~'));
-                let Some(id) = id.and_then(subject::text_of) else { continue };
+                let token = subject.rsplit('.').next().filter(|token| !token.contains('~'));
+                let Some(id) = token.and_then(subject::text_of) else { continue };
                 if after.is_none_or(|after| id.as_str() > after) {
-                    found.entry(id).or_default().push(subject);
+                    found.insert(id);
                     if found.len() > limit {
                         found.pop_last();
                     }
@@ -366,11 +372,33 @@ impl JetStreamLetters {
         }
     }
 
-    /// The subjects of the letter with an id: one, unless sources share ids.
-    async fn subjects_of(&self, context: &Context, id: &str) -> Result<Vec<String>, StoreError> {
-        let filter = format!("{}.*.{}", self.config.subject, subject::token(id));
-        let found = self.subjects(context, &filter, None, 1).await?;
-        Ok(found.into_values().flatten().collect())
+    /// As [`list`](DeadLetterBox::list); a letter that cannot be read is left out, and said in the log.
+    async fn page(
+        &self,
+        context: &Context,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Arc<DeadLetter>>, StoreError> {
+        let read = async |id: String| match self.read(context, &self.config.subject_of(&id)).await {
+            Err(StoreError::Corrupt(reason)) => {
+                tracing::warn!("{reason}");
+                Ok(None)
+            }
+            read => read,
+        };
+        let (mut letters, mut after) = (Vec::new(), after.map(str::to_owned));
+        // Short of letters that were left out, a page is full unless there are no more.
+        while letters.len() < limit {
+            let ids = self.ids(context, after.as_deref(), limit - letters.len()).await?;
+            after = ids.last().cloned();
+            if after.is_none() {
+                break;
+            }
+            let reads = futures_stream::iter(ids.into_iter().map(read)).buffered(FETCHED_AT_ONCE);
+            let read: Vec<Option<DeadLetter>> = reads.try_collect().await?;
+            letters.extend(read.into_iter().flatten().map(Arc::new));
+        }
+        Ok(letters)
     }
 
     fn failed(&self, error: ApiError, doing: &str) -> StoreError {
@@ -403,37 +431,18 @@ impl DeadLetterBox for JetStreamLetters {
     }
 
     async fn get(&self, id: &str) -> Result<Option<Arc<DeadLetter>>, StoreError> {
-        let context = self.context().await?;
-        for subject in self.subjects_of(&context, id).await? {
-            if let Some(letter) = self.read(&context, &subject).await? {
-                return Ok(Some(Arc::new(letter)));
-            }
-        }
-        Ok(None)
+        let letter = self.read(&self.context().await?, &self.config.subject_of(id)).await?;
+        Ok(letter.map(Arc::new))
     }
 
-    /// A letter that cannot be read is left out, and said in the log.
     async fn list<'a>(
         &self,
         after: Option<&'a str>,
         limit: usize,
     ) -> Result<Vec<Arc<DeadLetter>>, StoreError> {
         let context = self.context().await?;
-        let page = async {
-            let subjects = self.subjects(&context, &self.config.filter(), after, limit).await?;
-            let reads = subjects.into_values().filter_map(|subjects| subjects.into_iter().next());
-            let read = async |subject: String| match self.read(&context, &subject).await {
-                Err(StoreError::Corrupt(reason)) => {
-                    tracing::warn!("{reason}");
-                    Ok(None)
-                }
-                read => read,
-            };
-            let letters: Vec<Option<DeadLetter>> =
-                futures_stream::iter(reads.map(read)).buffered(FETCHED_AT_ONCE).try_collect().await?;
-            Ok(letters.into_iter().flatten().map(Arc::new).collect())
-        };
-        tokio::time::timeout(LIST_DEADLINE, page).await.unwrap_or_else(|_| {
+        let page = tokio::time::timeout(LIST_DEADLINE, self.page(&context, after, limit));
+        page.await.unwrap_or_else(|_| {
             Err(StoreError::Unavailable(format!(
                 "reading dead letters of stream {} took longer than {} s; ask for fewer at a time",
                 self.config.stream,
@@ -444,22 +453,19 @@ impl DeadLetterBox for JetStreamLetters {
 
     async fn remove(&self, id: &str) -> Result<bool, StoreError> {
         let context = self.context().await?;
-        let mut removed = false;
-        for subject in self.subjects_of(&context, id).await? {
-            let pieces = match self.message(&context, &subject).await? {
-                Some(first) => match message::read(&first.headers, first.payload) {
-                    Ok(Read::FirstOf(count)) => count,
-                    _ => 1,
-                },
-                None => 1,
-            };
-            let subjects = (1..pieces).map(|number| piece_of(&subject, number));
-            for subject in std::iter::once(subject.clone()).chain(subjects) {
-                let purged = api::purge(&context, &self.config.stream, &subject).await;
-                removed |= purged.map_err(|error| self.failed(error, "removing"))? > 0;
-            }
+        let subject = self.config.subject_of(id);
+        let Some(first) = self.message(&context, &subject).await? else { return Ok(false) };
+        let pieces = match message::read(&first.headers, first.payload) {
+            Ok(Read::FirstOf(count)) => count,
+            _ => 1,
+        };
+        // The first one first: without it, the others are no letter.
+        let further = (1..pieces).map(|number| piece_of(&subject, number));
+        for subject in std::iter::once(subject.clone()).chain(further) {
+            let purged = api::purge(&context, &self.config.stream, &subject).await;
+            purged.map_err(|error| self.failed(error, "removing"))?;
         }
-        Ok(removed)
+        Ok(true)
     }
 }
 

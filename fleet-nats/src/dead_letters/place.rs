@@ -116,7 +116,7 @@ mod tests {
     use async_nats::jetstream::stream::{Republish, Source};
 
     fn config(reads: Reads) -> LettersConfig {
-        LettersConfig { reads, ..LettersConfig::new("DEAD") }
+        LettersConfig { reads, ..LettersConfig::new("s", "DEAD") }
     }
 
     fn taking(subjects: &[&str]) -> Config {

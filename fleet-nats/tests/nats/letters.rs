@@ -24,7 +24,7 @@ fn letters(server: &Server, config: LettersConfig) -> JetStreamLetters {
 }
 
 fn created() -> LettersConfig {
-    LettersConfig { create: true, ..LettersConfig::new(STREAM) }
+    LettersConfig { create: true, ..LettersConfig::new("orders.eu", STREAM) }
 }
 
 fn letter(number: u32) -> DeadLetter {
@@ -193,25 +193,33 @@ async fn a_redelivery_is_not_doubled_and_a_letter_that_was_removed_can_come_agai
 async fn letters_are_listed_in_pages_in_the_order_of_their_ids() {
     let server = Server::with_jetstream().await;
     let letters = letters(&server, created());
-    // Something else below the prefix is no letter.
-    letters.check().await.unwrap();
-    let context = jetstream::new(server.client().await);
-    context.publish("fleet.dead-letters.a.b", "x".into()).await.unwrap().await.unwrap();
+    let other = LettersConfig { source: "other".to_owned(), ..created() };
+    let other = JetStreamLetters::new(&Connections::new(), &server.config(), other).unwrap();
     for number in [5, 3, 9, 1, 7] {
-        let source = if number == 3 { "other" } else { "orders.eu" };
-        add(&letters, &DeadLetter { source: source.to_owned(), ..letter(number) }).await;
+        add(&letters, &letter(number)).await;
     }
+    add(&other, &letter(4)).await;
+    // Something else among them, and a letter that is damaged, are left out, and take nobody's place in a page.
+    let context = jetstream::new(server.client().await);
+    let mut damaged = async_nats::HeaderMap::new();
+    damaged.insert("Fleet-Dead-Letter-Id", "x");
+    for (id, headers) in [("0-foreign", async_nats::HeaderMap::new()), ("0000000000004-x", damaged)] {
+        let subject = format!("fleet.dead-letters.orders%2Eeu.{id}");
+        context.publish_with_headers(subject, headers, "x".into()).await.unwrap().await.unwrap();
+    }
+    assert!(letters.get("0000000000004-x").await.is_err());
     let id = |number: u32| letter(number).id;
     assert_eq!(ids(&letters, None, 2).await, [id(1), id(3)]);
     assert_eq!(ids(&letters, Some(&id(3)), 2).await, [id(5), id(7)]);
     assert_eq!(ids(&letters, Some(&id(7)), 2).await, [id(9)]);
     assert!(ids(&letters, Some(&id(9)), 2).await.is_empty());
+    assert_eq!(ids(&other, None, 9).await, [id(4)], "each source has its own");
 }
 
 #[tokio::test]
 async fn a_stream_is_created_on_request_only_and_a_users_own_is_never_changed() {
     let server = Server::with_jetstream().await;
-    let missing = letters(&server, LettersConfig::new(STREAM));
+    let missing = letters(&server, LettersConfig::new("orders.eu", STREAM));
     for message in [
         refusal(&missing).await,
         missing.add(Arc::new(letter(1))).await.unwrap_err().to_string(),
@@ -251,7 +259,8 @@ async fn what_would_come_back_as_an_event_is_refused() {
     let server = Server::with_jetstream().await;
     let dead = stream(&server, users_own()).await;
     let subjects = |subject: &str| Reads::Subjects(vec![subject.to_owned()]);
-    let reading = |reads| letters(&server, LettersConfig { reads, ..LettersConfig::new(STREAM) });
+    let reading =
+        |reads| letters(&server, LettersConfig { reads, ..LettersConfig::new("orders.eu", STREAM) });
     let message = refusal(&reading(subjects("fleet.>"))).await;
     assert!(message.contains("each dead letter would come back as an event"), "{message}");
     let own = Reads::Stream { stream: STREAM.to_owned(), subjects: Vec::new() };
@@ -270,7 +279,8 @@ async fn what_would_come_back_as_an_event_is_refused() {
     assert!(refusal(&reading(events)).await.contains("has it as a source"));
     reading(subjects("events.>")).check().await.unwrap();
 
-    let elsewhere = LettersConfig { subject: "elsewhere".to_owned(), ..LettersConfig::new(STREAM) };
+    let elsewhere =
+        LettersConfig { subject: "elsewhere".to_owned(), ..LettersConfig::new("orders.eu", STREAM) };
     assert!(refusal(&letters(&server, elsewhere)).await.contains("do not take elsewhere.*.*; add that"));
 }
 
@@ -282,7 +292,7 @@ async fn a_source_is_not_read_before_its_letters_can_be_kept() {
     let events = stream(&server, config).await;
     let connections = Connections::new();
     let reads = Reads::Stream { stream: "EVENTS".to_owned(), subjects: Vec::new() };
-    let config = LettersConfig { reads, ..LettersConfig::new(STREAM) };
+    let config = LettersConfig { reads, ..LettersConfig::new("orders.eu", STREAM) };
     let letters = Arc::new(JetStreamLetters::new(&connections, &server.config(), config).unwrap());
     let source = JetStreamSource::new("s", &connections, server.config(), JetStreamConfig::new("EVENTS"));
     let guarded = Guarded::new(Arc::new(source), letters);
@@ -300,7 +310,7 @@ async fn a_source_is_not_read_before_its_letters_can_be_kept() {
 
     let core = CoreSource::new("c", &connections, server.config(), CoreConfig::new([">"]));
     let reads = Reads::Subjects(vec![">".to_owned()]);
-    let config = LettersConfig { reads, ..LettersConfig::new(STREAM) };
+    let config = LettersConfig { reads, ..LettersConfig::new("orders.eu", STREAM) };
     let letters = Arc::new(JetStreamLetters::new(&connections, &server.config(), config).unwrap());
     let mut reader = Reader::open(&Guarded::new(Arc::new(core), letters)).await;
     reader.reason("DeadLetterStreamRefused").await;
@@ -312,7 +322,7 @@ async fn a_stream_that_is_full_says_so_and_takes_letters_again_when_there_is_roo
     let server = Server::with_jetstream().await;
     let config = stream::Config { max_messages: 1, discard: stream::DiscardPolicy::New, ..users_own() };
     stream(&server, config).await;
-    let letters = letters(&server, LettersConfig::new(STREAM));
+    let letters = letters(&server, LettersConfig::new("orders.eu", STREAM));
     add(&letters, &letter(1)).await;
     let full = letters.add(Arc::new(letter(2))).await.unwrap_err();
     assert!(full.is_retryable() && full.to_string().contains("maximum messages exceeded"), "{full}");
@@ -397,8 +407,11 @@ async fn what_is_too_large_for_one_message_is_kept_in_pieces() {
 
     let tight = stream::Config { name: "TIGHT".to_owned(), ..tight() };
     jetstream::new(server.client().await).create_stream(tight).await.unwrap();
-    let config =
-        LettersConfig { stream: "TIGHT".to_owned(), subject: "tight".to_owned(), ..LettersConfig::new("") };
+    let config = LettersConfig {
+        stream: "TIGHT".to_owned(),
+        subject: "tight".to_owned(),
+        ..LettersConfig::new("orders.eu", "")
+    };
     let letters = JetStreamLetters::new(&Connections::new(), &server.config(), config).unwrap();
     let medium = DeadLetter { raw: vec![7; 30_000].into(), ..letter(4) };
     add(&letters, &medium).await;

@@ -48,6 +48,7 @@ pub(super) fn nats(
         None => Reads::Subjects(subjects),
     };
     let kept = LettersConfig {
+        source: name.to_owned(),
         stream: kept.stream.clone(),
         subject: kept.subject.clone(),
         create: kept.create,
