@@ -186,5 +186,18 @@ fn dead_letters_go_where_the_source_says_and_nothing_is_read_before_they_can() {
     eventually(&format!("the letter is kept after all\n{}", rig.home.log()), || {
         (pending() == 0 && counted(&operator, "dead_letters") == 2).then_some(())
     });
+
+    // The same list and commands as for letters in the operator's own store.
+    let listed = rig.home.dead_letters();
+    let ids: Vec<&str> = listed.iter().filter_map(|letter| letter["id"].as_str()).collect();
+    assert_eq!(ids.len(), 2, "{listed:?}");
+    assert!(listed.iter().all(|letter| letter["reason"] == "NotACloudEvent"), "{listed:?}");
+    let shown = rig.home.cli(&["dead-letters", "show", ids[0]]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("no event"), "{shown:?}");
+    let resent = rig.home.cli(&["dead-letters", "resend", ids[0]]);
+    assert!(String::from_utf8_lossy(&resent.stdout).contains("Refused"), "{resent:?}");
+    assert_eq!(rig.home.dead_letters().len(), 2, "it is still no event, and still kept");
+    assert!(rig.home.cli(&["dead-letters", "drop", ids[0]]).status.success());
+    assert_eq!(rig.home.dead_letters()[0]["id"], ids[1]);
     assert!(operator.stop().success());
 }
