@@ -19,6 +19,7 @@
 //!
 //! Sources may share a stream, with the same prefix too: each has a box of its own in it.
 
+mod config;
 mod guard;
 mod message;
 mod place;
@@ -36,10 +37,11 @@ use fleet_core::store::StoreError;
 use futures::{StreamExt, TryStreamExt, stream as futures_stream};
 use serde::Deserialize;
 
+pub use self::config::{LettersConfig, Reads};
 pub use self::guard::Guarded;
 
 use self::message::{Content, Read, Unreadable, Written};
-use crate::connection::{ConfigError, Connection, Connections, Link, NatsConfig, Trouble, wrong};
+use crate::connection::{ConfigError, Connection, Connections, Link, NatsConfig, Trouble};
 use crate::jetstream::api::{self, ApiError};
 use crate::subject;
 
@@ -49,82 +51,6 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const LIST_DEADLINE: Duration = Duration::from_secs(30);
 /// How many letters of a page are fetched at a time.
 const FETCHED_AT_ONCE: usize = 8;
-
-/// In which stream dead letters are kept, and of what source they are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LettersConfig {
-    /// The source whose letters they are.
-    pub source: String,
-    /// The stream. A user's own is never changed.
-    pub stream: String,
-    /// What the subjects begin with. The stream must take `<subject>.*.*`.
-    pub subject: String,
-    /// Create the stream for those subjects if it does not exist: without limits, one message a subject.
-    pub create: bool,
-    /// What the source reads: a stream whose letters would come back to it as events is refused.
-    pub reads: Reads,
-}
-
-/// What a source reads.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Reads {
-    /// Nothing of NATS.
-    #[default]
-    Nothing,
-    /// These subjects of core NATS.
-    Subjects(Vec<String>),
-    /// A stream.
-    Stream {
-        /// Its name.
-        stream: String,
-        /// The subjects it has if the source creates it.
-        subjects: Vec<String>,
-    },
-}
-
-impl LettersConfig {
-    /// Those of a source in this stream, under `fleet.dead-letters`.
-    pub fn new(source: impl Into<String>, stream: impl Into<String>) -> Self {
-        Self {
-            source: source.into(),
-            stream: stream.into(),
-            subject: "fleet.dead-letters".to_owned(),
-            create: false,
-            reads: Reads::Nothing,
-        }
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        if !subject::is_name(&self.stream) {
-            return wrong(format!(
-                "{:?} is no name of a stream: no dots, slashes, spaces, `*` or `>`, and not empty",
-                self.stream
-            ));
-        }
-        if !subject::is_publishable(&self.subject) {
-            return wrong(format!(
-                "dead letters cannot go below subject {:?}: expected words between dots, no wildcards or spaces",
-                self.subject
-            ));
-        }
-        Ok(())
-    }
-
-    /// The subjects of letters of any source, which the stream has to take.
-    fn filter(&self) -> String {
-        format!("{}.*.*", self.subject)
-    }
-
-    /// The subjects of the source's letters.
-    fn own_filter(&self) -> String {
-        format!("{}.{}.*", self.subject, subject::token(&self.source))
-    }
-
-    /// The subject of a letter.
-    fn subject_of(&self, id: &str) -> String {
-        format!("{}.{}.{}", self.subject, subject::token(&self.source), subject::token(id))
-    }
-}
 
 /// Dead letters in a stream of JetStream. See the [module](self).
 #[derive(Debug)]
