@@ -63,10 +63,10 @@ pub(super) enum Met {
 
 impl Epochs {
     /// With what the store kept of an earlier life.
-    pub(super) fn restore(source: &str, stream: &str, floors: &[Position]) -> Self {
-        let domain = Domain::new(format!("jetstream/{source}/{stream}"));
-        let witness_domain = Domain::new(format!("jetstream/{source}/{stream}/newest"));
-        let find = |domain: &Domain| floors.iter().find(|floor| floor.domain == *domain);
+    pub(super) fn restore(domain: Domain, witness_domain: Domain, floors: &[Position]) -> Self {
+        // One at 0 says that nothing was settled yet.
+        let find =
+            |domain: &Domain| floors.iter().find(|floor| floor.domain == *domain && floor.sequence > 0);
         let newest = find(&witness_domain)
             .map(|witness| Seen { sequence: witness.sequence, published: witness.epoch });
         Self { floor: find(&domain).cloned(), domain, witness_domain, starts: Vec::new(), newest, lost: None }
@@ -221,7 +221,7 @@ mod tests {
     const CREATED: u64 = 1_000_000;
 
     fn fresh() -> Epochs {
-        let mut epochs = Epochs::restore("s", "EVENTS", &[]);
+        let mut epochs = restart([]);
         assert_eq!(epochs.meet(CREATED), Met::Same);
         epochs
     }
@@ -231,7 +231,8 @@ mod tests {
     }
 
     fn restart(floors: impl IntoIterator<Item = Option<Position>>) -> Epochs {
-        Epochs::restore("s", "EVENTS", &floors.into_iter().flatten().collect::<Vec<_>>())
+        let floors: Vec<Position> = floors.into_iter().flatten().collect();
+        Epochs::restore(Domain::new("s"), Domain::new("s/newest"), &floors)
     }
 
     #[test]

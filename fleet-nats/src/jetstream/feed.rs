@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
+use async_nats::jetstream::stream::RetentionPolicy;
 use async_nats::jetstream::{Context, stream};
 use fleet_core::position::Position;
 use fleet_core::source::{Delivery, Message, Settle, SourceItem, SourceStatus};
@@ -17,10 +18,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::api::{self, ApiError};
-use super::consumer::bind;
+use super::consumer::{bind, delete_earlier};
 use super::epoch::{Epochs, Met, Seen};
 use super::notes::Notes;
 use super::pull::{Facts, Pull, Stop};
+use super::replay::Replay;
 use super::settle::{JetStreamSettler, Outstanding, Wire};
 use super::{JetStreamConfig, Start};
 use crate::backoff::Backoff;
@@ -43,6 +45,9 @@ pub(super) struct Feed {
     /// Made with the first session, and kept.
     pull: Option<Pull>,
     items: VecDeque<SourceItem>,
+    replay: Replay,
+    /// Earlier replays whose consumer is to be deleted.
+    left_behind: Vec<u64>,
     epochs: Epochs,
     outstanding: Outstanding,
     notes: Notes,
@@ -73,18 +78,22 @@ impl Feed {
         source: &str,
         config: JetStreamConfig,
         connection: Arc<Connection>,
+        replay: Replay,
         floors: &[Position],
     ) -> Self {
         let link = connection.link();
+        let begun = replay.begun().filter(|begun| floors.iter().all(|floor| floor.domain != begun.domain));
         Self {
-            epochs: Epochs::restore(source, &config.stream, floors),
+            epochs: Epochs::restore(replay.domain(), replay.witness_domain(), floors),
+            left_behind: replay.earlier().to_vec(),
+            replay,
             source: source.to_owned(),
             config,
             connection,
             link,
             session: None,
             pull: None,
-            items: VecDeque::new(),
+            items: begun.map(SourceItem::Floor).into_iter().collect(),
             outstanding: Outstanding::default(),
             notes: Notes::default(),
             backoff: Backoff::default(),
@@ -151,7 +160,16 @@ impl Feed {
         let context = api::context(client);
         let stream = self.find_stream(&context).await?;
         self.meet(&context, &stream).await?;
+        let work_queue = stream.config.retention == RetentionPolicy::WorkQueue;
+        if work_queue {
+            // There the server allows one consumer at a time, and keeps what is not acknowledged without one.
+            self.end_earlier(&context).await;
+        }
         let bound = bind(&context, &self.source, &self.config, self.start()).await?;
+        if !work_queue {
+            // Afterwards: a stream may keep messages only for as long as there is a consumer for them.
+            self.end_earlier(&context).await;
+        }
         let info = bound.consumer.cached_info();
         match self.epochs.floor_sequence() {
             // A consumer that is made anew begins behind the floor, or with what is left of the stream.
@@ -181,6 +199,20 @@ impl Feed {
         };
         let wire = Arc::new(Wire { connection: Arc::clone(&self.connection), client: client.clone() });
         Ok(Session { wire, context, consumer: info.name.clone(), advisories })
+    }
+
+    /// Deletes the consumers of earlier replays, and closes those for good.
+    async fn end_earlier(&mut self, context: &Context) {
+        let mut failed = Vec::new();
+        for number in std::mem::take(&mut self.left_behind) {
+            if let Err(name) = delete_earlier(context, &self.source, &self.config, number).await {
+                failed.push(name);
+                self.left_behind.push(number);
+            }
+        }
+        self.notes.left_behind = (!failed.is_empty()).then(|| failed.join(", "));
+        // Nobody reads through them any more, deleted or not.
+        self.items.extend(self.replay.close().into_iter().map(SourceItem::Floor));
     }
 
     async fn find_stream(&self, context: &Context) -> Result<stream::Info, Trouble> {

@@ -5,6 +5,8 @@
 mod access;
 mod core;
 mod jetstream;
+mod letters;
 mod positions;
 mod publish;
 mod reader;
+mod replay;

@@ -12,3 +12,4 @@ mod bad_input;
 mod dead_letters;
 mod process;
 mod quickstart;
+mod streams;
