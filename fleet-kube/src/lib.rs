@@ -8,4 +8,5 @@ pub mod clusters;
 pub mod connection;
 pub mod definitions;
 pub mod kubeconfig;
+pub mod leader;
 pub mod register;
