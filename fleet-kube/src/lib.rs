@@ -1,4 +1,4 @@
-//! Kubernetes parts of Fleet: custom resources, clusters, catalog and applier.
+//! Kubernetes parts of Fleet: custom resources, clusters, catalog, applier and store.
 
 pub mod api;
 pub mod applier;
@@ -10,3 +10,4 @@ pub mod definitions;
 pub mod kubeconfig;
 pub mod leader;
 pub mod register;
+pub mod store;
