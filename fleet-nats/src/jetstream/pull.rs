@@ -11,6 +11,8 @@ use futures::{FutureExt, StreamExt};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::connection::round_trip;
+
 /// A request is made anew after this time; meanwhile the server says every now and then that it is there.
 const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -127,15 +129,29 @@ impl Pull {
         subject.strip_prefix(&self.inbox).is_some_and(|rest| rest == format!(".{}", self.request))
     }
 
-    /// Where to settle the messages that arrived and were not taken.
-    pub(super) fn arrived(&mut self) -> Vec<Subject> {
+    /// Takes no more, and says where to settle the messages that arrived and were not taken.
+    ///
+    /// The server goes on with the request that is open until it knows that nobody listens. So this listens on until the
+    /// request has brought all that it can, or has nothing more to bring. What the server sends in the moment between
+    /// comes again when its acknowledgement is overdue.
+    pub(super) async fn end(mut self) -> Vec<Subject> {
+        const LONGEST: Duration = Duration::from_millis(500);
+        let until = Instant::now() + LONGEST;
         let mut replies = Vec::new();
-        while let Some(Some(message)) = self.subscriber.next().now_or_never() {
-            replies.extend(
-                message.reply.filter(|_| message.status.is_none_or(|status| status == StatusCode::OK)),
-            );
+        loop {
+            let before = replies.len();
+            // The server has sent all that it had when it answers this.
+            let quiet = tokio::time::timeout_at(until, round_trip(&self.client)).await;
+            while let Some(Some(message)) = self.subscriber.next().now_or_never() {
+                if message.status.is_none_or(|status| status == StatusCode::OK) {
+                    self.open = self.open.saturating_sub(1);
+                    replies.extend(message.reply);
+                }
+            }
+            if self.open == 0 || replies.len() == before || quiet.is_err() {
+                return replies;
+            }
         }
-        replies
     }
 
     pub(super) fn client(&self) -> &Client {
