@@ -11,6 +11,7 @@ use fleet_core::directory::DirectoryApplier;
 use fleet_kube::applier::KubeApplier;
 use fleet_kube::clusters::{Clusters, Route};
 use fleet_kube::connection::{ClusterDefinition, Connection};
+use fleet_kube::leader::Tenure;
 use futures::stream::BoxStream;
 
 /// Applies to folders and to API servers alike.
@@ -20,12 +21,17 @@ pub(super) struct Routed {
     servers: KubeApplier,
     /// Whether there is, or was, a cluster that is no folder.
     any_server: AtomicBool,
+    /// While this does not hold any more, another operator may be at work.
+    tenure: Option<Tenure>,
 }
 
+/// When somebody who leads no more might try again; the process ends before.
+const LEADS_NO_MORE: Duration = Duration::from_secs(1);
+
 impl Routed {
-    pub(super) fn new(clusters: Arc<Clusters>, folders: DirectoryApplier) -> Self {
+    pub(super) fn new(clusters: Arc<Clusters>, folders: DirectoryApplier, tenure: Option<Tenure>) -> Self {
         let servers = KubeApplier::new(Arc::clone(&clusters));
-        Self { clusters, folders, servers, any_server: AtomicBool::new(false) }
+        Self { clusters, folders, servers, any_server: AtomicBool::new(false), tenure }
     }
 
     /// Takes note of how clusters are reached, before anything is applied to them.
@@ -33,6 +39,14 @@ impl Routed {
         if clusters.iter().any(|cluster| !matches!(cluster.connection, Connection::Directory)) {
             self.any_server.store(true, Ordering::Release);
         }
+    }
+
+    /// What is answered in place of acting, by a process that was frozen and does not lead any more.
+    fn refusal(&self, objects: usize) -> Option<Vec<Outcome>> {
+        let leads = self.tenure.as_ref().is_none_or(Tenure::holds);
+        let reason = "this operator does not lead any more".to_owned();
+        let outcome = Outcome::Retry { after: LEADS_NO_MORE, reason, cluster: true };
+        (!leads).then(|| vec![outcome; objects])
     }
 
     fn applier(&self, cluster: &ClusterId) -> &dyn Applier {
@@ -48,10 +62,16 @@ impl Routed {
 #[async_trait]
 impl Applier for Routed {
     async fn apply(&self, request: ApplyRequest) -> Vec<Outcome> {
+        if let Some(refusal) = self.refusal(request.manifests.len()) {
+            return refusal;
+        }
         self.applier(&request.cluster.id).apply(request).await
     }
 
     async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
+        if let Some(refusal) = self.refusal(request.items.len()) {
+            return refusal;
+        }
         self.applier(&request.cluster.id).remove(request).await
     }
 

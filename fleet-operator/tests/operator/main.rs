@@ -10,5 +10,8 @@
 mod article;
 mod bad_input;
 mod dead_letters;
+mod leading;
 mod process;
 mod quickstart;
+mod rig;
+mod stopping;
