@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer;
 use async_nats::{Client, Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -131,25 +131,29 @@ impl Pull {
 
     /// Takes no more, and says where to settle the messages that arrived and were not taken.
     ///
-    /// The server goes on with the request that is open until it knows that nobody listens. So this listens on until the
-    /// request has brought all that it can, or has nothing more to bring. What the server sends in the moment between
-    /// comes again when its acknowledgement is overdue.
+    /// The server goes on with the request that is open until it knows that nobody listens; what it sends in that moment
+    /// reaches nobody, and comes again only when its acknowledgement is overdue. So this listens on until the request has
+    /// brought all that it may, or nothing comes any more. Where messages come too slowly for the one and too fast for the
+    /// other, one may be lost in that moment now and then.
     pub(super) async fn end(mut self) -> Vec<Subject> {
-        const LONGEST: Duration = Duration::from_millis(500);
+        const LONGEST: Duration = Duration::from_secs(1);
+        const QUIET: Duration = Duration::from_millis(50);
         let until = Instant::now() + LONGEST;
         let mut replies = Vec::new();
+        // What the server had sent before it answers this has arrived.
+        let _ = tokio::time::timeout_at(until, round_trip(&self.client)).await;
         loop {
-            let before = replies.len();
-            // The server has sent all that it had when it answers this.
-            let quiet = tokio::time::timeout_at(until, round_trip(&self.client)).await;
-            while let Some(Some(message)) = self.subscriber.next().now_or_never() {
-                if message.status.is_none_or(|status| status == StatusCode::OK) {
+            let wait = if self.open > 0 { QUIET } else { Duration::ZERO };
+            let next = tokio::time::timeout_at(until.min(Instant::now() + wait), self.subscriber.next());
+            let Ok(Some(message)) = next.await else { return replies };
+            match message.status {
+                None | Some(StatusCode::OK) => {
                     self.open = self.open.saturating_sub(1);
                     replies.extend(message.reply);
                 }
-            }
-            if self.open == 0 || replies.len() == before || quiet.is_err() {
-                return replies;
+                Some(StatusCode::IDLE_HEARTBEAT) => {}
+                Some(_) if !self.is_of_open_request(&message.subject) => {}
+                Some(_) => self.open = 0,
             }
         }
     }
