@@ -4,7 +4,10 @@
 //! A candidate judges by its own monotonic clock whether the leader is dead: by when it last saw the Lease change,
 //! never by the timestamps in it. A leader counts from when it sent what renewed the Lease, and stops leading at the
 //! renew deadline, before anybody may take over. Nothing can be taken back that a leader sent before that: what must not
-//! be done twice needs a precondition of its own (a resourceVersion, a UID).
+//! be done twice needs a precondition of its own (a resourceVersion, a UID). Whoever deletes the Lease while somebody leads
+//! makes two lead for up to a retry period.
+//!
+//! It takes the permission to get, create and update `leases` of the group `coordination.k8s.io` in the namespace.
 //!
 //! ```no_run
 //! # async fn example(client: fleet_kube::client::ClusterClient) -> Result<(), Box<dyn std::error::Error>> {

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use fleet_kube::leader::Timing;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::EnvFilter;
 
 use super::{Failure, KeptArgs, print};
@@ -99,13 +100,16 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
         drain: args.drain_timeout,
         max_withdraw_percent: args.max_withdraw,
     };
-    let operator = Operator::start(&options).await.map_err(|error| Failure::because(&error))?;
+    let shutdown = CancellationToken::new();
+    let stopper = AbortOnDropHandle::new(tokio::spawn(stop_on(signals, shutdown.clone())));
+    let Some(operator) = shutdown.run_until_cancelled(Operator::start(&options)).await else {
+        return Ok(());
+    };
+    let operator = operator.map_err(|error| Failure::because(&error))?;
     let address = operator.address().map_err(|error| Failure::because(&error))?;
     greet(&options, address);
-    let shutdown = CancellationToken::new();
-    let stopper = tokio::spawn(stop_on(signals, shutdown.clone()));
     let ended = operator.run(shutdown).await;
-    stopper.abort();
+    drop(stopper);
     ended.map_err(|error| Failure::because(&error))
 }
 

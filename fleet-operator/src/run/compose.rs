@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::answers::Running;
 use super::definitions::Origin;
-use super::route::Routed;
+use super::route::{Leads, Routed};
 use super::sources::Sources;
 use super::{Site, StartError, store};
 use crate::control::Control;
@@ -48,7 +48,11 @@ impl Composed {
         let origin = Origin::open(base, &options.data)?;
         let catalog = origin.catalog();
         let clusters = Arc::new(Clusters::new());
-        let applier = Arc::new(Routed::new(Arc::clone(&clusters), folders, tenure));
+        let leads: Leads = match tenure {
+            Some(tenure) => Box::new(move || tenure.holds()),
+            None => Box::new(|| true),
+        };
+        let applier = Arc::new(Routed::new(Arc::clone(&clusters), folders, leads));
         let parts = Parts {
             store: Arc::clone(&store),
             catalog: Arc::clone(&catalog) as _,

@@ -45,14 +45,14 @@ pub(super) fn waiting(standing: &watch::Receiver<Standing>) -> String {
     }
 }
 
-/// Logs what keeps this from leading, when it changes.
+/// Logs what keeps this from leading, or from staying the leader, when it changes.
 pub(super) async fn log(lease: String, mut standing: watch::Receiver<Standing>) {
     loop {
         match &*standing.borrow_and_update() {
             Standing::Waiting { holder } if !holder.is_empty() => {
                 tracing::info!("waiting to lead: {holder} holds Lease {lease}");
             }
-            Standing::Trouble { reason } => tracing::warn!("Lease {lease} cannot be had: {reason}"),
+            Standing::Trouble { reason } => tracing::warn!("Lease {lease}: {reason}"),
             _ => {}
         }
         if standing.changed().await.is_err() {

@@ -161,7 +161,8 @@ enum Stage {
 }
 
 impl Operator {
-    /// Takes what an operator needs. No event is taken, and nothing written, before [`run`](Self::run).
+    /// Takes what an operator needs. No event is taken before [`run`](Self::run); and where a leader is elected, nothing is
+    /// read or written before it leads.
     ///
     /// # Errors
     /// See [`StartError`].
