@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::engine::Shared;
-use crate::engine::schedule::Lane;
+use crate::engine::lane::Lane;
 use crate::engine::triggers::Found;
 use crate::store::StoreError;
 use crate::work::{Intent, Work, WorkId};

@@ -1,18 +1,16 @@
 //! When which Work is looked at in which cluster: a lane for each cluster, so that none waits for another.
-//!
-//! A lane holds ids only. A Work is in a lane at most once: queued, running, or waiting for its time.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::cluster::ClusterId;
 use crate::engine::config::Backoff;
+use crate::engine::lane::{Job, Lane, Phase};
 use crate::work::WorkId;
 
 /// All lanes, and what waits for its time.
@@ -40,25 +38,13 @@ struct Due {
 
 /// What a timer is for.
 #[derive(Debug)]
-enum What {
+pub(super) enum What {
     /// The Work is to be looked at.
     Work(WorkId),
     /// The lane's pause is over.
     Pause,
     /// Works that wait for their time found no room: all are to be looked at.
     Refill,
-}
-
-/// The queue of one cluster.
-#[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) cluster: ClusterId,
-    /// Bounds the calls to the cluster. There are more workers than that: while some write down what came of their
-    /// calls, others call.
-    pub(super) calls: Semaphore,
-    state: Mutex<LaneState>,
-    /// Told when there is room again.
-    room: Notify,
 }
 
 /// What is to be started on a lane.
@@ -69,59 +55,6 @@ pub(super) struct Start {
     pub(super) worker: Option<Arc<Lane>>,
     /// A task that brings in what found no room, once there is some.
     pub(super) refill: Option<Arc<Lane>>,
-}
-
-#[derive(Debug)]
-struct LaneState {
-    queue: VecDeque<WorkId>,
-    entries: HashMap<WorkId, Entry>,
-    workers: usize,
-    /// Whether the cluster is said to be reachable.
-    ready: bool,
-    /// Nothing is started while a pause after the cluster itself failed lasts; the number is the pause's timer.
-    paused: Option<u64>,
-    /// How often in a row the cluster itself failed. While it is not 0, one Work at a time is tried.
-    failures: u32,
-    /// How many of the entries wait for their time: they take no room from the others, and have a bound of their own.
-    delayed: usize,
-    /// Whether a Work found no room since the last look at all of them.
-    overflowed: bool,
-    /// Whether a timer is set for what found no room to wait for its time.
-    refill_set: bool,
-    /// Whether somebody brings in what found no room.
-    refilling: bool,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    phase: Phase,
-    /// Something changed while it ran: once more.
-    again: bool,
-    /// Its resources may be withdrawn though its last event said Create.
-    withdraw: bool,
-    /// See [`Job::uncertain_until`].
-    uncertain_until: Option<Timestamp>,
-    /// Failures in a row.
-    failures: u32,
-}
-
-#[derive(Debug, Default, PartialEq)]
-enum Phase {
-    #[default]
-    Queued,
-    Running,
-    /// Until the timer of this number.
-    Delayed(u64),
-}
-
-/// One Work to look at.
-pub(super) struct Job {
-    pub(super) work: WorkId,
-    /// See [`Schedule::withdraw`]. Used up once the Work belongs into the cluster again.
-    pub(super) withdraw: bool,
-    /// Until when a call that got no answer may still take effect. It stands in the record as well, unless that could not
-    /// be written.
-    pub(super) uncertain_until: Option<Timestamp>,
 }
 
 /// What looking at a Work came to.
@@ -160,15 +93,11 @@ impl Schedule {
             return Arc::clone(lane);
         }
         let mut lanes = self.lanes.write();
-        Arc::clone(lanes.entry(cluster.clone()).or_insert_with(|| {
-            // A cluster that is not known yet is not ready: what is queued waits until it joins.
-            Arc::new(Lane {
-                cluster: cluster.clone(),
-                calls: Semaphore::new(self.most_calls),
-                state: Mutex::new(LaneState::new()),
-                room: Notify::new(),
-            })
-        }))
+        Arc::clone(
+            lanes
+                .entry(cluster.clone())
+                .or_insert_with(|| Arc::new(Lane::new(cluster.clone(), self.most_calls))),
+        )
     }
 
     /// Has a Work looked at in a cluster. Where too many wait already it is left out, and brought in from the store when
@@ -310,7 +239,7 @@ impl Schedule {
         let mut starts = Vec::new();
         for due in due.into_values() {
             let mut state = due.lane.state.lock();
-            let worker = state.timer_came(&due, self.most_workers());
+            let worker = state.timer_came(&due.what, due.number, self.most_workers());
             let refill = matches!(due.what, What::Refill) && {
                 state.refill_set = false;
                 state.overflow()
@@ -332,133 +261,5 @@ impl Schedule {
     /// How many Works wait or run, over all lanes.
     pub(super) fn backlog(&self) -> usize {
         self.lanes.read().values().map(|lane| lane.state.lock().entries.len()).sum()
-    }
-}
-
-impl Lane {
-    /// Begins a look at all Works: what finds no room from now on needs another.
-    pub(super) fn begin_refill(&self) {
-        self.state.lock().overflowed = false;
-    }
-
-    /// Ends it; `false` if another is needed.
-    pub(super) fn end_refill(&self) -> bool {
-        let mut state = self.state.lock();
-        state.refilling = state.overflowed;
-        !state.refilling
-    }
-
-    /// The next job for a worker; `None`: the worker is to end.
-    pub(super) fn next(&self) -> Option<Job> {
-        let mut state = self.state.lock();
-        if state.may_run()
-            && let Some(work) = state.queue.pop_front()
-            && let Some(entry) = state.entries.get_mut(&work)
-        {
-            entry.phase = Phase::Running;
-            entry.again = false;
-            let withdraw = std::mem::take(&mut entry.withdraw);
-            return Some(Job { work, withdraw, uncertain_until: entry.uncertain_until });
-        }
-        state.workers -= 1;
-        None
-    }
-}
-
-impl LaneState {
-    fn new() -> Self {
-        Self {
-            queue: VecDeque::new(),
-            entries: HashMap::new(),
-            workers: 0,
-            ready: false,
-            paused: None,
-            failures: 0,
-            delayed: 0,
-            overflowed: false,
-            refill_set: false,
-            refilling: false,
-        }
-    }
-
-    /// How many are queued or running.
-    fn waiting(&self) -> usize {
-        self.entries.len().saturating_sub(self.delayed)
-    }
-
-    /// Notes that something found no room; whether somebody is to bring it in.
-    fn overflow(&mut self) -> bool {
-        self.overflowed = true;
-        !std::mem::replace(&mut self.refilling, true)
-    }
-
-    fn may_run(&self) -> bool {
-        self.ready && self.paused.is_none() && (self.failures == 0 || self.workers <= 1)
-    }
-
-    fn start_worker(&mut self, most: usize) -> bool {
-        let most = if self.failures == 0 { most } else { 1 };
-        let start = self.ready && self.paused.is_none() && self.workers < most && !self.queue.is_empty();
-        self.workers += usize::from(start);
-        start
-    }
-
-    fn enqueue(&mut self, work: &WorkId, withdraw: bool, most: usize) -> bool {
-        match self.entries.get_mut(work) {
-            None => {
-                self.entries.insert(work.clone(), Entry { withdraw, ..Entry::default() });
-                self.queue.push_back(work.clone());
-            }
-            Some(entry) => {
-                entry.withdraw |= withdraw;
-                // What kept it from succeeding may have changed.
-                entry.failures = 0;
-                match entry.phase {
-                    Phase::Queued => {}
-                    Phase::Running => entry.again = true,
-                    Phase::Delayed(_) => {
-                        entry.phase = Phase::Queued;
-                        self.delayed = self.delayed.saturating_sub(1);
-                        self.queue.push_back(work.clone());
-                    }
-                }
-            }
-        }
-        self.start_worker(most)
-    }
-
-    fn requeue(&mut self, work: &WorkId) {
-        if let Some(entry) = self.entries.get_mut(work) {
-            entry.phase = Phase::Queued;
-            entry.again = false;
-            self.queue.push_back(work.clone());
-        }
-    }
-
-    fn finish_done(&mut self, work: &WorkId) {
-        match self.entries.get(work) {
-            Some(entry) if entry.again => self.requeue(work),
-            _ => {
-                self.entries.remove(work);
-            }
-        }
-    }
-
-    /// A timer that was overtaken (its number is not the one that is waited for) does nothing.
-    fn timer_came(&mut self, due: &Due, most: usize) -> bool {
-        match &due.what {
-            What::Work(work) => {
-                if let Some(entry) = self.entries.get_mut(work)
-                    && entry.phase == Phase::Delayed(due.number)
-                {
-                    entry.phase = Phase::Queued;
-                    self.delayed = self.delayed.saturating_sub(1);
-                    self.queue.push_back(work.clone());
-                }
-            }
-            What::Pause if self.paused == Some(due.number) => self.paused = None,
-            What::Pause | What::Refill => {}
-        }
-        self.start_worker(most)
     }
 }

@@ -3,8 +3,12 @@
 //! Writers share commits: what arrives while one commit is written to disk goes into the next, together. A call
 //! returns when its commit is on disk.
 
+mod database;
 mod tables;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,10 +17,11 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use redb::{
-    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase,
+    Builder, ConcurrencyMode, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase,
     StorageError,
 };
 
+use self::database::Database;
 use self::tables::read;
 use self::writer::Writer;
 use crate::cluster::ClusterId;
@@ -100,9 +105,17 @@ impl RedbStore {
     /// When another process has it, when another version wrote it, or when the file system fails.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         private(path).map_err(|error| failed(path, redb::Error::Io(error)))?;
-        let database = builder().create(path).map_err(|error| refused(path, error))?;
-        let database = Arc::new(database);
+        let file = path.to_owned();
+        Self::open_by(path, move || builder().create(&file))
+    }
+
+    fn open_by(
+        path: &Path,
+        open: impl Fn() -> Result<redb::Database, DatabaseError> + Send + Sync + 'static,
+    ) -> Result<Self, OpenError> {
+        let database = open().map_err(|error| refused(path, error))?;
         tables::prepare(&database, path)?;
+        let database = Arc::new(Database::new(database, open));
         let writer =
             Writer::start(Arc::clone(&database)).map_err(|error| failed(path, redb::Error::Io(error)))?;
         Ok(Self { database: Opened::ToWrite(database), writer: Some(writer) })
@@ -123,9 +136,8 @@ impl RedbStore {
     fn begin(&self) -> Result<ReadTransaction, StoreError> {
         match &self.database {
             Opened::ToWrite(database) => database.begin_read(),
-            Opened::ToRead(database) => database.begin_read(),
+            Opened::ToRead(database) => database.begin_read().map_err(unavailable),
         }
-        .map_err(unavailable)
     }
 
     fn writer(&self) -> Result<&Writer, StoreError> {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
+use super::database::Database;
 use super::tables::Tables;
 use super::unavailable;
 use crate::store::StoreError;
@@ -69,6 +69,10 @@ fn run(database: &Database, mut writes: mpsc::Receiver<Write>) {
     while writes.blocking_recv_many(&mut batch, BATCH) > 0 {
         let mut finishes = Vec::with_capacity(batch.len());
         let committed = commit(database, &mut batch, &mut finishes);
+        if let Err(error) = &committed {
+            tracing::error!("the database cannot be written: {error}");
+            database.close();
+        }
         // What was not reached is answered by its sender being dropped.
         batch.clear();
         for finish in finishes {
@@ -82,7 +86,9 @@ fn run(database: &Database, mut writes: mpsc::Receiver<Write>) {
 
 fn commit(database: &Database, batch: &mut Vec<Write>, finishes: &mut Vec<Finish>) -> Result<(), String> {
     let fault = |error: StoreError| error.to_string();
-    let transaction = database.begin_write().map_err(|error| fault(unavailable(error)))?;
+    let opened = database.opened().map_err(fault)?;
+    let transaction =
+        opened.get().map_err(fault)?.begin_write().map_err(|error| fault(unavailable(error)))?;
     {
         let mut tables = Tables::open(&transaction).map_err(fault)?;
         for write in batch.drain(..) {

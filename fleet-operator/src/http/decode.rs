@@ -50,6 +50,24 @@ pub(super) fn decode(headers: &HeaderMap, body: &Bytes) -> Vec<Incoming> {
     }
 }
 
+/// Decodes what was kept of one event of a request: its headers as text, and its own bytes, also if it came in a batch.
+pub(super) fn decode_kept(message: &Message, raw: &Bytes) -> Result<Event, DecodeError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &message.headers {
+        // They were headers before.
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_bytes(value.as_bytes()))
+        {
+            headers.append(name, value);
+        }
+    }
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if content_type.to_ascii_lowercase().trim_start().starts_with("application/cloudevents-batch") {
+        return Event::from_json(raw);
+    }
+    let nothing = || Err(DecodeError { reason: "it holds no event".to_owned() });
+    decode(&headers, raw).into_iter().next().map_or_else(nothing, |incoming| incoming.event)
+}
+
 fn binary(headers: &HeaderMap, content_type: Option<&str>, body: Bytes) -> Result<Event, DecodeError> {
     let mut attributes = Vec::new();
     for (name, value) in headers {
@@ -167,6 +185,21 @@ mod tests {
         assert_eq!(batch[0].raw, LOGIN);
         assert!(batch[0].event.is_ok() && batch[1].event.is_err());
         assert!(only(&[("content-type", "application/cloudevents-batch+json")], LOGIN).is_err());
+    }
+
+    /// A dead letter is decoded as its request was.
+    #[test]
+    fn what_was_kept_is_decoded_as_it_came() {
+        let binary = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "%C3%BC")];
+        let batch = [("content-type", "application/cloudevents-batch+json")];
+        let structured = [("content-type", "application/cloudevents+json")];
+        let list = format!("[{LOGIN}]");
+        for (pairs, body) in [(&binary[..], "5"), (&batch, &list), (&structured, LOGIN)] {
+            let headers = headers(pairs);
+            let came = decode(&headers, &Bytes::copy_from_slice(body.as_bytes())).remove(0);
+            let kept = decode_kept(&message("/events", &headers), &came.raw).unwrap();
+            assert_eq!(kept, came.event.unwrap());
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use fleet_core::event::{DecodeError, Event};
 use fleet_core::position::Position;
 use fleet_core::source::{
     Delivery, EventSource, Message, Settle, SettleError, Settler, SourceError, SourceItem, SourceStatus,
@@ -16,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::decode::Incoming;
+use super::decode::{Incoming, decode_kept};
 
 /// How many deliveries wait for the engine, for each EventSource. More is back-pressure.
 const WAITING: usize = 1024;
@@ -115,6 +117,10 @@ impl EventSource for HttpSource {
         sources.insert(Arc::clone(&self.name), sender);
         let first = futures::stream::iter([SourceItem::Status(status)]);
         Ok(first.chain(ReceiverStream::new(receiver)).boxed())
+    }
+
+    fn decode(&self, message: &Message, raw: &Bytes) -> Result<Event, DecodeError> {
+        decode_kept(message, raw)
     }
 }
 

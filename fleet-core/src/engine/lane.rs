@@ -1,0 +1,195 @@
+//! The lane of one cluster: which Works wait there, run, or wait for their time. It holds ids only, so many of each, and
+//! a Work at most once.
+
+use std::collections::{HashMap, VecDeque};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::cluster::ClusterId;
+use crate::engine::schedule::What;
+use crate::work::WorkId;
+
+/// The queue of one cluster.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) cluster: ClusterId,
+    /// Bounds the calls to the cluster. There are more workers than that: while some write down what came of their
+    /// calls, others call.
+    pub(super) calls: Semaphore,
+    pub(super) state: Mutex<LaneState>,
+    /// Told when there is room again.
+    pub(super) room: Notify,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LaneState {
+    queue: VecDeque<WorkId>,
+    pub(super) entries: HashMap<WorkId, Entry>,
+    workers: usize,
+    /// Whether the cluster is said to be reachable.
+    pub(super) ready: bool,
+    /// Nothing is started while a pause after the cluster itself failed lasts; the number is the pause's timer.
+    pub(super) paused: Option<u64>,
+    /// How often in a row the cluster itself failed. While it is not 0, one Work at a time is tried.
+    pub(super) failures: u32,
+    /// How many of the entries wait for their time: they take no room from the others, and have a bound of their own.
+    pub(super) delayed: usize,
+    /// Whether a Work found no room since the last look at all of them.
+    overflowed: bool,
+    /// Whether a timer is set for what found no room to wait for its time.
+    pub(super) refill_set: bool,
+    /// Whether somebody brings in what found no room.
+    pub(super) refilling: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    pub(super) phase: Phase,
+    /// Something changed while it ran: once more.
+    pub(super) again: bool,
+    /// Its resources may be withdrawn though its last event said Create.
+    pub(super) withdraw: bool,
+    /// See [`Job::uncertain_until`].
+    pub(super) uncertain_until: Option<Timestamp>,
+    /// Failures in a row.
+    pub(super) failures: u32,
+}
+
+#[derive(Debug, Default, PartialEq)]
+pub(super) enum Phase {
+    #[default]
+    Queued,
+    Running,
+    /// Until the timer of this number.
+    Delayed(u64),
+}
+
+/// One Work to look at.
+pub(super) struct Job {
+    pub(super) work: WorkId,
+    /// See [`Schedule::withdraw`]. Used up once the Work belongs into the cluster again.
+    pub(super) withdraw: bool,
+    /// Until when a call that got no answer may still take effect. It stands in the record as well, unless that could not
+    /// be written.
+    pub(super) uncertain_until: Option<Timestamp>,
+}
+
+impl Lane {
+    /// The lane of a cluster. Not ready at first: for one that is not known yet, what is queued waits until it joins.
+    pub(super) fn new(cluster: ClusterId, most_calls: usize) -> Self {
+        Self { cluster, calls: Semaphore::new(most_calls), state: Mutex::default(), room: Notify::new() }
+    }
+
+    /// Begins a look at all Works: what finds no room from now on needs another.
+    pub(super) fn begin_refill(&self) {
+        self.state.lock().overflowed = false;
+    }
+
+    /// Ends it; `false` if another is needed.
+    pub(super) fn end_refill(&self) -> bool {
+        let mut state = self.state.lock();
+        state.refilling = state.overflowed;
+        !state.refilling
+    }
+
+    /// The next job for a worker; `None`: the worker is to end.
+    pub(super) fn next(&self) -> Option<Job> {
+        let mut state = self.state.lock();
+        if state.may_run()
+            && let Some(work) = state.queue.pop_front()
+            && let Some(entry) = state.entries.get_mut(&work)
+        {
+            entry.phase = Phase::Running;
+            entry.again = false;
+            let withdraw = std::mem::take(&mut entry.withdraw);
+            return Some(Job { work, withdraw, uncertain_until: entry.uncertain_until });
+        }
+        state.workers -= 1;
+        None
+    }
+}
+
+impl LaneState {
+    /// How many are queued or running.
+    pub(super) fn waiting(&self) -> usize {
+        self.entries.len().saturating_sub(self.delayed)
+    }
+
+    /// Notes that something found no room; whether somebody is to bring it in.
+    pub(super) fn overflow(&mut self) -> bool {
+        self.overflowed = true;
+        !std::mem::replace(&mut self.refilling, true)
+    }
+
+    fn may_run(&self) -> bool {
+        self.ready && self.paused.is_none() && (self.failures == 0 || self.workers <= 1)
+    }
+
+    pub(super) fn start_worker(&mut self, most: usize) -> bool {
+        let most = if self.failures == 0 { most } else { 1 };
+        let start = self.ready && self.paused.is_none() && self.workers < most && !self.queue.is_empty();
+        self.workers += usize::from(start);
+        start
+    }
+
+    pub(super) fn enqueue(&mut self, work: &WorkId, withdraw: bool, most: usize) -> bool {
+        match self.entries.get_mut(work) {
+            None => {
+                self.entries.insert(work.clone(), Entry { withdraw, ..Entry::default() });
+                self.queue.push_back(work.clone());
+            }
+            Some(entry) => {
+                entry.withdraw |= withdraw;
+                // What kept it from succeeding may have changed.
+                entry.failures = 0;
+                match entry.phase {
+                    Phase::Queued => {}
+                    Phase::Running => entry.again = true,
+                    Phase::Delayed(_) => {
+                        entry.phase = Phase::Queued;
+                        self.delayed = self.delayed.saturating_sub(1);
+                        self.queue.push_back(work.clone());
+                    }
+                }
+            }
+        }
+        self.start_worker(most)
+    }
+
+    pub(super) fn requeue(&mut self, work: &WorkId) {
+        if let Some(entry) = self.entries.get_mut(work) {
+            entry.phase = Phase::Queued;
+            entry.again = false;
+            self.queue.push_back(work.clone());
+        }
+    }
+
+    pub(super) fn finish_done(&mut self, work: &WorkId) {
+        match self.entries.get(work) {
+            Some(entry) if entry.again => self.requeue(work),
+            _ => {
+                self.entries.remove(work);
+            }
+        }
+    }
+
+    /// A timer that was overtaken (its number is not the one that is waited for) does nothing.
+    pub(super) fn timer_came(&mut self, what: &What, number: u64, most: usize) -> bool {
+        match what {
+            What::Work(work) => {
+                if let Some(entry) = self.entries.get_mut(work)
+                    && entry.phase == Phase::Delayed(number)
+                {
+                    entry.phase = Phase::Queued;
+                    self.delayed = self.delayed.saturating_sub(1);
+                    self.queue.push_back(work.clone());
+                }
+            }
+            What::Pause if self.paused == Some(number) => self.paused = None,
+            What::Pause | What::Refill => {}
+        }
+        self.start_worker(most)
+    }
+}

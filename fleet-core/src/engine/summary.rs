@@ -1,0 +1,73 @@
+//! What an attempt in a cluster came to, over all its objects.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::apply::{InventoryItem, Outcome};
+use crate::engine::Shared;
+
+/// The worst of a set of outcomes, by what is to be done about it.
+#[derive(Default)]
+pub(super) struct Summary {
+    pub(super) cluster: Option<(Duration, String)>,
+    pub(super) retry: Option<(Duration, String)>,
+    pub(super) waiting: Option<String>,
+    pub(super) stalled: Option<(&'static str, String)>,
+    /// All is as it should be, but a call without an answer may still change that for so long.
+    pub(super) unsettled: Option<Duration>,
+}
+
+impl Summary {
+    pub(super) fn add(&mut self, object: String, outcome: &Outcome) {
+        match outcome {
+            Outcome::Applied { .. } | Outcome::Gone => {}
+            Outcome::Retry { after, reason, cluster: true } => {
+                self.cluster.get_or_insert_with(|| (*after, reason.clone()));
+            }
+            Outcome::Retry { after, reason, cluster: false } => {
+                self.retry.get_or_insert_with(|| (*after, format!("{object}: {reason}")));
+            }
+            Outcome::Unknown { reason } => {
+                self.retry.get_or_insert_with(|| (Duration::ZERO, format!("{object}: {reason}")));
+            }
+            Outcome::Waiting { reason } => {
+                self.waiting.get_or_insert_with(|| format!("{object}: {reason}"));
+            }
+            Outcome::Conflict { owner } => {
+                self.stalled.get_or_insert_with(|| {
+                    ("Conflict", format!("{object} exists and is not ours; it belongs to {owner} and is left alone; give ours another name"))
+                });
+            }
+            Outcome::Rejected { reason } => {
+                self.stalled.get_or_insert_with(|| ("Rejected", format!("{object}: {reason}")));
+            }
+        }
+    }
+
+    /// What is left of an item after an attempt that `began` then to remove it.
+    pub(super) fn left(
+        &mut self,
+        shared: &Shared,
+        mut item: InventoryItem,
+        outcome: &Outcome,
+        began: Timestamp,
+    ) -> Option<InventoryItem> {
+        match (outcome, item.uncertain_until) {
+            (Outcome::Gone, Some(until)) if until > began => {
+                self.waiting.get_or_insert_with(|| {
+                    format!("{}: a request without an answer may still create it until {until}", item.object)
+                });
+            }
+            (Outcome::Gone, _) => return None,
+            (Outcome::Unknown { .. }, _) => item.uncertain_until = shared.uncertain_until(),
+            _ => {}
+        }
+        self.add(item.object.to_string(), outcome);
+        Some(item)
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.cluster.is_none() && self.retry.is_none() && self.waiting.is_none() && self.stalled.is_none()
+    }
+}
