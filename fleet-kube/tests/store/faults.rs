@@ -73,6 +73,11 @@ async fn a_write_that_was_given_up_leaves_its_record_in_doubt() {
     let write = store.put_work(next(&first), Some(revision.clone()), vec![]);
     assert!(tokio::time::timeout(Duration::from_millis(300), write).await.is_err());
     rig.lab.cluster.api_server().resume().await.unwrap();
+    // The next read asks the API server, and those after it need not.
+    let before = rig.requests("GET", "works").await;
+    store.work(&first.id).await.unwrap().unwrap();
+    store.work(&first.id).await.unwrap().unwrap();
+    assert_eq!(rig.requests("GET", "works").await, before + 1);
     until("a read agrees with the API server", async || {
         let stored = store.work(&first.id).await.unwrap().unwrap();
         rig.object(&first).await["spec"]["generation"] == stored.value.generation
@@ -137,9 +142,8 @@ async fn a_restarted_api_server_is_watched_again() {
     rig.lab.cluster.api_server().start().await.unwrap();
     rig.lab.cluster.api_server().wait_ready().await.unwrap();
     let foreign = work("after", 1);
-    let written = async {
-        while rig.open().await.put_work(Arc::clone(&foreign), None, vec![]).await.is_err() {}
-    };
+    let written =
+        async { while rig.open().await.put_work(Arc::clone(&foreign), None, vec![]).await.is_err() {} };
     tokio::time::timeout(SOON, written).await.unwrap();
     until("it is heard of", async || store.work(&foreign.id).await.unwrap().is_some()).await;
     assert_eq!(store.work(&first.id).await.unwrap().unwrap().value, first);

@@ -68,7 +68,8 @@ async fn a_letter_larger_than_a_secret_is_kept_whole() {
     let left = secrets(&rig).await;
     assert_eq!(left.len(), 2);
     // Anybody with kubectl gets at the bytes.
-    let secret = left.iter().find(|it| it["metadata"]["name"].as_str().unwrap().contains("0000000000002")).unwrap();
+    let secret =
+        left.iter().find(|it| it["metadata"]["name"].as_str().unwrap().contains("0000000000002")).unwrap();
     assert_eq!(STANDARD.decode(secret["data"]["raw"].as_str().unwrap()).unwrap(), b"small");
 
     store.add_dead_letter(Arc::clone(&large)).await.unwrap();

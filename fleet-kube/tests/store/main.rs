@@ -13,6 +13,7 @@ mod lab;
 mod contract;
 mod faults;
 mod letters;
+mod plans;
 mod rig;
 mod shown;
 mod two;

@@ -36,10 +36,7 @@ async fn works_are_shown_with_what_became_of_them() {
     let good = work("mgianluc", 1);
     store.put_work(Arc::clone(&good), None, vec![plan(&good, "c1")]).await.unwrap();
     let planned = store.applied_in(&good.id, &cluster("c1")).await.unwrap().unwrap();
-    store
-        .put_applied(applied(&good, "c1", AppliedState::Applied), Some(planned.revision))
-        .await
-        .unwrap();
+    store.put_applied(applied(&good, "c1", AppliedState::Applied), Some(planned.revision)).await.unwrap();
     rig.until_status(&good, |status| status["applied"] == 1).await;
     // A second after the plan, when it was applied: nothing was written for what was passed through.
     assert_eq!(rig.requests("PATCH", "works").await, 1);
@@ -94,7 +91,8 @@ async fn a_status_names_twenty_failing_clusters_and_counts_all() {
     assert_eq!(status["failing"][0]["cluster"], "civo/c00");
     assert_eq!(status["observedGeneration"], object["metadata"]["generation"]);
     let conditions = status["conditions"].as_array().unwrap();
-    let conditions: Vec<_> = conditions.iter().map(|it| (&it["type"], &it["status"], &it["reason"])).collect();
+    let conditions: Vec<_> =
+        conditions.iter().map(|it| (&it["type"], &it["status"], &it["reason"])).collect();
     assert_eq!(
         conditions,
         [
@@ -102,7 +100,10 @@ async fn a_status_names_twenty_failing_clusters_and_counts_all() {
             (&"Stalled".into(), &"True".into(), &"Conflict".into())
         ]
     );
-    let late = kubectl(&rig, &["get", "awk", "-n", "civo", "-o", "wide", "--field-selector", "spec.cluster=civo/late"]);
+    let late = kubectl(
+        &rig,
+        &["get", "awk", "-n", "civo", "-o", "wide", "--field-selector", "spec.cluster=civo/late"],
+    );
     assert!(late.await.contains("no answer from it"));
 
     // It mends, is to be gone, and is gone: what a status does not name any more goes.

@@ -43,6 +43,37 @@ async fn no_increment_is_lost_between_two_handles() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_write_and_a_deletion_one_comes_first() {
+    let rig = Rig::new().await;
+    let (ours, theirs) = (rig.open().await, rig.open().await);
+    let mut deleted = 0;
+    for round in 0..40 {
+        let raced = work(&format!("raced-{round}"), 1);
+        let revision = ours.put_work(Arc::clone(&raced), None, vec![]).await.unwrap();
+        let record = applied(&raced, "c1", AppliedState::Pending);
+        let of_record = ours.put_applied(Arc::clone(&record), None).await.unwrap();
+        let next = Arc::new(Work { generation: 2, ..(*raced).clone() });
+        let (deletion, write, record_deletion, record_write) = tokio::join!(
+            ours.delete_work(&raced.id, revision.clone()),
+            theirs.put_work(next, Some(revision), vec![]),
+            ours.delete_applied(&raced.id, &record.cluster, of_record.clone()),
+            theirs.put_applied(Arc::clone(&record), Some(of_record)),
+        );
+        for (deletion, write, object) in [
+            (deletion, write, rig.admin.get(&format!("{WORKS}/{}", raced.id)).await),
+            (record_deletion, record_write, rig.admin.get(&format!("{APPLIED}/{}.c1", raced.id)).await),
+        ] {
+            assert_ne!(deletion.is_ok(), write.is_ok(), "{deletion:?} {write:?}");
+            assert_eq!(object.is_none(), deletion.is_ok());
+            deleted += usize::from(deletion.is_ok());
+            let lost = deletion.err().or(write.err()).unwrap();
+            assert!(lost.is_conflict(), "{lost}");
+        }
+    }
+    assert!((1..80).contains(&deleted), "it was a race: {deleted} of 80");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn others_are_heard_of_and_we_are_not() {
     let rig = Rig::new().await;
     let (ours, theirs) = (rig.open().await, rig.open().await);
@@ -52,9 +83,12 @@ async fn others_are_heard_of_and_we_are_not() {
     let ours_to_write = all.iter().map(|work| async {
         let revision = ours.put_work(Arc::clone(work), None, vec![plan(work, "c1")]).await.unwrap();
         let next = Arc::new(Work { generation: 2, ..(**work).clone() });
-        let revision = ours.put_work(next, Some(revision), vec![]).await.unwrap();
+        ours.put_work(next, Some(revision), vec![]).await.unwrap();
         let planned = ours.applied_in(&work.id, &cluster("c1")).await.unwrap().unwrap();
-        ours.delete_applied(&work.id, &cluster("c1"), planned.revision).await.unwrap();
+        let done = applied(work, "c1", AppliedState::Applied);
+        let made = ours.put_applied(done, Some(planned.revision)).await.unwrap();
+        ours.delete_applied(&work.id, &cluster("c1"), made).await.unwrap();
+        let revision = ours.work(&work.id).await.unwrap().unwrap().revision;
         ours.delete_work(&work.id, revision).await.unwrap();
         assert!(ours.work(&work.id).await.unwrap().is_none(), "a late event brought it back");
     });
@@ -64,12 +98,21 @@ async fn others_are_heard_of_and_we_are_not() {
     let first = tokio::time::timeout(SOON, told.next()).await.unwrap();
     assert_eq!(first, Some(StoreChange::Work(foreign.id.clone())), "our own writes are not told");
     assert_eq!(ours.work(&foreign.id).await.unwrap().unwrap().value, foreign);
-    until("the plan is heard of", async || ours.applied(&foreign.id).await.unwrap().len() == 1).await;
+    let planned = ours.applied(&foreign.id).await.unwrap().remove(0);
+    theirs
+        .put_applied(applied(&foreign, "c1", AppliedState::Applied), Some(planned.revision.clone()))
+        .await
+        .unwrap();
+    let overtaken =
+        ours.put_applied(applied(&foreign, "c1", AppliedState::Pending), Some(planned.revision)).await;
+    assert!(overtaken.unwrap_err().is_conflict());
+    let fresh = ours.applied_in(&foreign.id, &cluster("c1")).await.unwrap().unwrap();
+    assert_eq!(fresh.value.state, AppliedState::Applied, "after a conflict a read is fresh");
     for work in &all {
         assert!(ours.work(&work.id).await.unwrap().is_none(), "a late event brought it back");
     }
     // A status or a label is no change.
-    rig.until_status(&foreign, |status| status["clusters"] == 1).await;
+    rig.until_status(&foreign, |status| status["applied"] == 1).await;
     let path = format!("{WORKS}/{}", foreign.id);
     rig.admin.send("PATCH", &path, Some(&json!({"metadata": {"labels": {"a": "b"}}}))).await.unwrap();
     // Somebody deletes it by hand.
@@ -78,7 +121,7 @@ async fn others_are_heard_of_and_we_are_not() {
     let next = tokio::time::timeout(SOON, told.next()).await.unwrap();
     assert_eq!(next, Some(StoreChange::Work(foreign.id.clone())));
     assert!(ours.work(&foreign.id).await.unwrap().is_none());
-    // And what was done for it.
+    // And what was done for it: the plan went with the Work.
     let object = rig.admin.get(APPLIED).await.unwrap()["items"][0]["metadata"]["name"].clone();
     rig.admin.send("DELETE", &format!("{APPLIED}/{}", object.as_str().unwrap()), None).await.unwrap();
     let next = tokio::time::timeout(SOON, told.next()).await.unwrap();
@@ -105,7 +148,8 @@ async fn edits_by_hand_cannot_pass_for_ours() {
     let rig = Rig::new().await;
     let store = rig.open().await;
     let edited = work("edited", 1);
-    let revision = store.put_work(Arc::clone(&edited), None, vec![plan(&edited, "c1")]).await.unwrap();
+    let revision = store.put_work(Arc::clone(&edited), None, vec![]).await.unwrap();
+    store.put_applied(applied(&edited, "c1", AppliedState::Pending), None).await.unwrap();
     let mut told = store.watch().await.unwrap();
     let path = format!("{WORKS}/{}", edited.id);
     // What the engine can read counts as another one's write.
