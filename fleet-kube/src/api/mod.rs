@@ -32,7 +32,7 @@ pub use source::{
 pub use status::Status;
 pub use trigger::{EventTrigger, EventTriggerSpec, PolicyKind, PolicyRef, SyncMode};
 pub use work::{
-    EventText, FailingCluster, Work, WorkHeader, WorkIntent, WorkKey, WorkKeyAbout, WorkMessage,
+    EventText, FailingCluster, Work, WorkHeader, WorkIntent, WorkKey, WorkKeyAbout, WorkMessage, WorkPlan,
     WorkRecentEvent, WorkSpec, WorkStatus,
 };
 

@@ -7,6 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::applied::{AppliedObject, AppliedWorkState};
+
 /// The intent of one trigger and key: the record that is durable before an event is acknowledged. Written by the
 /// operator alone, in its own namespace.
 ///
@@ -75,6 +77,10 @@ pub struct WorkSpec {
     pub positions: Vec<String>,
     /// When the last event was accepted.
     pub received: String,
+    /// What is to be applied in clusters that have no AppliedWork yet: durable in the same step as the event. Taken out
+    /// by the next write after the AppliedWork is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plans: Vec<WorkPlan>,
     /// The last events, where an equal one is a duplicate; oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent: Vec<WorkRecentEvent>,
@@ -154,6 +160,28 @@ impl fmt::Debug for WorkHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkHeader").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// What an AppliedWork begins with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkPlan {
+    /// The Cluster, as namespace/name.
+    pub cluster: String,
+    /// The generation of the Work that this speaks of.
+    pub generation: i64,
+    /// A digest of what was last applied in full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// What the Work may come to have in the cluster.
+    #[serde(default)]
+    pub inventory: Vec<AppliedObject>,
+    /// How far it is.
+    pub state: AppliedWorkState,
+    /// When it was planned.
+    pub updated: String,
+    /// With which write of the Work it came.
+    pub write: i64,
 }
 
 /// An event that a key saw lately.

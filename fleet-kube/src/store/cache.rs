@@ -1,14 +1,15 @@
 //! What is known of the stored records, so that reads cost nothing: own writes at once, others' as the watches tell.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fleet_core::cluster::ClusterId;
 use fleet_core::store::Stored;
-use fleet_core::work::{AppliedWork, Work, WorkId};
+use fleet_core::work::{AppliedWork, WorkId};
 use tokio::sync::broadcast;
 
-use super::record::{Place, Record, Version};
+use super::record::{Place, PlannedWork, Record, Version};
 use super::status::Statuses;
 
 /// How many changes a reader of [`watch`](fleet_core::store::WorkStore::watch) may be behind.
@@ -16,7 +17,7 @@ const TOLD: usize = 1024;
 
 /// All records, whom to tell of others' changes, and whose status is to be written.
 pub(super) struct Cache {
-    pub(super) works: Mutex<Table<Work>>,
+    pub(super) works: Mutex<Table<PlannedWork>>,
     pub(super) applied: Mutex<Table<AppliedWork>>,
     pub(super) changes: broadcast::Sender<WorkId>,
     pub(super) statuses: Statuses,
@@ -36,6 +37,42 @@ impl Default for Cache {
 impl Cache {
     pub(super) fn lock<R: Record>(&self) -> MutexGuard<'_, Table<R>> {
         R::table(self).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was done for a Work in a cluster, or else is planned.
+    pub(super) fn applied_in(&self, work: &WorkId, cluster: &ClusterId) -> Option<Stored<Arc<AppliedWork>>> {
+        // Both, and always in this order: a plan is taken out of its Work only while its AppliedWork is there.
+        let (works, applied) = (self.lock::<PlannedWork>(), self.lock::<AppliedWork>());
+        if let Some((applied, version)) = applied.get(&Place::in_cluster(work, cluster)) {
+            return Some(stored(applied, version));
+        }
+        let (planned, version) = works.get(&Place::of_work(work))?;
+        planned.plan(cluster).map(|plan| plan.stored(version))
+    }
+
+    /// What was done or is planned for Works, from a place on, in order, as long as `wanted` says.
+    pub(super) fn applied(
+        &self,
+        from: Bound<&Place>,
+        limit: usize,
+        wanted: impl Fn(&Place) -> bool,
+    ) -> Vec<Stored<Arc<AppliedWork>>> {
+        let (works, applied) = (self.lock::<PlannedWork>(), self.lock::<AppliedWork>());
+        let objects = applied.range(from).take_while(|(place, ..)| wanted(place));
+        let objects = objects.map(|(place, applied, version)| (place.clone(), stored(applied, version)));
+        let of_work = match from {
+            Bound::Included(place) | Bound::Excluded(place) => Bound::Included(Place::of_work(&place.work)),
+            Bound::Unbounded => Bound::Unbounded,
+        };
+        let plans = works
+            .range(of_work.as_ref())
+            .take_while(|(place, ..)| wanted(place))
+            .flat_map(|(_, planned, version)| planned.plans.iter().map(move |plan| (plan, version)))
+            .map(|(plan, version)| (plan.applied.place(), plan.stored(version)))
+            .filter(|(place, _)| (from, Bound::Unbounded).contains(place) && applied.get(place).is_none());
+        // The first of both together are among the first of each.
+        let both: BTreeMap<_, _> = objects.take(limit).chain(plans.take(limit)).collect();
+        both.into_values().take(limit).collect()
     }
 
     /// Passes on what a change came to.
@@ -169,12 +206,8 @@ impl<R: Record> Table<R> {
         self.clock
     }
 
-    pub(super) fn get(&self, place: &Place) -> Option<Stored<Arc<R>>> {
-        self.rows.get(place).map(stored)
-    }
-
-    pub(super) fn version(&self, place: &Place) -> Option<&Version> {
-        self.rows.get(place).map(|row| &row.version)
+    pub(super) fn get(&self, place: &Place) -> Option<(&Arc<R>, &Version)> {
+        self.rows.get(place).map(|row| (&row.record, &row.version))
     }
 
     pub(super) fn is_doubtful(&self, place: &Place) -> bool {
@@ -187,17 +220,10 @@ impl<R: Record> Table<R> {
         self.doubts.range(from..).map(|(place, _)| place).take_while(|it| it.work == *work).cloned().collect()
     }
 
-    /// The records after a place, in order.
-    pub(super) fn after(&self, place: Option<&Place>) -> impl Iterator<Item = (&Place, Stored<Arc<R>>)> {
-        let start = place.map_or(Bound::Unbounded, Bound::Excluded);
-        self.rows.range((start, Bound::Unbounded)).map(|(place, row)| (place, stored(row)))
-    }
-
-    /// Works' own places sort before those of their clusters, so this is all that was done for a Work.
-    pub(super) fn of_work(&self, work: &WorkId) -> Vec<Stored<Arc<R>>> {
-        let from = Place::of_work(work);
-        let of_work = self.rows.range(from..).take_while(|(place, _)| place.work == *work);
-        of_work.map(|(_, row)| stored(row)).collect()
+    /// The records from a place on, in order.
+    pub(super) fn range(&self, from: Bound<&Place>) -> impl Iterator<Item = (&Place, &Arc<R>, &Version)> {
+        let rows = self.rows.range::<Place, _>((from, Bound::Unbounded));
+        rows.map(|(place, row)| (place, &row.record, &row.version))
     }
 
     fn wrote(&mut self, place: &Place, record: Arc<R>, version: Version) -> Effect {
@@ -339,6 +365,164 @@ impl<R: Record> Table<R> {
     }
 }
 
-fn stored<R>(row: &Row<R>) -> Stored<Arc<R>> {
-    Stored { value: Arc::clone(&row.record), revision: row.version.revision() }
+pub(super) fn stored<R>(record: &Arc<R>, version: &Version) -> Stored<Arc<R>> {
+    Stored { value: Arc::clone(record), revision: version.revision() }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::work::{AppliedState, EventKey};
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn place() -> Place {
+        Place::in_cluster(
+            &WorkId::new("t", &EventKey::Text("k".to_owned())),
+            &ClusterId::new("civo", "c1").unwrap(),
+        )
+    }
+
+    /// A record that tells which one it is by its generation.
+    fn record(number: i64) -> Arc<AppliedWork> {
+        Arc::new(AppliedWork {
+            work: place().work,
+            cluster: place().cluster.unwrap(),
+            generation: number.unsigned_abs(),
+            digest: None,
+            inventory: Vec::new(),
+            state: AppliedState::Pending,
+            updated: Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    fn version(uid: &str, number: i64) -> Version {
+        Version { uid: uid.into(), generation: number, resource: number.unsigned_abs() * 10 }
+    }
+
+    /// As a watch does.
+    fn told(cache: &Cache, uid: &str, number: i64) {
+        let mut table = cache.lock::<AppliedWork>();
+        if table.is_news(&place(), &version(uid, number)) {
+            let effect = table.put(&place(), record(number), version(uid, number));
+            drop(table);
+            cache.follow(&place().work, effect);
+        }
+    }
+
+    fn gone(cache: &Cache, uid: &str) {
+        let effect = cache.lock::<AppliedWork>().gone(&place(), &uid.into());
+        cache.follow(&place().work, effect);
+    }
+
+    fn wrote(cache: &Cache, uid: &str, number: i64) {
+        cache.begin::<AppliedWork>(place()).wrote(record(number), version(uid, number));
+    }
+
+    fn known(cache: &Cache) -> Option<u64> {
+        cache.lock::<AppliedWork>().get(&place()).map(|(record, _)| record.generation)
+    }
+
+    fn heard(changes: &mut broadcast::Receiver<WorkId>) -> usize {
+        std::iter::from_fn(|| changes.try_recv().ok()).count()
+    }
+
+    #[test]
+    fn what_is_older_changes_nothing() {
+        let cache = Cache::default();
+        wrote(&cache, "a", 3);
+        told(&cache, "a", 1);
+        told(&cache, "a", 2);
+        assert_eq!(known(&cache), Some(3));
+        told(&cache, "a", 4);
+        wrote(&cache, "a", 3);
+        assert_eq!(known(&cache), Some(4), "an answer may come after the next one's event");
+        // Deleted and made anew by others: each event of the old one comes too late.
+        wrote(&cache, "b", 6);
+        told(&cache, "a", 5);
+        gone(&cache, "a");
+        assert_eq!(known(&cache), Some(6));
+    }
+
+    #[test]
+    fn what_we_deleted_does_not_come_back() {
+        let cache = Cache::default();
+        wrote(&cache, "a", 1);
+        cache.begin::<AppliedWork>(place()).deleted(&"a".into());
+        assert_eq!(known(&cache), None);
+        told(&cache, "a", 1);
+        assert_eq!(known(&cache), None);
+        gone(&cache, "a");
+        assert!(
+            cache.lock::<AppliedWork>().deleted.is_empty(),
+            "nothing is remembered for longer than needed"
+        );
+        // The event may come before the answer.
+        wrote(&cache, "b", 2);
+        let write = cache.begin::<AppliedWork>(place());
+        gone(&cache, "b");
+        write.deleted(&"b".into());
+        assert!(cache.lock::<AppliedWork>().deleted.is_empty());
+    }
+
+    #[test]
+    fn a_list_takes_away_what_is_not_in_it_and_nothing_newer() {
+        let cache = Cache::default();
+        told(&cache, "a", 1);
+        cache.lock::<AppliedWork>().list_begins();
+        assert_eq!(cache.lock::<AppliedWork>().list_ends().len(), 1);
+        assert_eq!(known(&cache), None);
+        cache.lock::<AppliedWork>().list_begins();
+        wrote(&cache, "b", 2);
+        assert!(cache.lock::<AppliedWork>().list_ends().is_empty());
+        assert_eq!(known(&cache), Some(2), "written while it was read");
+        // Listed before we deleted it.
+        cache.lock::<AppliedWork>().list_begins();
+        cache.begin::<AppliedWork>(place()).deleted(&"b".into());
+        told(&cache, "b", 2);
+        cache.lock::<AppliedWork>().list_ends();
+        assert_eq!(known(&cache), None);
+    }
+
+    #[test]
+    fn only_others_are_told_of_whenever_events_and_answers_come() {
+        let cache = Cache::default();
+        let mut changes = cache.changes.subscribe();
+        let write = cache.begin::<AppliedWork>(place());
+        told(&cache, "a", 1);
+        write.wrote(record(1), version("a", 1));
+        wrote(&cache, "a", 2);
+        told(&cache, "a", 2);
+        assert_eq!(heard(&mut changes), 0, "ours");
+        let write = cache.begin::<AppliedWork>(place());
+        told(&cache, "a", 3);
+        told(&cache, "a", 4);
+        assert_eq!(heard(&mut changes), 0, "it is not known yet whose they are");
+        write.wrote(record(3), version("a", 3));
+        assert_eq!((heard(&mut changes), known(&cache)), (1, Some(4)));
+        told(&cache, "a", 5);
+        gone(&cache, "a");
+        assert_eq!(heard(&mut changes), 2);
+    }
+
+    #[test]
+    fn a_write_without_an_end_leaves_doubt_until_a_later_look() {
+        let cache = Cache::default();
+        let earlier = cache.lock::<AppliedWork>().tick();
+        drop(cache.begin::<AppliedWork>(place()));
+        let doubtful = || cache.lock::<AppliedWork>().is_doubtful(&place());
+        assert!(doubtful());
+        cache.lock::<AppliedWork>().settle_doubt(&place(), earlier);
+        assert!(doubtful(), "asked before the write");
+        let later = cache.lock::<AppliedWork>().tick();
+        cache.lock::<AppliedWork>().settle_doubt(&place(), later);
+        assert!(!doubtful());
+        cache.begin::<AppliedWork>(place()).had_no_effect();
+        assert!(!doubtful());
+        // A look that began before our write returned cannot take it away.
+        let began = cache.lock::<AppliedWork>().tick();
+        wrote(&cache, "a", 1);
+        cache.lock::<AppliedWork>().absent(&place(), began);
+        assert_eq!(known(&cache), Some(1));
+    }
 }

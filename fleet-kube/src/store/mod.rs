@@ -53,6 +53,7 @@ mod record;
 mod status;
 mod watching;
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -62,7 +63,6 @@ use fleet_core::position::{Domain, Position};
 use fleet_core::store::{Revision, StoreChange, StoreError, Stored, WorkStore};
 use fleet_core::work::{AppliedWork, Work, WorkId};
 use futures::StreamExt as _;
-use futures::future::{join, try_join_all};
 use futures::stream::{self, BoxStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
@@ -72,7 +72,7 @@ use self::cache::{Cache, OwnWrite};
 use self::ledger::Ledger;
 use self::letters::Letters;
 use self::objects::{Object, Objects, deadline, failed, had_no_effect};
-use self::record::{Expected, Place, Record, Version};
+use self::record::{Expected, Known, Place, Plan, PlannedWork, Record, Version};
 use crate::client::Failure;
 
 pub use self::letters::SECRET_TYPE;
@@ -136,31 +136,33 @@ impl KubeStore {
         Ok(Some((record, version)))
     }
 
-    async fn read<R: Record>(&self, place: &Place) -> Result<Option<Stored<Arc<R>>>, StoreError> {
+    /// Asks the API server for a record of which it is not known what a write did.
+    async fn settle<R: Record>(&self, place: &Place) -> Result<(), StoreError> {
         if self.cache.lock::<R>().is_doubtful(place) {
             self.fetch::<R>(place, deadline()).await?;
         }
-        Ok(self.cache.lock::<R>().get(place))
+        Ok(())
     }
 
-    /// Fails if it can be told without writing that another revision is stored.
-    async fn check<R: Record>(
+    /// The Work as it is stored, if it has the expected version.
+    async fn expect(
         &self,
         place: &Place,
         expected: Option<Expected<'_>>,
         deadline: Instant,
-    ) -> Result<(), StoreError> {
-        let is = |version: Option<&Version>| match (version, &expected) {
-            (Some(version), Some(expected)) => version.is(expected),
-            (None, None) => true,
-            _ => false,
-        };
-        if is(self.cache.lock::<R>().version(place)) {
-            return Ok(());
+    ) -> Result<Option<Arc<PlannedWork>>, StoreError> {
+        let is = |version: &Version| expected.is_some_and(|expected| version.is(expected));
+        match self.cache.lock::<PlannedWork>().get(place) {
+            Some((known, version)) if is(version) => return Ok(Some(Arc::clone(known))),
+            None if expected.is_none() => return Ok(None),
+            _ => {}
         }
         // Another handle may have given the revision, or taken away what is known here.
-        let found = self.fetch::<R>(place, deadline).await?;
-        if is(found.as_ref().map(|(_, version)| version)) { Ok(()) } else { Err(conflict(place)) }
+        match self.fetch::<PlannedWork>(place, deadline).await? {
+            Some((found, version)) if is(&version) => Ok(Some(found)),
+            None if expected.is_none() => Ok(None),
+            _ => Err(conflict(place)),
+        }
     }
 
     /// Writes a record if its revision is the expected one.
@@ -212,26 +214,35 @@ impl KubeStore {
         // Where this fails, `write` is dropped, and the record is in doubt.
         match self.fetch::<R>(&place, deadline).await {
             Ok(found) => {
-                let still_is = found.zip(expected).is_some_and(|((_, version), it)| version.is(&it));
+                let still_is = found.zip(expected).is_some_and(|((_, version), it)| version.is(it));
                 write.had_no_effect();
                 if still_is { failed(place, failure) } else { conflict(&place) }
             }
-            Err(error) => error,
+            Err(error) => {
+                if matches!(error, StoreError::Corrupt(_)) {
+                    // That is what is there; what is known from before holds.
+                    write.had_no_effect();
+                }
+                error
+            }
         }
     }
 
-    /// Deletes a record if its revision is the expected one.
-    async fn delete<R: Record>(&self, place: Place, expected: &Revision) -> Result<(), StoreError> {
-        let deadline = deadline();
-        let expected = Expected::read(expected).ok_or_else(|| conflict(&place))?;
+    /// Deletes an object if it has the expected version.
+    async fn delete<R: Record>(
+        &self,
+        place: Place,
+        expected: Expected<'_>,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
         let write = self.cache.begin::<R>(place);
         let path = write.place().address(&self.namespace).path();
-        let mut known = self.cache.lock::<R>().version(write.place()).cloned();
+        let mut known = self.cache.lock::<R>().get(write.place()).map(|(_, version)| version.clone());
         loop {
-            let Some(version) = known.filter(|version| version.is(&expected)) else {
+            let Some(version) = known.filter(|version| version.is(expected)) else {
                 let found = self.fetch::<R>(write.place(), deadline).await;
                 match found {
-                    Ok(Some((_, version))) if version.is(&expected) => known = Some(version),
+                    Ok(Some((_, version))) if version.is(expected) => known = Some(version),
                     Ok(_) => {
                         let conflict = conflict(write.place());
                         write.had_no_effect();
@@ -262,17 +273,71 @@ impl KubeStore {
         }
     }
 
-    /// Writes a plan where nothing is stored yet.
-    async fn plan(&self, plan: AppliedWork, deadline: Instant) -> Result<(), StoreError> {
-        let place = plan.place();
-        if self.cache.lock::<AppliedWork>().version(&place).is_some() {
-            return Ok(());
+    /// Whether this plan is still what is known of a Work in a cluster.
+    async fn is_planned(
+        &self,
+        place: &Place,
+        (uid, write): (&str, i64),
+        deadline: Instant,
+    ) -> Result<bool, StoreError> {
+        let of_work = Place::of_work(&place.work);
+        let is = || {
+            let (works, applied) = (self.cache.lock::<PlannedWork>(), self.cache.lock::<AppliedWork>());
+            let planned = works.get(&of_work).filter(|(_, version)| *version.uid == *uid);
+            let plan = planned.and_then(|(planned, _)| planned.plan(place.cluster.as_ref()?));
+            applied.get(place).is_none() && plan.is_some_and(|plan| plan.write == write)
+        };
+        if is() {
+            return Ok(true);
         }
-        match self.put(Arc::new(plan), None, deadline).await {
-            Err(StoreError::Conflict(_)) => Ok(()),
-            written => written.map(drop),
+        self.fetch::<PlannedWork>(&of_work, deadline).await?;
+        self.fetch::<AppliedWork>(place, deadline).await?;
+        Ok(is())
+    }
+
+    /// Takes a plan out of its Work.
+    async fn drop_plan(&self, place: &Place, deadline: Instant) -> Result<(), StoreError> {
+        let of_work = Place::of_work(&place.work);
+        self.settle::<PlannedWork>(&of_work).await?;
+        loop {
+            let known = self
+                .cache
+                .lock::<PlannedWork>()
+                .get(&of_work)
+                .map(|(it, version)| (Arc::clone(it), version.clone()));
+            let Some((known, version)) = known else { return Ok(()) };
+            let cluster = place.cluster.as_ref();
+            if cluster.is_none_or(|cluster| known.plan(cluster).is_none()) {
+                return Ok(());
+            }
+            let mut planned = (*known).clone();
+            planned.plans.retain(|plan| Some(&plan.applied.cluster) != cluster);
+            match self.put(Arc::new(planned), Some(version.expected()), deadline).await {
+                // What is there was read since.
+                Err(StoreError::Conflict(_)) => {}
+                put => return put.map(drop),
+            }
         }
     }
+
+    /// What a Work that is written now has planned: what it had, and more, where there is no AppliedWork.
+    fn plans(&self, known: Option<&PlannedWork>, more: Vec<AppliedWork>, write: i64) -> Vec<Plan> {
+        let applied = self.cache.lock::<AppliedWork>();
+        let is_open = |plan: &Plan| applied.get(&plan.applied.place()).is_none();
+        let mut plans: Vec<Plan> = Vec::new();
+        let old = known.into_iter().flat_map(|known| known.plans.iter().cloned());
+        let more = more.into_iter().map(|plan| Plan { applied: Arc::new(plan), write });
+        for plan in old.chain(more).filter(is_open) {
+            if plans.iter().all(|it| it.applied.cluster != plan.applied.cluster) {
+                plans.push(plan);
+            }
+        }
+        plans
+    }
+}
+
+fn only_work((planned, version): (&Arc<PlannedWork>, &Version)) -> Stored<Arc<Work>> {
+    Stored { value: Arc::clone(&planned.work), revision: version.revision() }
 }
 
 fn conflict(place: &Place) -> StoreError {
@@ -286,7 +351,9 @@ impl WorkStore for KubeStore {
     }
 
     async fn work(&self, id: &WorkId) -> Result<Option<Stored<Arc<Work>>>, StoreError> {
-        self.read(&Place::of_work(id)).await
+        let place = Place::of_work(id);
+        self.settle::<PlannedWork>(&place).await?;
+        Ok(self.cache.lock::<PlannedWork>().get(&place).map(only_work))
     }
 
     async fn put_work(
@@ -296,21 +363,31 @@ impl WorkStore for KubeStore {
         plans: Vec<AppliedWork>,
     ) -> Result<Revision, StoreError> {
         let deadline = deadline();
-        let place = work.place();
-        let expected = match &expected {
-            Some(revision) => Some(Expected::read(revision).ok_or_else(|| conflict(&place))?),
+        let place = Place::of_work(&work.id);
+        let expected = match expected.as_ref().map(Known::read) {
             None => None,
+            Some(Some(Known::Object(expected))) => Some(expected),
+            Some(_) => return Err(conflict(&place)),
         };
-        self.check::<Work>(&place, expected, deadline).await?;
-        let plans = try_join_all(plans.into_iter().map(|plan| self.plan(plan, deadline)));
-        let (work, plans) = join(self.put(work, expected, deadline), plans).await;
-        let revision = work?;
-        plans?;
-        Ok(revision)
+        let known = self.expect(&place, expected, deadline).await?;
+        let write = expected.map_or(0, |expected| expected.generation) + 1;
+        let plans = self.plans(known.as_deref(), plans, write);
+        self.put(Arc::new(PlannedWork::new(work, plans)), expected, deadline).await
     }
 
     async fn delete_work(&self, id: &WorkId, expected: Revision) -> Result<(), StoreError> {
-        self.delete::<Work>(Place::of_work(id), &expected).await
+        let deadline = deadline();
+        let place = Place::of_work(id);
+        let Some(Known::Object(expected)) = Known::read(&expected) else { return Err(conflict(&place)) };
+        // What was planned outlives the Work: it says what may be in clusters.
+        let known = self.expect(&place, Some(expected), deadline).await?;
+        for plan in self.plans(known.as_deref(), Vec::new(), 0) {
+            match self.put(plan.applied, None, deadline).await {
+                Ok(_) | Err(StoreError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.delete::<PlannedWork>(place, expected, deadline).await
     }
 
     async fn works<'a>(
@@ -320,18 +397,22 @@ impl WorkStore for KubeStore {
         limit: usize,
     ) -> Result<Vec<Stored<Arc<Work>>>, StoreError> {
         let after = after.map(Place::of_work);
-        let works = self.cache.lock::<Work>();
-        let works = works.after(after.as_ref()).map(|(_, work)| work);
-        let wanted = works.filter(|work| trigger.is_none_or(|trigger| *work.value.trigger == *trigger));
-        Ok(wanted.take(limit).collect())
+        let works = self.cache.lock::<PlannedWork>();
+        let works = works.range(after.as_ref().map_or(Bound::Unbounded, Bound::Excluded));
+        let wanted =
+            works.filter(|(_, planned, _)| trigger.is_none_or(|trigger| *planned.work.trigger == *trigger));
+        Ok(wanted.take(limit).map(|(_, planned, version)| only_work((planned, version))).collect())
     }
 
     async fn applied(&self, work: &WorkId) -> Result<Vec<Stored<Arc<AppliedWork>>>, StoreError> {
+        let of_work = Place::of_work(work);
+        self.settle::<PlannedWork>(&of_work).await?;
         let doubts = self.cache.lock::<AppliedWork>().doubts_of(work);
         for place in doubts {
-            self.fetch::<AppliedWork>(&place, deadline()).await?;
+            self.settle::<AppliedWork>(&place).await?;
         }
-        Ok(self.cache.lock::<AppliedWork>().of_work(work))
+        let from = Bound::Included(&of_work);
+        Ok(self.cache.applied(from, usize::MAX, |place| place.work == *work))
     }
 
     async fn applied_in(
@@ -339,7 +420,9 @@ impl WorkStore for KubeStore {
         work: &WorkId,
         cluster: &ClusterId,
     ) -> Result<Option<Stored<Arc<AppliedWork>>>, StoreError> {
-        self.read(&Place::in_cluster(work, cluster)).await
+        self.settle::<PlannedWork>(&Place::of_work(work)).await?;
+        self.settle::<AppliedWork>(&Place::in_cluster(work, cluster)).await?;
+        Ok(self.cache.applied_in(work, cluster))
     }
 
     async fn all_applied<'a>(
@@ -348,8 +431,8 @@ impl WorkStore for KubeStore {
         limit: usize,
     ) -> Result<Vec<Stored<Arc<AppliedWork>>>, StoreError> {
         let after = after.map(|(work, cluster)| Place::in_cluster(work, cluster));
-        let applied = self.cache.lock::<AppliedWork>();
-        Ok(applied.after(after.as_ref()).map(|(_, applied)| applied).take(limit).collect())
+        let after = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        Ok(self.cache.applied(after, limit, |_| true))
     }
 
     async fn put_applied(
@@ -357,12 +440,28 @@ impl WorkStore for KubeStore {
         applied: Arc<AppliedWork>,
         expected: Option<Revision>,
     ) -> Result<Revision, StoreError> {
+        let deadline = deadline();
         let place = applied.place();
-        let expected = match &expected {
-            Some(revision) => Some(Expected::read(revision).ok_or_else(|| conflict(&place))?),
-            None => None,
+        let expected = match expected.as_ref().map(Known::read) {
+            None if self.cache.applied_in(&applied.work, &applied.cluster).is_none() => None,
+            Some(Some(Known::Object(expected))) => Some(expected),
+            Some(Some(Known::Plan { uid, write }))
+                if self.is_planned(&place, (uid, write), deadline).await? =>
+            {
+                None
+            }
+            Some(_) => return Err(conflict(&place)),
+            None => {
+                // Somebody may have taken away what is known here.
+                self.fetch::<PlannedWork>(&Place::of_work(&applied.work), deadline).await?;
+                self.fetch::<AppliedWork>(&place, deadline).await?;
+                if self.cache.applied_in(&applied.work, &applied.cluster).is_some() {
+                    return Err(conflict(&place));
+                }
+                None
+            }
         };
-        self.put(applied, expected, deadline()).await
+        self.put(applied, expected, deadline).await
     }
 
     async fn delete_applied(
@@ -371,7 +470,27 @@ impl WorkStore for KubeStore {
         cluster: &ClusterId,
         expected: Revision,
     ) -> Result<(), StoreError> {
-        self.delete::<AppliedWork>(Place::in_cluster(work, cluster), &expected).await
+        let deadline = deadline();
+        let place = Place::in_cluster(work, cluster);
+        match Known::read(&expected) {
+            Some(Known::Object(expected)) => {
+                let is = |version: &Version| version.is(expected);
+                let known = self.cache.lock::<AppliedWork>().get(&place).map(|(_, version)| is(version));
+                if known != Some(true) {
+                    let found = self.fetch::<AppliedWork>(&place, deadline).await?;
+                    if !found.is_some_and(|(_, version)| is(&version)) {
+                        return Err(conflict(&place));
+                    }
+                }
+                // Else it would be what is known once the AppliedWork is gone.
+                self.drop_plan(&place, deadline).await?;
+                self.delete::<AppliedWork>(place, expected, deadline).await
+            }
+            Some(Known::Plan { uid, write }) if self.is_planned(&place, (uid, write), deadline).await? => {
+                self.drop_plan(&place, deadline).await
+            }
+            _ => Err(conflict(&place)),
+        }
     }
 
     async fn floors(&self, source: &str) -> Result<Vec<Position>, StoreError> {

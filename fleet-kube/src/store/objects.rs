@@ -15,8 +15,6 @@ use crate::client::{Call, ClusterClient, FIELD_MANAGER, Failure, JSON};
 
 /// How long one call of a store may take, all its requests together.
 const CALL: Duration = Duration::from_secs(10);
-/// Asked for where only the metadata of an answer counts: a Work may be large.
-const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
@@ -127,7 +125,7 @@ impl Objects {
             method,
             path,
             content_type: Some(content_type),
-            accept: METADATA,
+            accept: JSON,
             body: Bytes::from(body),
             identity: None,
         };
@@ -152,7 +150,7 @@ impl Objects {
         let call = Call {
             method: Method::DELETE,
             content_type: Some(JSON),
-            accept: METADATA,
+            accept: JSON,
             body: Bytes::from(body),
             ..Call::get(path)
         };
@@ -184,7 +182,7 @@ impl Objects {
             method,
             path: format!("{path}?fieldManager={FIELD_MANAGER}"),
             content_type: Some(JSON),
-            accept: METADATA,
+            accept: JSON,
             body: Bytes::from(object.to_string()),
             identity: None,
         };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fleet_core::work::{AppliedWork, Work};
+use fleet_core::work::AppliedWork;
 use http::Method;
 use kube::api::{Api, ApiResource, DynamicObject};
 use serde::de::IgnoredAny;
@@ -16,6 +16,7 @@ use super::cache::Cache;
 use super::ledger::Ledger;
 use super::letters::Letters;
 use super::objects::{NOT_INSTALLED, Objects};
+use super::record::PlannedWork;
 use super::status::mirror;
 use super::watching::follow;
 use crate::api::{self, GROUP, VERSION};
@@ -99,7 +100,7 @@ impl KubeStore {
         // AppliedWorks first: a status is summed up from them.
         let tasks = [
             spawn(follow::<AppliedWork>(applied, "AppliedWork", Arc::clone(&cache), applied_loaded)),
-            spawn(follow::<Work>(works, "Work", Arc::clone(&cache), works_loaded)),
+            spawn(follow::<PlannedWork>(works, "Work", Arc::clone(&cache), works_loaded)),
             spawn(mirror(Arc::clone(&cache), objects.clone(), Arc::clone(&namespace))),
         ];
         for loaded in [&mut works_are, &mut applied_are] {

@@ -6,15 +6,15 @@ use fleet_core::cluster::ClusterId;
 use fleet_core::event::Event;
 use fleet_core::position::{Domain, Position, Positions};
 use fleet_core::source::Message;
-use fleet_core::store::{Revision, StoreError};
+use fleet_core::store::{Revision, StoreError, Stored};
 use fleet_core::work::{AppliedWork, EventKey, Intent, RecentEvent, Work, WorkId};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::cache::{Cache, Table};
 use crate::api::{
-    EventText, GROUP, VERSION, WorkHeader, WorkIntent, WorkKey, WorkKeyAbout, WorkMessage, WorkRecentEvent,
-    WorkSpec,
+    EventText, GROUP, VERSION, WorkHeader, WorkIntent, WorkKey, WorkKeyAbout, WorkMessage, WorkPlan,
+    WorkRecentEvent, WorkSpec,
 };
 
 /// Which record: a Work, or what was done for it in one cluster. Sorts by Work, then by cluster.
@@ -112,24 +112,83 @@ impl Version {
         Revision::Text(format!("{}/{}", self.uid, self.generation).into())
     }
 
-    pub(super) fn is(&self, expected: &Expected<'_>) -> bool {
+    pub(super) fn expected(&self) -> Expected<'_> {
+        Expected { uid: &self.uid, generation: self.generation }
+    }
+
+    pub(super) fn is(&self, expected: Expected<'_>) -> bool {
         *self.uid == *expected.uid && self.generation == expected.generation
     }
 }
 
-/// What a [`Revision`] says.
+/// Which version of an object is expected.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected<'a> {
     pub(super) uid: &'a str,
     pub(super) generation: i64,
 }
 
-impl<'a> Expected<'a> {
+/// What the [`Revision`] of a record says.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Known<'a> {
+    /// It is an object of its own.
+    Object(Expected<'a>),
+    /// It is a plan in its Work.
+    Plan {
+        /// The UID of the Work.
+        uid: &'a str,
+        /// With which write of the Work it came.
+        write: i64,
+    },
+}
+
+impl<'a> Known<'a> {
     /// Nothing, if another kind of store gave it.
     pub(super) fn read(revision: &'a Revision) -> Option<Self> {
         let Revision::Text(text) = revision else { return None };
-        let (uid, generation) = text.rsplit_once('/')?;
-        Some(Self { uid, generation: generation.parse().ok()? })
+        let (uid, number) = text.rsplit_once('/')?;
+        Some(match number.strip_prefix(PLAN) {
+            Some(write) => Self::Plan { uid, write: write.parse().ok()? },
+            None => Self::Object(Expected { uid, generation: number.parse().ok()? }),
+        })
+    }
+}
+
+/// Tells a plan's revision.
+const PLAN: &str = "plan-";
+
+/// A Work as it is stored: with the plans for clusters where it has no AppliedWork yet.
+#[derive(Clone, Debug)]
+pub(super) struct PlannedWork {
+    pub(super) work: Arc<Work>,
+    /// In the order of clusters, one each.
+    pub(super) plans: Vec<Plan>,
+}
+
+/// What an AppliedWork begins with.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) applied: Arc<AppliedWork>,
+    /// With which write of the Work it came.
+    pub(super) write: i64,
+}
+
+impl PlannedWork {
+    pub(super) fn new(work: Arc<Work>, mut plans: Vec<Plan>) -> Self {
+        plans.sort_by(|a, b| a.applied.cluster.cmp(&b.applied.cluster));
+        Self { work, plans }
+    }
+
+    pub(super) fn plan(&self, cluster: &ClusterId) -> Option<&Plan> {
+        self.plans.iter().find(|plan| plan.applied.cluster == *cluster)
+    }
+}
+
+impl Plan {
+    /// As callers of the store see it.
+    pub(super) fn stored(&self, work: &Version) -> Stored<Arc<AppliedWork>> {
+        let revision = Revision::Text(format!("{}/{PLAN}{}", work.uid, self.write).into());
+        Stored { value: Arc::clone(&self.applied), revision }
     }
 }
 
@@ -154,14 +213,15 @@ fn unfit(place: &Place, error: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt(format!("{place} cannot be written as an object: {error}"))
 }
 
-impl Record for Work {
+impl Record for PlannedWork {
     fn place(&self) -> Place {
-        Place::of_work(&self.id)
+        Place::of_work(&self.work.id)
     }
 
     fn spec(&self, write: i64) -> Result<String, StoreError> {
         let unfit = |error: &dyn std::fmt::Display| unfit(&self.place(), error);
-        let key = match &self.key {
+        let Self { work, plans } = self;
+        let key = match &work.key {
             EventKey::About { origin, source, subject } => WorkKey {
                 about: Some(WorkKeyAbout {
                     origin: origin.as_ref().map(ToString::to_string),
@@ -175,23 +235,24 @@ impl Record for Work {
         let header =
             |(name, value): &(String, String)| WorkHeader { name: name.clone(), value: value.clone() };
         let spec = WorkSpec {
-            trigger: self.trigger.as_ref().to_owned(),
-            source: self.source.as_ref().to_owned(),
+            trigger: work.trigger.as_ref().to_owned(),
+            source: work.source.as_ref().to_owned(),
             key,
-            origin: self.origin.as_ref().map(ToString::to_string),
-            generation: i64::try_from(self.generation).map_err(|error| unfit(&error))?,
-            intent: match self.intent {
+            origin: work.origin.as_ref().map(ToString::to_string),
+            generation: i64::try_from(work.generation).map_err(|error| unfit(&error))?,
+            intent: match work.intent {
                 Intent::Create => WorkIntent::Create,
                 Intent::Delete => WorkIntent::Delete,
             },
-            event: EventText(serde_json::to_string(&*self.event).map_err(|error| unfit(&error))?),
+            event: EventText(serde_json::to_string(&*work.event).map_err(|error| unfit(&error))?),
             message: WorkMessage {
-                subject: self.message.subject.clone(),
-                headers: self.message.headers.iter().map(header).collect(),
+                subject: work.message.subject.clone(),
+                headers: work.message.headers.iter().map(header).collect(),
             },
-            positions: self.positions.iter().map(ToString::to_string).collect(),
-            received: self.received.to_string(),
-            recent: self
+            positions: work.positions.iter().map(ToString::to_string).collect(),
+            received: work.received.to_string(),
+            plans: plans.iter().map(write_plan).collect::<Result<_, _>>().map_err(|error| unfit(&error))?,
+            recent: work
                 .recent
                 .iter()
                 .map(|event| WorkRecentEvent { hash: event.hash.clone(), at: event.at.to_string() })
@@ -226,12 +287,14 @@ impl Record for Work {
         for text in &spec.positions {
             positions.record(position(text).ok_or("one of its positions cannot be read")?);
         }
+        let plans = spec.plans.into_iter().map(|plan| read_plan(&id, plan));
+        let plans = plans.collect::<Option<_>>().ok_or("one of its plans cannot be read")?;
         let event = Event::from_json(spec.event.0.as_bytes()).map_err(|_| "its event cannot be read")?;
         let recent = spec.recent.into_iter().map(|event| {
             let at = time(&event.at)?;
             Ok::<_, String>(RecentEvent { hash: event.hash, at })
         });
-        Ok(Self {
+        let work = Work {
             id,
             trigger: spec.trigger.into(),
             source: spec.source.into(),
@@ -250,7 +313,8 @@ impl Record for Work {
             positions,
             received: time(&spec.received)?,
             recent: recent.collect::<Result<_, _>>()?,
-        })
+        };
+        Ok(Self::new(Arc::new(work), plans))
     }
 
     fn place_of(_namespace: &str, name: &str, _spec: &Value) -> Option<Place> {
@@ -260,6 +324,21 @@ impl Record for Work {
     fn table(cache: &Cache) -> &Mutex<Table<Self>> {
         &cache.works
     }
+}
+
+fn write_plan(plan: &Plan) -> serde_json::Result<WorkPlan> {
+    let mut value = serde_json::to_value(&*plan.applied)?;
+    value["write"] = plan.write.into();
+    rename_explanation(&mut value, "reason", "message");
+    serde_json::from_value(value)
+}
+
+fn read_plan(work: &WorkId, plan: WorkPlan) -> Option<Plan> {
+    let write = plan.write;
+    let mut value = serde_json::to_value(plan).ok()?;
+    value["work"] = work.as_str().into();
+    rename_explanation(&mut value, "message", "reason");
+    Some(Plan { applied: Arc::new(serde_json::from_value(value).ok()?), write })
 }
 
 /// Reads what the `Display` of a [`Position`] wrote.

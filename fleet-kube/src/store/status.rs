@@ -2,12 +2,11 @@
 //! once a second for each Work at most.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fleet_core::work::{AppliedState, AppliedWork, Intent, Work, WorkId};
-use futures::StreamExt as _;
-use futures::stream;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
@@ -16,16 +15,17 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::cache::Cache;
 use super::objects::{Objects, deadline};
-use super::record::Place;
+use super::record::{Place, PlannedWork};
 use crate::api::{FailingCluster, WorkStatus};
 use crate::client::Failure;
 
 /// How long a status waits for what else happens.
 const DEBOUNCE: Duration = Duration::from_secs(1);
-/// How many are written at a time.
-const WRITERS: usize = 2;
-/// How long a writer rests after each: a flood of events needs the API server more.
-const REST: Duration = Duration::from_millis(10);
+/// After a write nothing is written for this many times what it took: a flood of events needs the API server more, and
+/// the busier it is, the longer writes take.
+const REST: u32 = 4;
+/// But no longer than this.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 /// How long nothing is written after a write failed.
 const PAUSE: Duration = Duration::from_secs(2);
 /// How many failing clusters a status names.
@@ -102,11 +102,12 @@ impl Statuses {
 
 /// Writes statuses until it is dropped.
 pub(super) async fn mirror(cache: Arc<Cache>, objects: Objects, namespace: Arc<str>) {
-    let due = stream::unfold(&*cache, |cache| async move { Some((cache.statuses.next().await, cache)) });
-    due.for_each_concurrent(WRITERS, async |work| {
+    loop {
+        let work = cache.statuses.next().await;
+        let began = Instant::now();
         match write(&cache, &objects, &namespace, &work).await {
             Ok(false) => {}
-            Ok(true) => sleep(REST).await,
+            Ok(true) => sleep((began.elapsed() * REST).min(LONGEST_REST)).await,
             // Gone, or another one by now, which was marked for that.
             Err(Failure::NotFound { .. } | Failure::UidMismatch | Failure::Conflict { .. }) => {}
             Err(failure) => {
@@ -115,8 +116,7 @@ pub(super) async fn mirror(cache: Arc<Cache>, objects: Objects, namespace: Arc<s
                 sleep(PAUSE).await;
             }
         }
-    })
-    .await;
+    }
 }
 
 /// The server's words may quote values.
@@ -131,18 +131,18 @@ fn reason(failure: &Failure) -> String {
 async fn write(cache: &Cache, objects: &Objects, namespace: &str, id: &WorkId) -> Result<bool, Failure> {
     let place = Place::of_work(id);
     let (work, version) = {
-        let works = cache.lock::<Work>();
-        match (works.get(&place), works.version(&place)) {
-            (Some(work), Some(version)) => (work.value, version.clone()),
-            _ => {
+        let works = cache.lock::<PlannedWork>();
+        match works.get(&place) {
+            Some((planned, version)) => (Arc::clone(&planned.work), version.clone()),
+            None => {
                 drop(works);
                 cache.statuses.observe(id, None);
                 return Ok(false);
             }
         }
     };
-    let applied: Vec<_> =
-        cache.lock::<AppliedWork>().of_work(id).into_iter().map(|stored| stored.value).collect();
+    let applied = cache.applied(Bound::Included(&place), usize::MAX, |place| place.work == *id);
+    let applied: Vec<_> = applied.into_iter().map(|stored| stored.value).collect();
     let before = cache.statuses.written(id);
     let status = sum_up(&work, version.generation, &applied, before.as_deref(), Timestamp::now());
     if before.is_some_and(|before| *before == status) {
@@ -156,7 +156,7 @@ async fn write(cache: &Cache, objects: &Objects, namespace: &str, id: &WorkId) -
     let address = place.address(namespace);
     let written = objects.write_status(&address, &version.uid, value, deadline()).await?;
     // Takes the new resourceVersion; a deletion needs it.
-    cache.lock::<Work>().is_news(&place, &written);
+    cache.lock::<PlannedWork>().is_news(&place, &written);
     cache.statuses.observe(id, Some(status));
     Ok(true)
 }
