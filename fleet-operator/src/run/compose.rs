@@ -61,10 +61,12 @@ impl Composed {
             applier: Arc::clone(&applier) as _,
             environment: Environment::default(),
         };
-        let mut config = Config::default();
-        config.max_withdraw_percent = options.max_withdraw_percent;
-        // The rest of the time is the HTTP server's, which stops first.
-        config.drain_deadline = options.drain - options.drain / 4;
+        let config = Config {
+            max_withdraw_percent: options.max_withdraw_percent,
+            // The rest of the time is the HTTP server's, which stops first.
+            drain_deadline: options.drain - options.drain / 4,
+            ..Config::default()
+        };
         let engine = Engine::new(parts, config);
         let handle = engine.handle();
         health.runs(handle.clone(), origin.troubles());

@@ -157,7 +157,7 @@ struct Site {
 
 enum Stage {
     Runs(Box<Composed>),
-    Waits(Election, String),
+    Waits(Box<Election>, String),
 }
 
 impl Operator {
@@ -194,7 +194,7 @@ impl Operator {
             .map_err(|source| StartError::Listen { address: options.listen, source })?;
         let site = Site { options: options.clone(), base, store, data, _owned: owned, intake, health };
         let stage = match election {
-            Some((election, lease)) => Stage::Waits(election, lease),
+            Some((election, lease)) => Stage::Waits(Box::new(election), lease),
             None => Stage::Runs(Box::new(Composed::new(&site, None).await?)),
         };
         Ok(Self { site, server, stage })
