@@ -1,4 +1,4 @@
-//! Kubernetes parts of Fleet: custom resources, clusters, catalog and applier.
+//! Kubernetes parts of Fleet: custom resources, clusters, catalog, applier and store.
 
 pub mod api;
 pub mod applier;
@@ -8,4 +8,6 @@ pub mod clusters;
 pub mod connection;
 pub mod definitions;
 pub mod kubeconfig;
+pub mod leader;
 pub mod register;
+pub mod store;

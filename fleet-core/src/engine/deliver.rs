@@ -251,7 +251,8 @@ impl Taken {
             }
             Ok::<_, StoreError>(())
         };
-        let stored = with_progress(&settle, store).await;
+        let stored = shared.cut.run_until_cancelled(with_progress(&settle, store)).await;
+        let stored = stored.unwrap_or_else(|| Err(StoreError::Unavailable("the engine stops".to_owned())));
         shared.counters.durable_latency.record(self.began.elapsed());
         let settled = match (stored, refusals.first()) {
             (Ok(()), Some(refusal)) if !wanted => settle.terminate(&refusal.detail).await,
@@ -259,7 +260,9 @@ impl Taken {
             (Err(error), _) => {
                 tracing::warn!(%source, %error, "a delivery could not be stored; given back");
                 shared.counters.given_back.add();
-                settle.give_back(GIVE_BACK).await
+                // Whoever reads next need not wait.
+                let delay = if shared.stop.is_cancelled() { Duration::ZERO } else { GIVE_BACK };
+                settle.give_back(delay).await
             }
         };
         if let Err(error) = settled {

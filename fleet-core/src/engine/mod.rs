@@ -135,11 +135,15 @@ struct Shared {
     loaded: tokio::sync::watch::Sender<bool>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Has what is not stored yet given back: the time to stop is nearly over.
+    cut: CancellationToken,
 }
 
 /// What was made of a failed or unanswered call of the Applier.
 const NO_ANSWER: &str = "no answer by the deadline";
 const PANICKED: &str = "the applier failed; this is a bug, please report it";
+/// How much of the time to stop is for giving back what could not be stored.
+const GIVING_BACK: Duration = Duration::from_secs(1);
 /// How long past its deadline an Applier is waited for, that keeps to its contract a little late.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -173,6 +177,7 @@ impl Engine {
             loaded: tokio::sync::watch::Sender::new(false),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
         };
         Self { shared: Arc::new(shared), clusters }
     }
@@ -183,7 +188,7 @@ impl Engine {
     }
 
     /// Runs until `stop` is cancelled; then stops reading, lets what is in flight finish, and returns. What is not done
-    /// by the drain deadline is given up: it is stored, and done after the next start.
+    /// by the drain deadline is given up: what is stored is done after the next start, what is not is given back.
     pub async fn run(self, stop: CancellationToken) {
         let Self { shared, clusters } = self;
         shared.started();
@@ -210,7 +215,13 @@ impl Engine {
         }
         shared.stop.cancel();
         shared.tasks.close();
-        if tokio::time::timeout(shared.config.drain_deadline, shared.tasks.wait()).await.is_err() {
+        let drain = shared.config.drain_deadline;
+        let giving_back = GIVING_BACK.min(drain / 4);
+        if tokio::time::timeout(drain.saturating_sub(giving_back), shared.tasks.wait()).await.is_ok() {
+            return;
+        }
+        shared.cut.cancel();
+        if tokio::time::timeout(giving_back, shared.tasks.wait()).await.is_err() {
             tracing::warn!(
                 tasks = shared.tasks.len(),
                 "the drain deadline passed; the rest is done after the next start"

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use fleet_core::engine::Config;
 use fleet_core::memory::{MemorySource, Settled};
 use fleet_core::redb::RedbStore;
 use fleet_core::work::AppliedState;
 
 use crate::rig::{Setup, labelled, login, logout, until};
+use crate::tampered::{Call, Tampered};
 
 fn away() -> fleet_core::cluster::Cluster {
     fleet_core::cluster::Cluster { ready: false, ..labelled("c1", "production") }
@@ -92,6 +94,22 @@ async fn stopping_finishes_what_is_in_flight_and_reads_no_more() {
         }
     }
     assert_eq!(acked, stored, "exactly what was acknowledged is stored");
+}
+
+/// Invariant 9: a store that does not answer holds nothing up, and keeps no delivery from whoever reads next.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_stored_by_the_drain_deadline_is_given_back() {
+    let store = Arc::new(Tampered::default());
+    let held = store.hold(Call::PutWork);
+    let rig = Setup { store, ..Setup::default() }.start();
+    let sent = rig.source.send(login("a")).await;
+    held.reached().await;
+    let asked = tokio::time::Instant::now();
+    rig.stop.cancel();
+    let settled = tokio::time::timeout(std::time::Duration::from_secs(60), sent);
+    assert_eq!(settled.await, Ok(Settled::GivenBack));
+    rig.engine.await.unwrap();
+    assert!(asked.elapsed() <= Config::default().drain_deadline, "{:?}", asked.elapsed());
 }
 
 /// The same with the file store, in real time: it has a thread of its own.

@@ -5,11 +5,13 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use super::{Cluster, EventSource, EventTrigger};
+use super::{AppliedWork, Cluster, EventSource, EventTrigger, Work};
 
 /// The definitions of all our kinds, in a stable order.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [Cluster::crd(), EventSource::crd(), EventTrigger::crd()].into_iter().map(structural).collect()
+    let written_by_users = [Cluster::crd(), EventSource::crd(), EventTrigger::crd()];
+    let written_by_us = [AppliedWork::crd(), Work::crd()].map(atomic);
+    written_by_us.into_iter().chain(written_by_users).map(structural).collect()
 }
 
 /// The definitions as YAML documents, ready for `kubectl apply --server-side -f -`.
@@ -23,6 +25,19 @@ pub fn crds_yaml() -> Result<String, serde_saphyr::ser::Error> {
         yaml.push_str(&serde_saphyr::to_string(&crd)?);
     }
     Ok(yaml)
+}
+
+/// Has the spec count as one field. It is always written as a whole, and else `managedFields` would name each field of
+/// each entry, at every write.
+fn atomic(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let properties = schema.and_then(|schema| schema.properties.as_mut());
+        if let Some(spec) = properties.and_then(|properties| properties.get_mut("spec")) {
+            spec.x_kubernetes_map_type = Some("atomic".to_owned());
+        }
+    }
+    crd
 }
 
 /// Makes the schemas what an API server takes without a warning. Without `nullable` a null means "not set", as with

@@ -1,7 +1,8 @@
 //! The custom resources of group `fleet-events.dev`: their types, and the CustomResourceDefinitions made from them.
 //!
-//! The same types are read from a folder of manifests and from the Kubernetes API. They are what users write; what the
-//! engine works with is made from them in [`definitions`](crate::definitions). Rules that one field alone cannot
+//! Cluster, EventSource and EventTrigger are what users write, read from a folder of manifests or from the Kubernetes
+//! API; what the engine works with is made from them in [`definitions`](crate::definitions). Work and AppliedWork are
+//! what the operator writes, in [`store`](crate::store). Rules that one field alone cannot
 //! express are CEL rules here, so that an API server refuses what we would refuse, and are checked again when read,
 //! because a folder has no API server.
 
@@ -10,6 +11,7 @@
 // Printer columns share attributes.
 #![allow(clippy::duplicated_attributes)]
 
+mod applied;
 mod cluster;
 mod crd;
 mod duration;
@@ -17,7 +19,9 @@ mod filter;
 mod source;
 mod status;
 mod trigger;
+mod work;
 
+pub use applied::{AppliedObject, AppliedObjectRef, AppliedWork, AppliedWorkSpec, AppliedWorkState};
 pub use cluster::{Cluster, ClusterSpec, ClusterStatus, DirectorySpec, InClusterSpec, SecretKeyRef};
 pub use crd::{crds, crds_yaml};
 pub use duration::{InvalidDuration, parse_duration};
@@ -27,6 +31,10 @@ pub use source::{
 };
 pub use status::Status;
 pub use trigger::{EventTrigger, EventTriggerSpec, PolicyKind, PolicyRef, SyncMode};
+pub use work::{
+    EventText, FailingCluster, Work, WorkHeader, WorkIntent, WorkKey, WorkKeyAbout, WorkMessage, WorkPlan,
+    WorkRecentEvent, WorkSpec, WorkStatus,
+};
 
 /// The API group of all our kinds, and the prefix of our labels and annotations.
 pub const GROUP: &str = "fleet-events.dev";

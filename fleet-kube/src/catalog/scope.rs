@@ -9,11 +9,10 @@ use futures::{StreamExt, TryStreamExt};
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
-use tokio::time::Instant;
 
 use crate::api::{GROUP, VERSION};
+use crate::client::Patience;
 use crate::definitions::{Kind, ObjectId};
 
 /// After what time a watch is ended by the server and begun again.
@@ -83,53 +82,5 @@ pub(super) fn resource(kind: Kind) -> ApiResource {
         api_version,
         kind: kind.to_string(),
         plural: plural.to_owned(),
-    }
-}
-
-/// Delays between attempts. The watcher says "well" before each attempt to list, so what counts is only how long ago
-/// the last failure was.
-#[derive(Debug, Default)]
-struct Patience {
-    last: Option<(Instant, Duration)>,
-}
-
-impl Patience {
-    const SHORTEST: Duration = Duration::from_millis(250);
-    const LONGEST: Duration = Duration::from_secs(5);
-    /// After that much time without a failure the delays begin anew.
-    const FORGIVEN: Duration = Duration::from_secs(30);
-}
-
-impl Iterator for Patience {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let now = Instant::now();
-        let delay = match self.last {
-            Some((at, delay)) if now < at + delay + Self::FORGIVEN => (delay * 2).min(Self::LONGEST),
-            _ => Self::SHORTEST,
-        };
-        self.last = Some((now, delay));
-        Some(delay)
-    }
-}
-
-impl Backoff for Patience {
-    fn reset(&mut self) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn patience_grows_and_is_forgiven() {
-        let mut patience = Patience::default();
-        let delays: Vec<u128> = patience.by_ref().take(6).map(|delay| delay.as_millis()).collect();
-        assert_eq!(delays, [250, 500, 1000, 2000, 4000, 5000]);
-        patience.reset();
-        assert_eq!(patience.next(), Some(Patience::LONGEST), "a list that is tried again is no success");
-        tokio::time::advance(Patience::LONGEST + Patience::FORGIVEN).await;
-        assert_eq!(patience.next(), Some(Patience::SHORTEST));
     }
 }

@@ -7,6 +7,7 @@
 mod dial;
 mod failure;
 mod kinds;
+mod patience;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use tower::{BoxError, Layer, ServiceExt};
 
 pub use failure::{Cause, Failure};
 pub use kinds::{Kinds, Resource};
+pub(crate) use patience::Patience;
 
 /// The field manager under which everything is written.
 pub const FIELD_MANAGER: &str = "fleet";

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use async_nats::{Client, ClientError, Event, ServerError, Subject};
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::backoff::Backoff;
 
@@ -25,6 +26,8 @@ const GIVE_BACKS: usize = 2048;
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
     open: Arc<Mutex<Vec<Weak<Connection>>>>,
+    /// What gives back deliveries that were dropped.
+    returning: TaskTracker,
 }
 
 impl Connections {
@@ -42,9 +45,17 @@ impl Connections {
         {
             return Ok(shared);
         }
-        let connection = Arc::new(Connection::start(config.clone())?);
+        let connection = Arc::new(Connection::start(config.clone(), &self.returning)?);
         open.push(Arc::downgrade(&connection));
         Ok(connection)
+    }
+
+    /// Waits until the sources and deliveries that used the connections are gone, and what was dropped unsettled is
+    /// given back: a process that ends earlier leaves it to be overdue. Two seconds at most. Cancel safe.
+    pub async fn closed(&self) {
+        const DEADLINE: Duration = Duration::from_secs(2);
+        self.returning.close();
+        let _ = tokio::time::timeout(DEADLINE, self.returning.wait()).await;
     }
 }
 
@@ -56,6 +67,8 @@ pub(crate) struct Connection {
     complaints: broadcast::Sender<String>,
     give_backs: mpsc::Sender<GiveBack>,
     dropped: watch::Receiver<u64>,
+    returning: TaskTracker,
+    runtime: Handle,
     _keeper: AbortOnDropHandle<()>,
 }
 
@@ -76,7 +89,7 @@ struct GiveBack {
 }
 
 impl Connection {
-    fn start(config: NatsConfig) -> Result<Self, ConfigError> {
+    fn start(config: NatsConfig, returning: &TaskTracker) -> Result<Self, ConfigError> {
         config.options()?;
         let trouble =
             Trouble { reason: "Connecting", message: format!("connecting to {}", config.servers_text()) };
@@ -87,9 +100,19 @@ impl Connection {
         let keeper =
             Keeper { config: config.clone(), link, complaints: complaints.clone(), dropped: dropping };
         // Ends with the last sender, that is, with this connection.
-        tokio::spawn(give_back_dropped(returned));
+        returning.spawn(give_back_dropped(returned));
         let keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
-        Ok(Self { config, link: watched, complaints, give_backs, dropped, _keeper: keeper })
+        let (returning, runtime) = (returning.clone(), Handle::current());
+        Ok(Self {
+            config,
+            link: watched,
+            complaints,
+            give_backs,
+            dropped,
+            returning,
+            runtime,
+            _keeper: keeper,
+        })
     }
 
     /// Whether there is a connection, and each change of that.
@@ -111,6 +134,11 @@ impl Connection {
     /// by itself when its acknowledgement is overdue.
     pub(crate) fn give_back(&self, client: Client, reply: Subject, delay: Duration) {
         let _ = self.give_backs.try_send(GiveBack { client, reply, delay });
+    }
+
+    /// Has something done, after its source was dropped, that gives back what still arrives.
+    pub(crate) fn after_drop(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.returning.spawn_on(task, &self.runtime);
     }
 }
 

@@ -455,13 +455,19 @@ impl Session {
     }
 }
 
-/// Gives back what waits: it should not have to wait for its acknowledgement to be overdue.
+/// Gives back what waits, and what is on its way: it should not have to wait for its acknowledgement to be overdue.
 impl Drop for Feed {
     fn drop(&mut self) {
-        let Some(pull) = &mut self.pull else { return };
-        for reply in pull.arrived() {
-            self.connection.give_back(pull.client().clone(), reply, Duration::ZERO);
+        if let Some(pull) = self.pull.take() {
+            self.connection.after_drop(give_back(pull, Arc::clone(&self.connection)));
         }
+    }
+}
+
+async fn give_back(pull: Pull, connection: Arc<Connection>) {
+    let client = pull.client().clone();
+    for reply in pull.end().await {
+        connection.give_back(client.clone(), reply, Duration::ZERO);
     }
 }
 

@@ -7,9 +7,11 @@ use std::time::Duration;
 use async_nats::jetstream::consumer;
 use async_nats::{Client, Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use serde_json::json;
 use tokio::time::Instant;
+
+use crate::connection::round_trip;
 
 /// A request is made anew after this time; meanwhile the server says every now and then that it is there.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -127,15 +129,33 @@ impl Pull {
         subject.strip_prefix(&self.inbox).is_some_and(|rest| rest == format!(".{}", self.request))
     }
 
-    /// Where to settle the messages that arrived and were not taken.
-    pub(super) fn arrived(&mut self) -> Vec<Subject> {
+    /// Takes no more, and says where to settle the messages that arrived and were not taken.
+    ///
+    /// The server goes on with the request that is open until it knows that nobody listens; what it sends in that moment
+    /// reaches nobody, and comes again only when its acknowledgement is overdue. So this listens on until the request has
+    /// brought all that it may, or nothing comes any more. Where messages come too slowly for the one and too fast for the
+    /// other, one may be lost in that moment now and then.
+    pub(super) async fn end(mut self) -> Vec<Subject> {
+        const LONGEST: Duration = Duration::from_secs(1);
+        const QUIET: Duration = Duration::from_millis(50);
+        let until = Instant::now() + LONGEST;
         let mut replies = Vec::new();
-        while let Some(Some(message)) = self.subscriber.next().now_or_never() {
-            replies.extend(
-                message.reply.filter(|_| message.status.is_none_or(|status| status == StatusCode::OK)),
-            );
+        // What the server had sent before it answers this has arrived.
+        let _ = tokio::time::timeout_at(until, round_trip(&self.client)).await;
+        loop {
+            let wait = if self.open > 0 { QUIET } else { Duration::ZERO };
+            let next = tokio::time::timeout_at(until.min(Instant::now() + wait), self.subscriber.next());
+            let Ok(Some(message)) = next.await else { return replies };
+            match message.status {
+                None | Some(StatusCode::OK) => {
+                    self.open = self.open.saturating_sub(1);
+                    replies.extend(message.reply);
+                }
+                Some(StatusCode::IDLE_HEARTBEAT) => {}
+                Some(_) if !self.is_of_open_request(&message.subject) => {}
+                Some(_) => self.open = 0,
+            }
         }
-        replies
     }
 
     pub(super) fn client(&self) -> &Client {

@@ -1,5 +1,6 @@
 //! JetStream as a source: nothing is lost, whatever happens to reader, server, stream or consumer.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, consumer, stream};
@@ -98,6 +99,48 @@ async fn what_was_not_acknowledged_comes_again_after_a_crash() {
     ids.sort();
     assert_eq!(ids, ["2", "3", "4"]);
     again.nothing_for(Duration::from_secs(2)).await;
+}
+
+/// As one process after the other reads, each with a runtime that ends with it, while events pour in.
+#[tokio::test]
+async fn what_a_closed_source_had_fetched_comes_again_at_once() {
+    const EVENTS: u32 = 3000;
+    const ACK_WAIT: Duration = Duration::from_secs(30);
+    let server = Server::with_jetstream().await;
+    let context = create_stream(&server).await;
+    let publishing = tokio::spawn(async move { publish(&context, 1..=EVENTS).await });
+    let mut left: BTreeSet<String> = (1..=EVENTS).map(|id| id.to_string()).collect();
+    for _ in 0..10 {
+        let (servers, config) = (server.config(), JetStreamConfig { ack_wait: ACK_WAIT, ..events() });
+        let process = move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let acked = runtime.block_on(async {
+                let connections = Connections::new();
+                let source = JetStreamSource::new("logins", &connections, servers, config);
+                let mut reader = Reader::open(&source).await;
+                let mut acked = Vec::new();
+                for _ in 0..50 {
+                    acked.push(reader.acked().await);
+                }
+                let _unsettled = reader.delivery().await;
+                drop((reader, _unsettled));
+                connections.closed().await;
+                acked
+            });
+            runtime.shutdown_background();
+            acked
+        };
+        for id in tokio::task::spawn_blocking(process).await.unwrap() {
+            left.remove(&id);
+        }
+    }
+    publishing.await.unwrap();
+    let begun = Instant::now();
+    let mut reader = Reader::open(&source(&server, JetStreamConfig { ack_wait: ACK_WAIT, ..events() })).await;
+    while !left.is_empty() {
+        left.remove(&reader.acked().await);
+    }
+    assert!(begun.elapsed() < ACK_WAIT / 2, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -1,18 +1,16 @@
 //! `show` and its kin: asks the running operator, or looks at what the last one left.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use super::{AskArgs, DeadLettersArgs, DeadLettersCommand, Failure, Which, print, table};
+use super::{AskArgs, DataArg, DeadLettersArgs, DeadLettersCommand, Failure, KeptArgs, Which, print, table};
 use crate::control::{Answer, CallError, Question, call};
 use crate::folder::Folder;
-use crate::run::{DataFolder, without_operator};
+use crate::run::{DataFolder, open_to_read, without_operator};
 use crate::show::DeadLetterRow;
 
 pub(super) async fn ask(question: Question, args: &AskArgs) -> Result<(), Failure> {
-    let data = &args.data.data;
-    let answer = match call(data, &question).await {
-        Err(CallError::NobodyRuns) => left_behind(data, question.clone()).await?,
+    let answer = match call(&args.kept.data.data, &question).await {
+        Err(CallError::NobodyRuns) => left_behind(&args.kept, question.clone()).await?,
         answered => answered.map_err(|error| Failure::new(error.to_string()))?,
     };
     print(&table::text(&question, &answer, args.output)?);
@@ -27,11 +25,12 @@ pub(super) async fn confirm_withdrawals(data: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn left_behind(data: &Path, question: Question) -> Result<Answer, Failure> {
+async fn left_behind(kept: &KeptArgs, question: Question) -> Result<Answer, Failure> {
+    let KeptArgs { data: DataArg { data }, store, namespace } = kept;
     let folder = DataFolder::at(data);
-    let store = folder.open_to_read().map_err(|error| Failure::because(&error))?;
+    let store = open_to_read(&folder, *store, namespace).await.map_err(|error| Failure::because(&error))?;
     let definitions = Folder::remembered(data);
-    without_operator(question, Arc::new(store), &definitions).await.map_err(Failure::new)
+    without_operator(question, store, &definitions).await.map_err(Failure::new)
 }
 
 pub(super) async fn dead_letters(args: DeadLettersArgs) -> Result<(), Failure> {
@@ -49,7 +48,7 @@ pub(super) async fn dead_letters(args: DeadLettersArgs) -> Result<(), Failure> {
 
 /// Does something with each of them, and shows what became of each.
 async fn each(which: &Which, args: &AskArgs, question: impl Fn(String) -> Question) -> Result<(), Failure> {
-    let data = &args.data.data;
+    let data = &args.kept.data.data;
     let ids = if which.ids.is_empty() { selected(which, data).await? } else { which.ids.clone() };
     let mut all = Answer::default();
     let mut failures = 0;

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::control::Question;
+use crate::run::StoreKind;
 
 /// Event-driven automation for fleets of Kubernetes clusters.
 ///
@@ -78,7 +79,7 @@ impl What {
 #[derive(Debug, Args)]
 struct AskArgs {
     #[command(flatten)]
-    data: DataArg,
+    kept: KeptArgs,
     /// How to print it.
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     output: Output,
@@ -90,6 +91,21 @@ pub(crate) struct DataArg {
     /// The folder that holds the database and the cluster folders.
     #[arg(long, value_name = "DIR", default_value = "./fleet-data", env = "FLEET_DATA")]
     pub(crate) data: PathBuf,
+}
+
+/// Where an operator keeps what it knows.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeptArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArg,
+    /// Where Works, what was applied for them, floors and dead letters are kept. `kubernetes` needs a management cluster
+    /// with the definitions that `fleet-operator crds` prints.
+    #[arg(long, value_name = "STORE", default_value = "file", env = "FLEET_STORE")]
+    pub(crate) store: StoreKind,
+    /// The operator's own namespace in the management cluster, for Works (`--store kubernetes`) and the Lease
+    /// (`--leader-elect`).
+    #[arg(long, value_name = "NAMESPACE", default_value = "fleet-events", env = "POD_NAMESPACE")]
+    pub(crate) namespace: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -199,6 +215,7 @@ impl Failure {
 }
 
 /// Does what the command line says. Errors go to stderr; the exit code is 0, 1 (it failed) or 2 (it was asked wrongly).
+/// `run` that is told to stop twice ends the process itself, as its help says.
 pub async fn main(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run::run(args).await,

@@ -3,15 +3,26 @@
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use fleet_kube::leader::Timing;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::EnvFilter;
 
-use super::{DataArg, Failure, print};
-use crate::run::{Operator, Options};
+use super::{Failure, KeptArgs, print};
+use crate::run::{LeaderElection, Operator, Options};
 
+/// Run the operator, on a folder of manifests or on a management cluster.
+///
+/// SIGTERM or SIGINT stops it in an orderly way. A second signal, of either kind, stops it at once; nothing is lost by
+/// that, but what was under way is done again after the next start, and a Lease runs out before another operator leads.
+///
+/// Exit codes: 0 after an orderly stop, also when the drain timeout passed; 1 when it cannot start, or does not lead any
+/// more (start it again); 2 for a wrong command line; 143 or 130 after a second signal, as if that signal (SIGTERM, SIGINT)
+/// had ended it.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// A folder of manifests: Cluster, EventSource, EventTrigger, ConfigMap and Secret, in YAML or JSON. It is watched;
@@ -22,7 +33,22 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     #[command(flatten)]
-    data: DataArg,
+    kept: KeptArgs,
+    /// Run only while holding a Lease, so that of several operators on one management cluster one runs and the others
+    /// wait: they are alive (/healthz) and not ready (/readyz says who leads). Needs `--store kubernetes`.
+    #[arg(long)]
+    leader_elect: bool,
+    /// The Lease's name, the same for all that may lead.
+    #[arg(long, value_name = "NAME", default_value = "fleet-operator", requires = "leader_elect")]
+    lease_name: String,
+    /// So long after its last sign of life a leader counts as dead. One that cannot renew its Lease stops after two
+    /// thirds of that.
+    #[arg(long, value_name = "SECONDS", default_value = "15s", value_parser = lease, requires = "leader_elect")]
+    lease_duration: Timing,
+    /// How long SIGTERM or SIGINT lets what is under way take to end. What is not done then is given back, or done after
+    /// the next start. Give the process 5 s more (terminationGracePeriodSeconds, TimeoutStopSec).
+    #[arg(long, value_name = "SECONDS", default_value = "20s", value_parser = seconds)]
+    drain_timeout: Duration,
     /// A change of definitions that would withdraw more than this share of all Works at once (and more than 10) waits
     /// for `fleet-operator withdrawals confirm`.
     #[arg(long, value_name = "PERCENT", default_value = "20%", value_parser = percent)]
@@ -47,6 +73,17 @@ fn percent(text: &str) -> Result<usize, String> {
     }
 }
 
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.trim_end_matches('s').parse() {
+        Ok(seconds) if seconds <= 3600 => Ok(Duration::from_secs(seconds)),
+        _ => Err("expected whole seconds, at most 3600".to_owned()),
+    }
+}
+
+fn lease(text: &str) -> Result<Timing, String> {
+    Timing::for_lease(seconds(text)?).map_err(|error| error.to_string())
+}
+
 pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     log(args.log_format);
     // Before anything else, so that a signal during the start is not lost.
@@ -54,17 +91,26 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let options = Options {
         folder: args.folder,
         listen: args.listen,
-        data: args.data.data,
+        data: args.kept.data.data,
+        store: args.kept.store,
+        namespace: args.kept.namespace,
+        leader_election: args
+            .leader_elect
+            .then_some(LeaderElection { lease: args.lease_name, timing: args.lease_duration }),
+        drain: args.drain_timeout,
         max_withdraw_percent: args.max_withdraw,
     };
-    let operator = Operator::start(&options).await.map_err(|error| Failure::because(&error))?;
+    let shutdown = CancellationToken::new();
+    let stopper = AbortOnDropHandle::new(tokio::spawn(stop_on(signals, shutdown.clone())));
+    let Some(operator) = shutdown.run_until_cancelled(Operator::start(&options)).await else {
+        return Ok(());
+    };
+    let operator = operator.map_err(|error| Failure::because(&error))?;
     let address = operator.address().map_err(|error| Failure::because(&error))?;
     greet(&options, address);
-    let shutdown = CancellationToken::new();
-    let stopper = tokio::spawn(stop_on(signals, shutdown.clone()));
-    operator.run(shutdown).await;
-    stopper.abort();
-    Ok(())
+    let ended = operator.run(shutdown).await;
+    drop(stopper);
+    ended.map_err(|error| Failure::because(&error))
 }
 
 fn watch(kind: SignalKind) -> Result<Signal, Failure> {
@@ -73,18 +119,19 @@ fn watch(kind: SignalKind) -> Result<Signal, Failure> {
 
 /// The first signal stops in an orderly way, the second at once: nothing is lost by that but time.
 async fn stop_on((mut terminate, mut interrupt): (Signal, Signal), shutdown: CancellationToken) {
-    for first in [true, false] {
+    // What a shell says of a process that the signal ended.
+    let mut signalled = async || {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => 128 + SignalKind::terminate().as_raw_value(),
+            _ = interrupt.recv() => 128 + SignalKind::interrupt().as_raw_value(),
         }
-        if first {
-            tracing::info!("stopping; a second signal stops at once");
-            shutdown.cancel();
-        } else {
-            std::process::exit(0);
-        }
-    }
+    };
+    signalled().await;
+    tracing::info!("stopping; a second signal stops at once");
+    shutdown.cancel();
+    let code = signalled().await;
+    tracing::warn!("stopped at once; what was under way is done after the next start");
+    std::process::exit(code);
 }
 
 fn log(format: LogFormat) {
@@ -112,8 +159,14 @@ fn greet(options: &Options, address: SocketAddr) {
     let to = if usual_port { String::new() } else { format!(" --to http://{address}/events") };
     let usual_data = options.data == Path::new("./fleet-data");
     let of = if usual_data { String::new() } else { format!(" --data {data}") };
+    let runs = match &options.leader_election {
+        Some(LeaderElection { lease, .. }) => {
+            format!("Fleet waits until it holds Lease {}/{lease}, then runs", options.namespace)
+        }
+        None => "Fleet runs".to_owned(),
+    };
     print(&format!(
-        "Fleet runs on {runs_on}; its data is in {data}.\n\
+        "{runs} on {runs_on}; its data is in {data}.\n\
          Events are taken at http://{address}/events (metrics at /metrics). Try, in another terminal:\n  \
          fleet-operator send {event}{to}\n  \
          fleet-operator show addons{of}"

@@ -1,11 +1,15 @@
 //! The data folder: the database, the folders that stand in for clusters, and last good versions of manifests.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use fleet_core::redb::{OpenError, RedbStore};
+
+/// A data folder that is this process's alone. The system takes it back when the process ends, however it does.
+#[derive(Debug)]
+pub struct Owned(#[allow(dead_code, reason = "held, not read")] File);
 
 /// Where things lie in a data folder.
 #[derive(Clone, Debug)]
@@ -25,6 +29,19 @@ impl DataFolder {
     /// When it cannot be made.
     pub fn make(&self) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.root)
+    }
+
+    /// Takes the folder for as long as the answer is kept: an operator is alone on its data folder.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if another process has it.
+    pub fn own(&self) -> io::Result<Owned> {
+        let folder = File::open(&self.root)?;
+        match folder.try_lock() {
+            Ok(()) => Ok(Owned(folder)),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 
     /// The folder itself.

@@ -1,11 +1,13 @@
 //! Where definitions come from, and what the engine says of them.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use fleet_core::catalog::{Catalog, CatalogError, CatalogSnapshot, Condition, Subject};
 use fleet_kube::catalog::KubeCatalog;
+use fleet_kube::client::ClusterClient;
 use fleet_kube::clusters::Clusters;
 use fleet_kube::definitions::Definitions;
 use futures::StreamExt;
@@ -14,9 +16,26 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::management;
-use super::{Options, StartError};
+use super::StartError;
+use super::management::{self, ManagementError};
 use crate::folder::{Folder, Follower};
+
+/// What an operator runs on.
+pub(super) enum Base {
+    /// A folder of manifests.
+    Folder(PathBuf),
+    /// A management cluster.
+    Management(ClusterClient),
+}
+
+impl Base {
+    pub(super) async fn of(folder: Option<&Path>) -> Result<Self, ManagementError> {
+        match folder {
+            Some(folder) => Ok(Self::Folder(folder.to_owned())),
+            None => Ok(Self::Management(management::connect().await?)),
+        }
+    }
+}
 
 /// Where definitions come from.
 pub(super) enum Origin {
@@ -27,15 +46,14 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    pub(super) async fn open(options: &Options) -> Result<Self, StartError> {
-        match &options.folder {
-            Some(folder) => {
-                let (folder, follower) = Folder::open(folder, &options.data);
+    pub(super) fn open(base: &Base, data: &Path) -> Result<Self, StartError> {
+        match base {
+            Base::Folder(folder) => {
+                let (folder, follower) = Folder::open(folder, data);
                 Ok(Self::Folder(folder, Box::new(follower)))
             }
-            None => {
-                let client = management::connect().await?;
-                let watches = client.for_watches().map_err(management::ManagementError::from)?;
+            Base::Management(client) => {
+                let watches = client.for_watches().map_err(ManagementError::from)?;
                 Ok(Self::Management(Arc::new(KubeCatalog::start(watches))))
             }
         }

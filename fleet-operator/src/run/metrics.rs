@@ -1,34 +1,70 @@
 //! `/metrics` and `/readyz`: the engine's counters, in the OpenMetrics text format.
 
 use std::fmt::Error;
+use std::sync::OnceLock;
 
 use fleet_core::engine::{BUCKETS, Counter, Handle, Histogram};
+use fleet_kube::leader::Standing;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 use super::definitions::Troubles;
+use super::leading;
 use crate::http::Health;
 
-/// What the HTTP server shows of an engine.
-pub(super) struct EngineHealth {
+/// What the HTTP server shows of an operator: of its election while it waits, then of its engine.
+pub(super) struct OperatorHealth {
+    standing: Option<watch::Receiver<Standing>>,
+    engine: OnceLock<EngineHealth>,
+}
+
+impl OperatorHealth {
+    /// Of an operator that has no engine yet.
+    pub(super) fn new(standing: Option<watch::Receiver<Standing>>) -> Self {
+        Self { standing, engine: OnceLock::new() }
+    }
+
+    /// The engine is there.
+    pub(super) fn runs(&self, engine: Handle, troubles: Troubles) {
+        let _ = self.engine.set(EngineHealth::of(engine, troubles));
+    }
+}
+
+impl Health for OperatorHealth {
+    fn unready(&self) -> Option<String> {
+        match (self.engine.get(), &self.standing) {
+            (Some(engine), _) => engine.unready(),
+            (None, Some(standing)) => Some(leading::waiting(standing)),
+            (None, None) => Some("the operator starts".to_owned()),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.engine.get().map_or_else(|| "# EOF\n".to_owned(), EngineHealth::metrics)
+    }
+}
+
+/// What is shown of an engine.
+struct EngineHealth {
     engine: Handle,
     troubles: Troubles,
     registry: Registry,
 }
 
 impl EngineHealth {
-    pub(super) fn of(engine: Handle, troubles: Troubles) -> Self {
+    fn of(engine: Handle, troubles: Troubles) -> Self {
         let mut registry = Registry::with_prefix("fleet");
         registry.register_collector(Box::new(EngineCollector(engine.clone())));
         Self { engine, troubles, registry }
     }
 }
 
-impl Health for EngineHealth {
+impl EngineHealth {
     fn unready(&self) -> Option<String> {
         if self.engine.is_loaded() {
             return None;

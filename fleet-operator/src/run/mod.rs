@@ -1,41 +1,36 @@
 //! The operator: composes definitions, clusters, sources, the database and the engine, runs them and stops them.
 
 mod answers;
+mod compose;
 mod data;
 mod definitions;
+mod leading;
 mod management;
 mod metrics;
 mod route;
 mod sources;
+mod store;
 mod transport;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use fleet_core::directory::DirectoryApplier;
-use fleet_core::engine::{Config, Engine, Parts};
-use fleet_core::environment::Environment;
-use fleet_core::minijinja::MinijinjaRenderer;
-use fleet_core::redb::{OpenError, RedbStore};
-use fleet_core::store::WorkStore;
-use fleet_kube::clusters::Clusters;
-use fleet_kube::connection::ClusterDefinition;
-use fleet_kube::definitions::Definitions;
-use tokio::sync::watch;
+use fleet_core::redb::OpenError;
+use fleet_kube::leader::{Election, Lost};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use self::answers::without_operator;
 pub use self::data::DataFolder;
+pub use self::leading::LeaderElection;
 pub use self::management::{ManagementError, connect as connect_management};
+pub use self::store::{StoreKind, open_to_read};
 
-use self::answers::Running;
-use self::definitions::Origin;
-use self::metrics::EngineHealth;
-use self::route::Routed;
-use self::sources::Sources;
-use crate::control::Control;
+use self::compose::{Composed, Served};
+use self::definitions::Base;
+use self::metrics::OperatorHealth;
 use crate::http::{Intake, Limits, Server};
 
 /// What an operator is started with.
@@ -47,8 +42,16 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The data folder.
     pub data: PathBuf,
+    /// Where Works are kept.
+    pub store: StoreKind,
+    /// The operator's own namespace in the management cluster, for its Lease and its Works.
+    pub namespace: String,
+    /// How it comes to run where others wait to; `None`: it runs at once.
+    pub leader_election: Option<LeaderElection>,
     /// The share of all Works, in percent, that may be withdrawn at once without being confirmed.
     pub max_withdraw_percent: usize,
+    /// How long stopping may take until what is in flight is cut off; a few seconds more for what is given back then.
+    pub drain: Duration,
 }
 
 /// Why an operator could not start.
@@ -64,12 +67,45 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// Another operator has the data folder.
+    #[error(
+        "the data folder {} is in use by another operator; stop that one, or choose another --data folder",
+        path.display()
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The management cluster cannot keep Works.
+    #[error("Works cannot be kept in the management cluster (--store kubernetes)")]
+    KubeStore(#[from] fleet_kube::store::OpenError),
     /// The management cluster cannot be used.
     #[error(transparent)]
     Management(#[from] ManagementError),
+    /// There is no management cluster to keep Works in.
+    #[error(
+        "--store kubernetes keeps Works in the management cluster, and an operator that runs on a folder has none; \
+         leave the folder out, or use --store file"
+    )]
+    StoreNeedsManagement,
+    /// There is no management cluster to be elected on.
+    #[error(
+        "--leader-elect needs a management cluster, where the Lease is kept, and an operator that runs on a folder has \
+         none; leave one of them out"
+    )]
+    ElectionNeedsManagement,
+    /// A leader could not go on with what the one before it did.
+    #[error(
+        "--leader-elect needs --store kubernetes: with --store file, what an operator has stored lies in its own data \
+         folder, where the next leader cannot go on with it"
+    )]
+    ElectionNeedsSharedStore,
+    /// The Lease cannot be named so.
+    #[error("no leader can be elected; correct --namespace or --lease-name")]
+    Lease(#[from] fleet_kube::leader::NameError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}; choose another address with --listen")]
     Listen {
@@ -81,21 +117,52 @@ pub enum StartError {
     },
 }
 
-/// An operator that is ready to run: it has its database, its port and its definitions.
+/// Why an operator that was not asked to stop ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// It came to lead, and could not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It does not lead any more, and ended at once, for another one may do now.
+    #[error(
+        "stopped at once, because the leadership was lost (Lease {lease}): start it again to wait for it"
+    )]
+    Lost {
+        /// The Lease.
+        lease: String,
+        /// How.
+        #[source]
+        lost: Lost,
+    },
+}
+
+/// An operator that is ready to run, or to wait until it leads.
 pub struct Operator {
-    engine: Engine,
+    site: Site,
     server: Server,
-    control: Control,
-    running: Arc<Running>,
-    origin: Origin,
-    sources: Sources,
-    definitions: watch::Receiver<Option<Arc<Definitions>>>,
-    clusters: Arc<Clusters>,
-    applier: Arc<Routed>,
+    stage: Stage,
+}
+
+/// What everything in an operator is composed with.
+struct Site {
+    options: Options,
+    base: Base,
+    store: store::Place,
+    data: DataFolder,
+    _owned: data::Owned,
+    intake: Intake,
+    health: Arc<OperatorHealth>,
+}
+
+enum Stage {
+    Runs(Box<Composed>),
+    Waits(Box<Election>, String),
 }
 
 impl Operator {
-    /// Takes what an operator needs. No event is taken before [`run`](Self::run).
+    /// Takes what an operator needs. No event is taken before [`run`](Self::run); and where a leader is elected, nothing is
+    /// read or written before it leads.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -103,52 +170,34 @@ impl Operator {
         let data = DataFolder::at(&options.data);
         let unusable = |source| StartError::Data { path: options.data.clone(), source };
         data.make().map_err(unusable)?;
-        // Whoever has the database is the only operator here.
-        let store: Arc<dyn WorkStore> = Arc::new(RedbStore::open(&data.database())?);
-        let folders = DirectoryApplier::new(data.clusters()).map_err(unusable)?;
-        let control = Control::bind(data.root()).map_err(unusable)?;
-        let origin = Origin::open(options).await?;
-        let catalog = origin.catalog();
-        let clusters = Arc::new(Clusters::new());
-        let applier = Arc::new(Routed::new(Arc::clone(&clusters), folders));
-        let mut config = Config::default();
-        let parts = Parts {
-            store: Arc::clone(&store),
-            catalog: Arc::clone(&catalog) as _,
-            clusters: Arc::clone(&clusters) as _,
-            renderer: Arc::new(MinijinjaRenderer),
-            applier: Arc::clone(&applier) as _,
-            environment: Environment::default(),
+        let owned = data.own().map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => StartError::InUse { path: options.data.clone() },
+            _ => unusable(error),
+        })?;
+        let base = Base::of(options.folder.as_deref()).await?;
+        let store = store::Place::of(options.store, &options.namespace, &base)?;
+        let election = match (&options.leader_election, &base, &store) {
+            (None, ..) => None,
+            (Some(_), Base::Folder(_), _) => return Err(StartError::ElectionNeedsManagement),
+            (Some(_), _, store::Place::File) => return Err(StartError::ElectionNeedsSharedStore),
+            (Some(how), Base::Management(client), _) => {
+                let lease = format!("{}/{}", options.namespace, how.lease);
+                Some((how.candidate(client.clone(), &options.namespace)?, lease))
+            }
         };
-        config.max_withdraw_percent = options.max_withdraw_percent;
-        let engine = Engine::new(parts, config);
-        let handle = engine.handle();
         let intake = Intake::default();
-        let health = Arc::new(EngineHealth::of(handle.clone(), origin.troubles()));
-        let server = Server::bind(options.listen, intake.clone(), health, Limits::default())
+        let standing = election.as_ref().map(|(election, _)| election.standing());
+        let health = Arc::new(OperatorHealth::new(standing));
+        let limits = Limits { stop: options.drain / 4, ..Limits::default() };
+        let server = Server::bind(options.listen, intake.clone(), Arc::clone(&health) as _, limits)
             .await
             .map_err(|source| StartError::Listen { address: options.listen, source })?;
-        let definitions = origin.definitions();
-        let running = Running {
-            store,
-            definitions: definitions.clone(),
-            catalog: Arc::clone(&catalog),
-            troubles: origin.troubles(),
-            clusters: Arc::clone(&clusters),
-            engine: handle.clone(),
+        let site = Site { options: options.clone(), base, store, data, _owned: owned, intake, health };
+        let stage = match election {
+            Some((election, lease)) => Stage::Waits(Box::new(election), lease),
+            None => Stage::Runs(Box::new(Composed::new(&site, None).await?)),
         };
-        let sources = Sources::new(handle, intake, catalog);
-        Ok(Self {
-            engine,
-            server,
-            control,
-            running: Arc::new(running),
-            origin,
-            sources,
-            definitions,
-            clusters,
-            applier,
-        })
+        Ok(Self { site, server, stage })
     }
 
     /// Where HTTP is served.
@@ -159,54 +208,43 @@ impl Operator {
         self.server.address()
     }
 
-    /// Runs until `shutdown`: then takes no more events, lets what is under way come to its end, and returns.
-    pub async fn run(self, shutdown: CancellationToken) {
-        let Self { engine, server, control, running, origin, sources, definitions, clusters, applier } = self;
-        let tasks = TaskTracker::new();
-        tasks.spawn(control.run(running, shutdown.clone()));
-        tasks.spawn(origin.follow(Arc::clone(&clusters), shutdown.clone()));
-        tasks.spawn(follow(definitions, clusters, applier, sources, shutdown.clone()));
-        let served = tasks.spawn(server.run(shutdown.clone()));
-        // The engine outlives the server, so that requests under way are still answered.
-        let engine_stop = CancellationToken::new();
-        let stop_engine = engine_stop.clone();
-        tasks.spawn(async move {
-            let _ = served.await;
-            stop_engine.cancel();
-        });
-        engine.run(engine_stop).await;
-        shutdown.cancel();
-        tasks.close();
-        tasks.wait().await;
-    }
-}
-
-/// Hands definitions on to whoever acts on them beside the engine.
-async fn follow(
-    mut definitions: watch::Receiver<Option<Arc<Definitions>>>,
-    clusters: Arc<Clusters>,
-    applier: Arc<Routed>,
-    mut sources: Sources,
-    shutdown: CancellationToken,
-) {
-    let mut known: Vec<ClusterDefinition> = Vec::new();
-    loop {
-        let now = definitions.borrow_and_update().clone();
-        if let Some(now) = now {
-            let mut all = now.clusters.clone();
-            if !now.catalog.complete {
-                // What is missing is not gone.
-                known.retain(|old| all.iter().all(|new| new.id != old.id));
-                all.append(&mut known);
+    /// Runs until `shutdown`: then takes no more events, lets what is under way come to its end, and returns. Where a
+    /// leader is elected, it waits first until it leads.
+    ///
+    /// # Errors
+    /// When it ends without having been asked to. Then it has stopped at once: drop the runtime that it ran in.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let Self { site, server, stage } = self;
+        // Health is served also while it waits.
+        let served = Served::spawn(server);
+        let (election, lease) = match stage {
+            Stage::Runs(composed) => {
+                composed.run(served, shutdown).await;
+                return Ok(());
             }
-            applier.note(&all);
-            clusters.update(all.clone());
-            known = all;
-            sources.follow(&now);
+            Stage::Waits(election, lease) => (election, lease),
+        };
+        let _logs = AbortOnDropHandle::new(tokio::spawn(leading::log(lease.clone(), election.standing())));
+        let Some(leadership) = shutdown.run_until_cancelled(election.acquire()).await else {
+            served.stop().await;
+            return Ok(());
+        };
+        tracing::info!("leading: this operator holds Lease {lease}");
+        let lead = async {
+            let composed = Composed::new(&site, Some(leadership.tenure()));
+            if let Some(composed) = shutdown.run_until_cancelled(composed).await {
+                composed?.run(served, shutdown).await;
+            }
+            Ok::<_, StartError>(())
+        };
+        let done = tokio::select! {
+            lost = leadership.lost() => return Err(RunError::Lost { lease, lost }),
+            done = lead => done,
+        };
+        // Last: whoever leads next must not meet anything of this one.
+        if let Err(error) = leadership.release().await {
+            tracing::warn!("Lease {lease}: {error}");
         }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            changed = definitions.changed() => if changed.is_err() { return },
-        }
+        Ok(done?)
     }
 }

@@ -20,12 +20,19 @@ pub(super) struct Routed {
     servers: KubeApplier,
     /// Whether there is, or was, a cluster that is no folder.
     any_server: AtomicBool,
+    leads: Leads,
 }
 
+/// Whether this operator may act: another one may be at work once it does not lead any more.
+pub(super) type Leads = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// When somebody who leads no more might try again; the process ends before.
+const LEADS_NO_MORE: Duration = Duration::from_secs(1);
+
 impl Routed {
-    pub(super) fn new(clusters: Arc<Clusters>, folders: DirectoryApplier) -> Self {
+    pub(super) fn new(clusters: Arc<Clusters>, folders: DirectoryApplier, leads: Leads) -> Self {
         let servers = KubeApplier::new(Arc::clone(&clusters));
-        Self { clusters, folders, servers, any_server: AtomicBool::new(false) }
+        Self { clusters, folders, servers, any_server: AtomicBool::new(false), leads }
     }
 
     /// Takes note of how clusters are reached, before anything is applied to them.
@@ -33,6 +40,13 @@ impl Routed {
         if clusters.iter().any(|cluster| !matches!(cluster.connection, Connection::Directory)) {
             self.any_server.store(true, Ordering::Release);
         }
+    }
+
+    /// What is answered in place of acting, by a process that was frozen and does not lead any more.
+    fn refusal(&self, objects: usize) -> Option<Vec<Outcome>> {
+        let reason = "this operator does not lead any more".to_owned();
+        let outcome = Outcome::Retry { after: LEADS_NO_MORE, reason, cluster: true };
+        (!(self.leads)()).then(|| vec![outcome; objects])
     }
 
     fn applier(&self, cluster: &ClusterId) -> &dyn Applier {
@@ -48,10 +62,16 @@ impl Routed {
 #[async_trait]
 impl Applier for Routed {
     async fn apply(&self, request: ApplyRequest) -> Vec<Outcome> {
+        if let Some(refusal) = self.refusal(request.manifests.len()) {
+            return refusal;
+        }
         self.applier(&request.cluster.id).apply(request).await
     }
 
     async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
+        if let Some(refusal) = self.refusal(request.items.len()) {
+            return refusal;
+        }
         self.applier(&request.cluster.id).remove(request).await
     }
 
@@ -63,5 +83,67 @@ impl Applier for Routed {
 
     fn drift(&self, cluster: &ClusterId) -> BoxStream<'static, Drift> {
         self.applier(cluster).drift(cluster)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::apply::{InventoryItem, Mode};
+    use fleet_core::cluster::{Cluster, Labels};
+    use fleet_core::manifest::Manifest;
+    use fleet_core::work::{EventKey, WorkId};
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_does_not_lead_any_more_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = ClusterId::new("civo", "one").unwrap();
+        let clusters = Arc::new(Clusters::new());
+        clusters.update(vec![ClusterDefinition {
+            id: id.clone(),
+            labels: Labels::new(),
+            annotations: Labels::new(),
+            connection: Connection::Directory,
+        }]);
+        let leads = Arc::new(AtomicBool::new(true));
+        let asked = Arc::clone(&leads);
+        let folders = DirectoryApplier::new(dir.path()).unwrap();
+        let routed = Routed::new(clusters, folders, Box::new(move || asked.load(Ordering::Relaxed)));
+        let manifest = |name: &str| {
+            Manifest::new(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+                .unwrap()
+        };
+        let cluster = Arc::new(Cluster::new(id, Labels::new()));
+        let work = WorkId::new("t", &EventKey::Text("k".to_owned()));
+        let apply = |name: &str| ApplyRequest {
+            cluster: Arc::clone(&cluster),
+            work: work.clone(),
+            manifests: vec![manifest(name)].into(),
+            inventory: Vec::new(),
+            identity: None,
+            mode: Mode::Write,
+            deadline: Duration::from_secs(5),
+        };
+        let Outcome::Applied { uid } = routed.apply(apply("a")).await.remove(0) else { panic!() };
+        leads.store(false, Ordering::Relaxed);
+        assert!(matches!(routed.apply(apply("b")).await[..], [Outcome::Retry { cluster: true, .. }]));
+        let items = vec![InventoryItem {
+            object: manifest("a").id().clone(),
+            uid: Some(uid),
+            uncertain_until: None,
+            applied_at: None,
+        }];
+        let remove = || RemoveRequest {
+            cluster: Arc::clone(&cluster),
+            work: work.clone(),
+            items: items.clone(),
+            identity: None,
+            deadline: Duration::from_secs(5),
+        };
+        assert!(matches!(routed.remove(remove()).await[..], [Outcome::Retry { cluster: true, .. }]));
+        leads.store(true, Ordering::Relaxed);
+        assert_eq!(routed.remove(remove()).await, [Outcome::Gone], "it was still there");
     }
 }

@@ -24,8 +24,13 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn new(engine: Handle, intake: Intake, catalog: Arc<Recorded>) -> Self {
-        Self { engine, intake, catalog, connections: Connections::new(), running: BTreeMap::new() }
+    pub(super) fn new(
+        engine: Handle,
+        intake: Intake,
+        catalog: Arc<Recorded>,
+        connections: Connections,
+    ) -> Self {
+        Self { engine, intake, catalog, connections, running: BTreeMap::new() }
     }
 
     /// Makes what runs agree with what is defined. What did not change is left alone.

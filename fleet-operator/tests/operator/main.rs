@@ -10,6 +10,9 @@
 mod article;
 mod bad_input;
 mod dead_letters;
+mod leading;
 mod process;
 mod quickstart;
 mod streams;
+mod rig;
+mod stopping;

@@ -107,7 +107,15 @@ impl Home {
         self.run(|run| run.env("KUBECONFIG", kubeconfig))
     }
 
-    fn run(&self, how: impl FnOnce(&mut Command) -> &mut Command) -> Operator<'_> {
+    /// Runs, and is ready.
+    pub(crate) fn run(&self, how: impl FnOnce(&mut Command) -> &mut Command) -> Operator<'_> {
+        let operator = self.launch(how);
+        operator.becomes_ready();
+        operator
+    }
+
+    /// Runs, ready or not.
+    pub(crate) fn launch(&self, how: impl FnOnce(&mut Command) -> &mut Command) -> Operator<'_> {
         let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let mut command = Command::new(PROGRAM);
         command.args(["run", "--listen", "127.0.0.1:0", "--data"]).arg(self.data());
@@ -119,9 +127,7 @@ impl Home {
             assert!(stdout.read_line(&mut greeting).unwrap() > 0, "it ended: {greeting}{}", self.log());
         }
         let url = greeting.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
-        let operator = Operator { home: self, child, url, greeting };
-        eventually("ready", || (operator.get("readyz").0 == 200).then_some(()));
-        operator
+        Operator { home: self, child, url, greeting }
     }
 }
 
@@ -204,10 +210,23 @@ impl Operator<'_> {
         assert!(sent.success());
     }
 
+    pub(crate) fn becomes_ready(&self) {
+        eventually(&format!("ready\n{}", self.home.log()), || (self.get("readyz").0 == 200).then_some(()));
+    }
+
     /// Stops it as an init system does.
-    pub(crate) fn stop(mut self) -> ExitStatus {
+    pub(crate) fn stop(self) -> ExitStatus {
         self.signal("-TERM");
-        eventually("it stops", || self.child.try_wait().unwrap())
+        self.ends()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ends(mut self) -> ExitStatus {
+        eventually("it ends", || self.child.try_wait().unwrap())
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Kills it hard.

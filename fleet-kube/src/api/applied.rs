@@ -1,0 +1,104 @@
+//! `AppliedWork`: what was done for one Work in one cluster.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// What was done for one Work in one cluster. Written by the operator alone, in the Cluster's namespace.
+///
+/// It has no status: all of it is what the operator observed, and one write is what it costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "fleet-events.dev",
+    version = "v1alpha1",
+    kind = "AppliedWork",
+    namespaced,
+    shortname = "awk",
+    category = "fleet-events",
+    derive = "PartialEq",
+    doc = "What was done for one Work in one cluster: the objects there with their UIDs, and how far it is. Written by the operator alone, in the Cluster's namespace.",
+    selectable = ".spec.work",
+    selectable = ".spec.cluster",
+    printcolumn(name = "Work", type_ = "string", json_path = ".spec.work"),
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.cluster"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".spec.state.phase"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.state.reason"),
+    printcolumn(name = "Updated", type_ = "date", json_path = ".spec.updated"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Generation", type_ = "integer", priority = "1", json_path = ".spec.generation"),
+    printcolumn(
+        name = "Objects",
+        type_ = "string",
+        priority = "1",
+        json_path = ".spec.inventory[*].object.name"
+    ),
+    printcolumn(name = "Message", type_ = "string", priority = "1", json_path = ".spec.state.message")
+)]
+pub struct AppliedWorkSpec {
+    /// The Work.
+    pub work: String,
+    /// The Cluster, as namespace/name.
+    pub cluster: String,
+    /// The generation of the Work that this speaks of.
+    pub generation: i64,
+    /// A digest of what was last applied in full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// What the Work has, or may have, in the cluster.
+    #[serde(default)]
+    pub inventory: Vec<AppliedObject>,
+    /// How far it is.
+    pub state: AppliedWorkState,
+    /// When the state was last written.
+    pub updated: String,
+    /// Changes with every write.
+    pub write: i64,
+}
+
+/// One object that a Work has, or may have, in a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedObject {
+    /// Which object.
+    pub object: AppliedObjectRef,
+    /// Its UID, once the cluster told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// Until when a request without an answer may still take effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncertain_until: Option<String>,
+    /// When it was last written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_at: Option<String>,
+}
+
+/// Which object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedObjectRef {
+    /// The API group; empty for the core group.
+    pub group: String,
+    /// The version in the group.
+    pub version: String,
+    /// The kind.
+    pub kind: String,
+    /// The namespace, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The name.
+    pub name: String,
+}
+
+/// How far a Work is in a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedWorkState {
+    /// Pending, Applied, Waiting, Stalled or Retrying.
+    pub phase: String,
+    /// Why: one word if stalled, else what is waited for or what failed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What is wrong and what to do, if stalled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}

@@ -1,0 +1,159 @@
+//! Composing the engine with its parts, running and stopping them all.
+
+use std::sync::Arc;
+
+use fleet_core::directory::DirectoryApplier;
+use fleet_core::engine::{Config, Engine, Parts};
+use fleet_core::environment::Environment;
+use fleet_core::minijinja::MinijinjaRenderer;
+use fleet_kube::clusters::Clusters;
+use fleet_kube::connection::ClusterDefinition;
+use fleet_kube::definitions::Definitions;
+use fleet_kube::leader::Tenure;
+use fleet_nats::connection::Connections;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::answers::Running;
+use super::definitions::Origin;
+use super::route::{Leads, Routed};
+use super::sources::Sources;
+use super::{Site, StartError, store};
+use crate::control::Control;
+use crate::http::Server;
+
+/// All parts of an operator that is about to run.
+pub(super) struct Composed {
+    engine: Engine,
+    control: Control,
+    running: Arc<Running>,
+    origin: Origin,
+    sources: Sources,
+    connections: Connections,
+    definitions: watch::Receiver<Option<Arc<Definitions>>>,
+    clusters: Arc<Clusters>,
+    applier: Arc<Routed>,
+}
+
+impl Composed {
+    /// Opens and connects everything. With a tenure, nothing is applied once that does not hold any more.
+    pub(super) async fn new(site: &Site, tenure: Option<Tenure>) -> Result<Self, StartError> {
+        let Site { options, base, data, intake, health, .. } = site;
+        let unusable = |source| StartError::Data { path: options.data.clone(), source };
+        let store = store::open(&site.store, data).await?;
+        let folders = DirectoryApplier::new(data.clusters()).map_err(unusable)?;
+        let control = Control::bind(data.root()).map_err(unusable)?;
+        let origin = Origin::open(base, &options.data)?;
+        let catalog = origin.catalog();
+        let clusters = Arc::new(Clusters::new());
+        let leads: Leads = match tenure {
+            Some(tenure) => Box::new(move || tenure.holds()),
+            None => Box::new(|| true),
+        };
+        let applier = Arc::new(Routed::new(Arc::clone(&clusters), folders, leads));
+        let parts = Parts {
+            store: Arc::clone(&store),
+            catalog: Arc::clone(&catalog) as _,
+            clusters: Arc::clone(&clusters) as _,
+            renderer: Arc::new(MinijinjaRenderer),
+            applier: Arc::clone(&applier) as _,
+            environment: Environment::default(),
+        };
+        let config = Config {
+            max_withdraw_percent: options.max_withdraw_percent,
+            // The rest of the time is the HTTP server's, which stops first.
+            drain_deadline: options.drain - options.drain / 4,
+            ..Config::default()
+        };
+        let engine = Engine::new(parts, config);
+        let handle = engine.handle();
+        health.runs(handle.clone(), origin.troubles());
+        let definitions = origin.definitions();
+        let running = Arc::new(Running {
+            store,
+            definitions: definitions.clone(),
+            catalog: Arc::clone(&catalog),
+            troubles: origin.troubles(),
+            clusters: Arc::clone(&clusters),
+            engine: handle.clone(),
+        });
+        let connections = Connections::new();
+        let sources = Sources::new(handle, intake.clone(), catalog, connections.clone());
+        Ok(Self { engine, control, running, origin, sources, connections, definitions, clusters, applier })
+    }
+
+    /// Runs until `shutdown`: then stops taking events, lets what is under way come to its end, and gives back the rest.
+    pub(super) async fn run(self, served: Served, shutdown: CancellationToken) {
+        let Self { engine, control, running, origin, sources, connections, definitions, clusters, applier } =
+            self;
+        let tasks = TaskTracker::new();
+        tasks.spawn(control.run(running, shutdown.clone()));
+        tasks.spawn(origin.follow(Arc::clone(&clusters), shutdown.clone()));
+        tasks.spawn(follow(definitions, clusters, applier, sources, shutdown.clone()));
+        // The engine outlives the server, so that requests under way are still answered.
+        let engine_stop = CancellationToken::new();
+        let stop_engine = engine_stop.clone();
+        let stopping = shutdown.clone();
+        tasks.spawn(async move {
+            stopping.cancelled().await;
+            served.stop().await;
+            stop_engine.cancel();
+        });
+        engine.run(engine_stop).await;
+        shutdown.cancel();
+        tasks.close();
+        tasks.wait().await;
+        connections.closed().await;
+    }
+}
+
+/// The HTTP server at work.
+pub(super) struct Served {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Served {
+    pub(super) fn spawn(server: Server) -> Self {
+        let stop = CancellationToken::new();
+        Self { task: tokio::spawn(server.run(stop.clone())), stop }
+    }
+
+    /// Takes no more requests, and waits for those under way.
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        let _ = self.task.await;
+    }
+}
+
+/// Hands definitions on to whoever acts on them beside the engine.
+async fn follow(
+    mut definitions: watch::Receiver<Option<Arc<Definitions>>>,
+    clusters: Arc<Clusters>,
+    applier: Arc<Routed>,
+    mut sources: Sources,
+    shutdown: CancellationToken,
+) {
+    let mut known: Vec<ClusterDefinition> = Vec::new();
+    loop {
+        let now = definitions.borrow_and_update().clone();
+        if let Some(now) = now {
+            let mut all = now.clusters.clone();
+            if !now.catalog.complete {
+                // What is missing is not gone.
+                known.retain(|old| all.iter().all(|new| new.id != old.id));
+                all.append(&mut known);
+            }
+            applier.note(&all);
+            clusters.update(all.clone());
+            known = all;
+            sources.follow(&now);
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = definitions.changed() => if changed.is_err() { return },
+        }
+    }
+}
