@@ -17,6 +17,7 @@ mod feed;
 mod notes;
 mod pull;
 mod settle;
+mod unreadable;
 
 use std::time::Duration;
 

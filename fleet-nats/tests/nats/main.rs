@@ -8,3 +8,4 @@ mod jetstream;
 mod positions;
 mod publish;
 mod reader;
+mod unreadable;
