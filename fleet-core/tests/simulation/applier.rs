@@ -90,7 +90,9 @@ impl Run<'_> {
                 Step::Look => match self.look(name).await? {
                     None => Step::Create,
                     Some(object) if object.is_going => return Ok(being_deleted()),
-                    Some(object) if object.mark.as_deref() == Some(self.work.hash()) => Step::Update(object.uid),
+                    Some(object) if object.mark.as_deref() == Some(self.work.hash()) => {
+                        Step::Update(object.uid)
+                    }
                     Some(_) => return Ok(Outcome::Conflict { owner: "somebody else".to_owned() }),
                 },
             };

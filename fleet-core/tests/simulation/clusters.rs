@@ -31,11 +31,20 @@ pub(crate) struct Object {
 pub(crate) enum Request {
     Get,
     /// POST.
-    Create { mark: String, content: String },
+    Create {
+        mark: String,
+        content: String,
+    },
     /// Server-side apply that names a UID.
-    Update { uid: Arc<str>, mark: String, content: String },
+    Update {
+        uid: Arc<str>,
+        mark: String,
+        content: String,
+    },
     /// DELETE with a UID as precondition.
-    Delete { uid: Arc<str> },
+    Delete {
+        uid: Arc<str>,
+    },
 }
 
 /// Why a request failed.
@@ -175,7 +184,13 @@ impl Clusters {
         answer
     }
 
-    fn take_effect(self: &Arc<Self>, cluster: &ClusterId, name: &str, request: &Request, how: &str) -> Answer {
+    fn take_effect(
+        self: &Arc<Self>,
+        cluster: &ClusterId,
+        name: &str,
+        request: &Request,
+        how: &str,
+    ) -> Answer {
         let mut state = self.state.lock();
         let place = (cluster.clone(), name.to_owned());
         let there = state.objects.get(&place).cloned();
@@ -221,7 +236,9 @@ impl Clusters {
         };
         drop(state);
         self.world.trace(|| {
-            let came = answer.as_ref().map_or_else(|failure| format!("{failure:?}"), |it| format!("{} {}", it.uid, it.content));
+            let came = answer
+                .as_ref()
+                .map_or_else(|failure| format!("{failure:?}"), |it| format!("{} {}", it.uid, it.content));
             format!("{cluster} {name} {request:?} {how}: {came}")
         });
         answer

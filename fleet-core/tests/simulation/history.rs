@@ -39,7 +39,8 @@ pub(crate) struct End {
 
 /// Runs the history of a seed.
 pub(crate) fn run(seed: u64, lie: Lie, traced: bool) -> End {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let (world, problems) = runtime.block_on(async {
         let dice = Dice::new(seed);
         let faults = Faults::choose(&dice);
@@ -51,7 +52,11 @@ pub(crate) fn run(seed: u64, lie: Lie, traced: bool) -> End {
         (world, problems)
     });
     drop(runtime);
-    End { problems, trace: world.traced(), fingerprint: if traced { world.fingerprint() } else { String::new() } }
+    End {
+        problems,
+        trace: world.traced(),
+        fingerprint: if traced { world.fingerprint() } else { String::new() },
+    }
 }
 
 /// An operator and its process.

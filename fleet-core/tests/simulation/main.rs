@@ -35,7 +35,9 @@ use crate::history::End;
 use crate::world::Lie;
 
 fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
 }
 
 /// Runs histories on all cores until one fails or all are done; the seed of the first that failed.

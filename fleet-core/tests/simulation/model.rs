@@ -97,7 +97,9 @@ pub(crate) fn check(
                     })
             };
             if !words.iter().any(is_right) {
-                problems.push(format!("{trigger} {key}: the last word is one of {words:?}, and there is {found:?}"));
+                problems.push(format!(
+                    "{trigger} {key}: the last word is one of {words:?}, and there is {found:?}"
+                ));
             }
         }
     }

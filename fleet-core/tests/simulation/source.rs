@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fleet_core::event::Event;
-use fleet_core::position::Position;
+use fleet_core::position::{Domain, Position};
 use fleet_core::source::{
     Delivery, EventSource, Message, Settle, SettleError, Settler, SourceError, SourceItem,
 };
@@ -79,7 +79,7 @@ impl EventSource for StreamSource {
         let feed = Feed {
             here: self.here.clone(),
             server: Arc::clone(&self.server),
-            epochs: Epochs::restore(SOURCE, "EVENTS", &floors),
+            epochs: Epochs::restore(Domain::new("events"), Domain::new("events/newest"), &floors),
             life: None,
             arrived: VecDeque::new(),
             items: VecDeque::new(),

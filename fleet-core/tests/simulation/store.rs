@@ -238,14 +238,11 @@ impl SimStore {
     }
 
     /// Reads as the handle sees it.
-    async fn read<T>(
-        &self,
-        what: &'static str,
-        read: impl FnOnce(&Records) -> T,
-    ) -> Result<T, StoreError> {
-        self.call(|| what.to_owned(), |state, _, _| {
-            Ok(read(&state.views.get(&self.handle).ok_or_else(unavailable)?.records))
-        })
+    async fn read<T>(&self, what: &'static str, read: impl FnOnce(&Records) -> T) -> Result<T, StoreError> {
+        self.call(
+            || what.to_owned(),
+            |state, _, _| Ok(read(&state.views.get(&self.handle).ok_or_else(unavailable)?.records)),
+        )
         .await
     }
 
@@ -259,7 +256,13 @@ impl SimStore {
         let line = || format!("{} store {}", self.process.name, what());
         self.call(&what, |state, world, writer| {
             let result = write(state, world, writer);
-            world.trace(|| format!("{}: {}", line(), result.as_ref().map_or_else(ToString::to_string, |_| "ok".to_owned())));
+            world.trace(|| {
+                format!(
+                    "{}: {}",
+                    line(),
+                    result.as_ref().map_or_else(ToString::to_string, |_| "ok".to_owned())
+                )
+            });
             let State { records, views, .. } = state;
             if result.is_err()
                 && let Some(view) = views.get_mut(&self.handle)
@@ -275,11 +278,14 @@ impl SimStore {
 #[async_trait]
 impl WorkStore for SimStore {
     async fn next_epoch(&self, domain: &Domain) -> Result<u64, StoreError> {
-        self.call(|| "next_epoch".to_owned(), |state, _, _| {
-            let epoch = state.epochs.entry(domain.clone()).or_default();
-            *epoch += 1;
-            Ok(*epoch)
-        })
+        self.call(
+            || "next_epoch".to_owned(),
+            |state, _, _| {
+                let epoch = state.epochs.entry(domain.clone()).or_default();
+                *epoch += 1;
+                Ok(*epoch)
+            },
+        )
         .await
     }
 
@@ -321,12 +327,16 @@ impl WorkStore for SimStore {
     }
 
     async fn delete_work(&self, id: &WorkId, expected: Revision) -> Result<(), StoreError> {
-        self.write(|| format!("delete {id}"), Key::Work(id.clone()), |state, world, writer| {
-            check(id, state.records.works.get(id), Some(&expected))?;
-            state.records.works.remove(id);
-            state.changed(world, &Key::Work(id.clone()), writer);
-            Ok(())
-        })
+        self.write(
+            || format!("delete {id}"),
+            Key::Work(id.clone()),
+            |state, world, writer| {
+                check(id, state.records.works.get(id), Some(&expected))?;
+                state.records.works.remove(id);
+                state.changed(world, &Key::Work(id.clone()), writer);
+                Ok(())
+            },
+        )
         .await
     }
 
@@ -418,32 +428,41 @@ impl WorkStore for SimStore {
     }
 
     async fn floors(&self, source: &str) -> Result<Vec<Position>, StoreError> {
-        self.call(|| "floors".to_owned(), |state, _, _| {
-            Ok(state.floors.get(source).cloned().unwrap_or_default())
-        })
+        self.call(
+            || "floors".to_owned(),
+            |state, _, _| Ok(state.floors.get(source).cloned().unwrap_or_default()),
+        )
         .await
     }
 
     async fn raise_floor(&self, source: &str, floor: &Position) -> Result<(), StoreError> {
-        self.call(|| format!("raise floor {floor}"), |state, world, _| {
-            world.trace(|| format!("{} store raise floor of {source} to {floor}", self.process.name));
-            let floors = state.floors.entry(source.to_owned()).or_default();
-            match floors.iter_mut().find(|there| there.domain == floor.domain) {
-                Some(there) if floor.is_above(there) => *there = floor.clone(),
-                Some(_) => {}
-                None => floors.push(floor.clone()),
-            }
-            Ok(())
-        })
+        self.call(
+            || format!("raise floor {floor}"),
+            |state, world, _| {
+                world.trace(|| format!("{} store raise floor of {source} to {floor}", self.process.name));
+                let floors = state.floors.entry(source.to_owned()).or_default();
+                match floors.iter_mut().find(|there| there.domain == floor.domain) {
+                    Some(there) if floor.is_above(there) => *there = floor.clone(),
+                    Some(_) => {}
+                    None => floors.push(floor.clone()),
+                }
+                Ok(())
+            },
+        )
         .await
     }
 
     async fn add_dead_letter(&self, letter: Arc<DeadLetter>) -> Result<(), StoreError> {
-        self.call(|| "add letter".to_owned(), |state, world, _| {
-            world.trace(|| format!("{} store keeps letter {}: {}", self.process.name, letter.id, letter.reason));
-            state.letters.insert(letter.id.clone(), Arc::clone(&letter));
-            Ok(())
-        })
+        self.call(
+            || "add letter".to_owned(),
+            |state, world, _| {
+                world.trace(|| {
+                    format!("{} store keeps letter {}: {}", self.process.name, letter.id, letter.reason)
+                });
+                state.letters.insert(letter.id.clone(), Arc::clone(&letter));
+                Ok(())
+            },
+        )
         .await
     }
 
@@ -453,10 +472,13 @@ impl WorkStore for SimStore {
         limit: usize,
     ) -> Result<Vec<Arc<DeadLetter>>, StoreError> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.call(|| "letters".to_owned(), |state, _, _| {
-            let letters = state.letters.range::<str, _>((start, Bound::Unbounded));
-            Ok(letters.take(limit).map(|(_, letter)| Arc::clone(letter)).collect())
-        })
+        self.call(
+            || "letters".to_owned(),
+            |state, _, _| {
+                let letters = state.letters.range::<str, _>((start, Bound::Unbounded));
+                Ok(letters.take(limit).map(|(_, letter)| Arc::clone(letter)).collect())
+            },
+        )
         .await
     }
 

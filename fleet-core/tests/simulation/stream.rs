@@ -160,8 +160,12 @@ impl Server {
             let consumer = consumer.as_mut()?;
             let now = Instant::now();
             let mut out = Vec::new();
-            let due: Vec<_> =
-                consumer.pending.iter().filter(|(_, due)| **due <= now).map(|(sequence, _)| *sequence).collect();
+            let due: Vec<_> = consumer
+                .pending
+                .iter()
+                .filter(|(_, due)| **due <= now)
+                .map(|(sequence, _)| *sequence)
+                .collect();
             for sequence in due.into_iter().take(most) {
                 out.extend(messages.iter().find(|message| message.sequence == sequence).cloned());
             }

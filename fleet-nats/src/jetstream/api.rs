@@ -9,6 +9,7 @@ use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{Context, ErrorCode, consumer, stream};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -204,4 +205,44 @@ pub(crate) fn refused(error: &async_nats::jetstream::Error) -> ApiError {
         }
         _ => ApiError::Refused(error.to_string()),
     }
+}
+
+/// A message as the stream keeps it.
+pub(super) struct StoredMessage {
+    pub(super) subject: String,
+    /// In nanoseconds since 1970.
+    pub(super) published: u64,
+    /// As they came over the wire; empty if there are none.
+    pub(super) headers: Vec<u8>,
+    pub(super) payload: Bytes,
+}
+
+/// The message of a sequence.
+pub(super) async fn message(
+    context: &Context,
+    stream: &str,
+    sequence: u64,
+) -> Result<StoredMessage, ApiError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        message: Encoded,
+    }
+    #[derive(Deserialize)]
+    struct Encoded {
+        subject: String,
+        time: jiff::Timestamp,
+        #[serde(default)]
+        hdrs: String,
+        #[serde(default)]
+        data: String,
+    }
+    let payload = json!({"seq": sequence});
+    let Answer { message } = request(context, format!("STREAM.MSG.GET.{stream}"), &payload).await?;
+    let decoded = |text: String| STANDARD.decode(text).map_err(|error| ApiError::Refused(error.to_string()));
+    Ok(StoredMessage {
+        subject: message.subject,
+        published: u64::try_from(message.time.as_nanosecond()).unwrap_or_default(),
+        headers: decoded(message.hdrs)?,
+        payload: decoded(message.data)?.into(),
+    })
 }

@@ -323,7 +323,11 @@ mod tests {
         epochs.see(seen(100, 100));
         let (epoch, _) = epochs.see(seen(91, 200));
         assert_eq!(epochs.raise(89, 91).unwrap().epoch, CREATED);
-        assert_eq!(epochs.raise(90, 91).unwrap(), epochs.position(epoch, 90), "91 was lost, and what came after");
+        assert_eq!(
+            epochs.raise(90, 91).unwrap(),
+            epochs.position(epoch, 90),
+            "91 was lost, and what came after"
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod notes;
 mod pull;
 mod replay;
 mod settle;
+mod unreadable;
 
 use std::time::Duration;
 

@@ -10,3 +10,4 @@ mod positions;
 mod publish;
 mod reader;
 mod replay;
+mod unreadable;

@@ -13,6 +13,6 @@ mod dead_letters;
 mod leading;
 mod process;
 mod quickstart;
-mod streams;
 mod rig;
 mod stopping;
+mod streams;

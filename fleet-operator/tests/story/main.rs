@@ -19,3 +19,6 @@ mod process;
 mod stage;
 mod wait;
 mod world;
+
+/// Managed clusters that the stories share: two for production, one for staging.
+const CLUSTERS: usize = 3;
