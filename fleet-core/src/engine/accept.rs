@@ -59,8 +59,8 @@ pub(super) struct Accepted {
     pub(super) received: Timestamp,
     /// `None` for what somebody sends again by hand: there floors say nothing.
     pub(super) floors: Option<Arc<Floors>>,
-    /// Whether somebody sends it again at the place it had, so that it is older than whatever came since.
-    pub(super) belated: bool,
+    /// If somebody sends it again at the place it had: when it was refused. It is older than whatever came since.
+    pub(super) refused: Option<Timestamp>,
 }
 
 /// What an event came to.
@@ -88,8 +88,8 @@ impl Accepted {
             let stored = shared.store.work(id).await?;
             let (old, revision) = stored.map(|stored| (stored.value, stored.revision)).unzip();
             if let Some(old) = &old
-                && !self.is_from_an_earlier_operator(old)
-                && !old.positions.admits(&self.position)
+                && (self.came_before(old)
+                    || !self.is_from_an_earlier_operator(old) && !old.positions.admits(&self.position))
             {
                 shared.counters.superseded.add();
                 if old.positions.in_domain(&self.position.domain) == Some(&self.position) {
@@ -149,12 +149,18 @@ impl Accepted {
         }
     }
 
+    /// Whether it was refused before the key saw an event of another feed: between feeds acceptance decides.
+    fn came_before(&self, old: &Work) -> bool {
+        let elsewhere = |position: &Position| position.domain != self.position.domain;
+        self.refused.is_some_and(|refused| old.received > refused && old.positions.iter().any(elsewhere))
+    }
+
     /// Whether the key saw an event that an operator accepted which started later than this one (two by mistake). Their
     /// sequences tell nothing of the order, so that of acceptance counts; and what has no order of its own is never
     /// delivered again, so it is no duplicate.
     fn is_from_an_earlier_operator(&self, old: &Work) -> bool {
         let operator = Domain::operator();
-        !self.belated
+        self.refused.is_none()
             && self.position.domain == operator
             && old.positions.in_domain(&operator).is_some_and(|seen| seen.epoch > self.position.epoch)
     }

@@ -189,7 +189,7 @@ impl Reader {
         let published = delivery.published.unwrap_or(received);
         let source = Arc::clone(&self.known);
         let floors = Some(Arc::clone(&self.floors));
-        let accepted = Accepted { source, origin, position, published, received, floors, belated: false };
+        let accepted = Accepted { source, origin, position, published, received, floors, refused: None };
         let taken = Taken { accepted, letters: Arc::clone(&self.letters), began, permit };
         let shared_by_task = Arc::clone(shared);
         shared.spawn(async move { taken.settle(&shared_by_task, delivery, intentions, refusals).await });

@@ -185,7 +185,7 @@ async fn resend(shared: &Arc<Shared>, letter: &DeadLetter, as_new: bool) -> Resu
         published: received,
         received,
         floors: None,
-        belated: !as_new,
+        refused: (!as_new).then_some(letter.time),
     };
     let mut stored = 0;
     let mut refusals = Vec::new();

@@ -113,6 +113,27 @@ async fn a_letter_of_an_earlier_process_is_older_than_what_this_one_accepted() {
     rig.stop().await;
 }
 
+/// Between feeds acceptance decides, so that a letter from before a replay does not undo what the replay brought.
+#[tokio::test(start_paused = true)]
+async fn a_letter_is_older_than_what_came_from_another_feed_since() {
+    let rig = refusing();
+    let feed = Feed::new("users");
+    rig.handle.attach(Arc::clone(&feed) as _);
+    feed.deliver(logout("a"), at(7));
+    let id = letter_of(&rig, "a").await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    set_action(&rig.catalog, "$type");
+    until("the trigger is mended", async || {
+        feed.deliver(login("a"), crate::rig::at_in("replayed", 3));
+        rig.works().await.len() == 1
+    })
+    .await;
+    rig.until_names("c1", &["a"]).await;
+    assert_eq!(rig.handle.resend(&id, false).await.unwrap(), Resent::Superseded);
+    assert_eq!(rig.names("c1"), ["a"]);
+    rig.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_letter_sent_as_new_is_the_newest() {
     let rig = refusing();
