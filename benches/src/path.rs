@@ -1,48 +1,37 @@
-//! From a NATS message to an object on a real API server: the whole path with the file store, next to a bare loop that
-//! receives a message and creates an object. The two take turns, so that their ratio holds while the machine drifts.
+//! From a NATS message to an object on a real API server: the whole path with each kind of store, next to a bare loop
+//! that receives a message and creates an object. They take turns, so that their ratios hold while the machine drifts.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use fleet_core::apply::{Applier, ApplyRequest, Drift, Outcome, RemoveRequest};
-use fleet_core::cluster::{ClusterId, Labels};
-use fleet_core::engine::{Config, Engine, Handle, Parts};
-use fleet_core::environment::Environment;
-use fleet_core::memory::{MemoryCatalog, MemoryStore};
-use fleet_core::minijinja::MinijinjaRenderer;
+use fleet_core::memory::MemoryStore;
 use fleet_core::redb::RedbStore;
 use fleet_core::store::WorkStore;
-use fleet_kube::applier::KubeApplier;
 use fleet_kube::client::ClusterClient;
-use fleet_kube::clusters::Clusters;
-use fleet_kube::connection::{ClusterDefinition, Connection};
-use fleet_nats::connection::{Connections, NatsConfig};
-use fleet_nats::core::{CoreConfig, CoreSource};
-use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::PostParams;
 use local_fleet::{ClusterOptions, Lab, NatsOptions, Route};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
-use crate::engine::NAMESPACE;
-use crate::parts::{login, source, trigger};
-use crate::table::{line, millis, percentile, rate};
+use crate::Failure;
+use crate::fleet::{Fleet, IN_FLIGHT};
+use crate::parts::login;
+use crate::table::{line, median, millis, percentile, rate};
 
-type Failure = Box<dyn Error + Send + Sync>;
-
-/// How often the two take turns with a burst; the median counts.
+/// How often they take turns with a burst; the median counts.
 const ROUNDS: usize = 5;
-/// How many objects are created at a time, here and there.
-const IN_FLIGHT: usize = 32;
-/// Longer than that nothing takes.
-const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) async fn measure(events: usize, burst: usize, memory: bool) -> Result<(), Failure> {
+/// One kind of store, and what was measured with it.
+struct Measured {
+    store: &'static str,
+    fleet: Fleet,
+    latencies: Vec<Duration>,
+    /// Of its rates to those of the floor.
+    ratios: Vec<f64>,
+}
+
+pub(crate) async fn measure(events: usize, burst: usize) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let lab = Lab::builder()
         .clusters(1)
@@ -50,47 +39,60 @@ pub(crate) async fn measure(events: usize, burst: usize, memory: bool) -> Result
         .nats(NatsOptions::default())
         .start_scratch()
         .await?;
+    let nats = lab.nats().ok_or("the lab has no NATS")?.url(Route::Direct);
     let cluster = lab.clusters().first().ok_or("the lab has no cluster")?;
-    let nats = lab.nats().ok_or("the lab has no NATS")?.url(Route::Direct).to_owned();
-    let kubeconfig = cluster.kubeconfig()?;
-    let store: Arc<dyn WorkStore> = if memory {
-        Arc::new(MemoryStore::default())
-    } else {
-        Arc::new(RedbStore::open(&folder.path().join("fleet.redb"))?)
-    };
-
-    let mut floor = Floor::start(&nats, &kubeconfig).await?;
-    let mut fleet = Fleet::start(&nats, kubeconfig, store).await?;
-
-    let (mut bare, mut whole) = (Vec::new(), Vec::new());
-    for number in 0..events {
-        bare.push(floor.one(&format!("floor-{number}")).await?);
-        whole.push(fleet.one(&format!("fleet-{number}")).await?);
+    let stores: [(&str, Arc<dyn WorkStore>); 2] = [
+        ("memory", Arc::new(MemoryStore::default())),
+        ("file", Arc::new(RedbStore::open(&folder.path().join("fleet.redb"))?)),
+    ];
+    let mut floor = Floor::start(&nats, &cluster.kubeconfig()?).await?;
+    let mut all = Vec::new();
+    for (store, opened) in stores {
+        let fleet = Fleet::start(&nats, store, lab.clusters(), opened).await?;
+        all.push(Measured { store, fleet, latencies: Vec::new(), ratios: Vec::new() });
     }
+
+    let mut bare = Vec::new();
     // The first ones open connections.
     let warm = events / 10;
-    let (bare, whole) = (bare.get_mut(warm..).unwrap_or_default(), whole.get_mut(warm..).unwrap_or_default());
-    for percent in [50, 99] {
-        let (bare, whole) = (percentile(bare, percent), percentile(whole, percent));
-        let ratio = whole.as_secs_f64() / bare.as_secs_f64();
-        line(
-            &format!("event to object, p{percent}: bare loop / fleet / ratio"),
-            format!("{} / {} / {ratio:.2}", millis(bare), millis(whole)),
-        );
+    for number in 0..events + warm {
+        let took = floor.one(&format!("floor-{number}")).await?;
+        if number >= warm {
+            bare.push(took);
+        }
+        for Measured { store, fleet, latencies, .. } in &mut all {
+            let took = fleet.one(&format!("{store}-{number}")).await?;
+            if number >= warm {
+                latencies.push(took);
+            }
+        }
     }
-    let mut ratios = Vec::new();
+    for percent in [50, 99] {
+        let bare = percentile(&mut bare, percent);
+        for Measured { store, latencies, .. } in &mut all {
+            let whole = percentile(latencies, percent);
+            let ratio = whole.as_secs_f64() / bare.as_secs_f64();
+            line(
+                &format!("event to object, p{percent}: bare loop / fleet with {store} store / ratio"),
+                format!("{} / {} / {ratio:.2}", millis(bare), millis(whole)),
+            );
+        }
+    }
     for round in 0..ROUNDS {
         let bare = floor.burst(&format!("floor-burst{round}"), burst).await?;
-        let whole = fleet.burst(&format!("fleet-burst{round}"), burst).await?;
-        line(
-            &format!("throughput at {IN_FLIGHT} in flight: bare loop / fleet / ratio"),
-            format!("{bare:.0} / {whole:.0} /s / {:.2}", whole / bare),
-        );
-        ratios.push(whole / bare);
+        for Measured { store, fleet, ratios, .. } in &mut all {
+            let whole = fleet.burst(&format!("{store}-burst{round}"), burst).await?;
+            line(
+                &format!("throughput at {IN_FLIGHT} in flight: bare loop / fleet with {store} store / ratio"),
+                format!("{bare:.0} / {whole:.0} /s / {:.2}", whole / bare),
+            );
+            ratios.push(whole / bare);
+        }
     }
-    ratios.sort_by(f64::total_cmp);
-    line("throughput, median ratio", format!("{:.2}", ratios.get(ROUNDS / 2).copied().unwrap_or_default()));
-    fleet.stop().await;
+    for Measured { store, fleet, ratios, .. } in all {
+        line(&format!("throughput with {store} store, median ratio"), format!("{:.2}", median(ratios)));
+        fleet.stop().await;
+    }
     lab.stop().await?;
     Ok(())
 }
@@ -147,120 +149,5 @@ impl Floor {
             })
             .await?;
         Ok(rate(count, began.elapsed()))
-    }
-}
-
-/// The whole of Fleet, in this process.
-struct Fleet {
-    client: async_nats::Client,
-    applied: mpsc::UnboundedReceiver<Instant>,
-    handle: Handle,
-    stop: CancellationToken,
-    running: tokio::task::JoinHandle<()>,
-}
-
-impl Fleet {
-    async fn start(nats: &str, kubeconfig: String, store: Arc<dyn WorkStore>) -> Result<Self, Failure> {
-        let clusters = Arc::new(Clusters::new());
-        clusters.update(vec![ClusterDefinition {
-            id: ClusterId::new("civo", "cluster1")?,
-            labels: [("env".to_owned(), "production".to_owned())].into(),
-            annotations: Labels::new(),
-            connection: Connection::KubeconfigSecret {
-                name: "the lab's kubeconfig".to_owned(),
-                kubeconfig: Ok(kubeconfig.into()),
-            },
-        }]);
-        let (told, applied) = mpsc::unbounded_channel();
-        let parts = Parts {
-            store,
-            catalog: Arc::new(MemoryCatalog::new([source()], [trigger(NAMESPACE)])),
-            clusters: Arc::clone(&clusters) as _,
-            renderer: Arc::new(MinijinjaRenderer),
-            applier: Arc::new(Timed { inner: KubeApplier::new(clusters), told }),
-            environment: Environment::default(),
-        };
-        let config = Config { cluster_concurrency: IN_FLIGHT, ..Config::default() };
-        let engine = Engine::new(parts, config);
-        let handle = engine.handle();
-        let stop = CancellationToken::new();
-        let running = tokio::spawn(engine.run(stop.clone()));
-        let (nats_config, core) = (NatsConfig::new([nats])?, CoreConfig::new(["fleet"]));
-        handle.attach(Arc::new(CoreSource::new("user-operation", &Connections::new(), nats_config, core)));
-        let client = async_nats::connect(nats).await?;
-        let mut fleet = Self { client, applied, handle, stop, running };
-        // A request to nobody is answered so: once it is not, the subscription is there.
-        let deadline = Instant::now() + PATIENCE;
-        while fleet.one_within("fleet-warm", Duration::from_millis(500)).await?.is_none() {
-            if Instant::now() > deadline {
-                return Err("the engine took no event".into());
-            }
-        }
-        Ok(fleet)
-    }
-
-    async fn one(&mut self, name: &str) -> Result<Duration, Failure> {
-        Ok(self.one_within(name, PATIENCE).await?.ok_or("an event was not applied in time")?)
-    }
-
-    async fn one_within(&mut self, name: &str, patience: Duration) -> Result<Option<Duration>, Failure> {
-        let event = login(name).to_json().to_string();
-        let began = Instant::now();
-        self.client.publish("fleet", event.into()).await?;
-        match tokio::time::timeout(patience, self.applied.recv()).await {
-            Ok(at) => Ok(Some(at.ok_or("the engine is gone")? - began)),
-            Err(_) => Ok(None),
-        }
-    }
-
-    async fn burst(&mut self, prefix: &str, count: usize) -> Result<f64, Failure> {
-        let began = Instant::now();
-        for number in 0..count {
-            let event = login(&format!("{prefix}-{number}")).to_json().to_string();
-            self.client.publish("fleet", event.into()).await?;
-        }
-        let mut last = began;
-        for _ in 0..count {
-            let at = tokio::time::timeout(PATIENCE, self.applied.recv()).await?;
-            last = at.ok_or("the engine is gone")?;
-        }
-        Ok(rate(count, last - began))
-    }
-
-    async fn stop(self) {
-        self.handle.detach("user-operation");
-        self.stop.cancel();
-        // It has stopped, or panicked and said so.
-        let _ = self.running.await;
-    }
-}
-
-/// Tells when an object was there.
-struct Timed {
-    inner: KubeApplier,
-    told: mpsc::UnboundedSender<Instant>,
-}
-
-#[async_trait]
-impl Applier for Timed {
-    async fn apply(&self, request: ApplyRequest) -> Vec<Outcome> {
-        let outcomes = self.inner.apply(request).await;
-        if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Applied { .. })) {
-            // Whoever measures may have gone.
-            let _ = self.told.send(Instant::now());
-        }
-        outcomes
-    }
-
-    async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
-        self.inner.remove(request).await
-    }
-
-    fn settle_time(&self) -> Duration {
-        self.inner.settle_time()
-    }
-
-    fn drift(&self, cluster: &ClusterId) -> BoxStream<'static, Drift> {
-        self.inner.drift(cluster)
     }
 }

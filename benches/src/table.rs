@@ -14,6 +14,12 @@ pub(crate) fn percentile(durations: &mut [Duration], percent: usize) -> Duration
     durations.get(place).copied().unwrap_or_default()
 }
 
+/// The middle one.
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or_default()
+}
+
 /// Milliseconds with two digits.
 pub(crate) fn millis(duration: Duration) -> String {
     format!("{:.2} ms", duration.as_secs_f64() * 1e3)

@@ -119,7 +119,11 @@ mod real {
         let trigger = json!({"apiVersion": version, "kind": "EventTrigger", "metadata": {"name": "t"},
             "spec": {"eventSourceName": "s", "sourceClusterSelector": {"matchLabels": {"env": "production"}},
                 "oneForEvent": true, "policyRefs": [{"kind": "ConfigMap", "namespace": "default", "name": "c"}]}});
-        for good in [&cluster, &nats, &trigger] {
+        let streamed = json!({"apiVersion": version, "kind": "EventSource", "metadata": {"name": "r"},
+            "spec": {"nats": {"urls": ["nats://a:4222"], "jetStream": {"stream": "read"}},
+                "deadLetter": {"jetStream": {"stream": "dead"}},
+                "dedupe": {"by": "sourceId", "window": "10m"}, "replay": 2}});
+        for good in [&cluster, &nats, &trigger, &streamed] {
             assert_eq!(refusal(&client, good).await, None, "{good}");
         }
         let secret = json!({"name": "k"});
@@ -154,6 +158,35 @@ mod real {
                 with(nats.clone(), "/spec/nats/jetStream", json!({"stream": "a", "ackWait": "1 day"})),
                 "ackWait",
             ),
+            (
+                with(with(streamed.clone(), "/spec/nats", Value::Null), "/spec/http", json!({})),
+                "deadLetter is for NATS",
+            ),
+            (
+                with(streamed.clone(), "/spec/deadLetter/jetStream/stream", json!("read")),
+                "deadLetter.jetStream.stream is the stream that is read",
+            ),
+            (
+                with(streamed.clone(), "/spec/deadLetter/jetStream/subject", json!("a.*")),
+                "deadLetter.jetStream.subject",
+            ),
+            (with(streamed.clone(), "/spec/deadLetter", json!({})), "deadLetter.jetStream: Required value"),
+            (
+                with(streamed.clone(), "/spec/dedupe/window", json!("500ms")),
+                "window must be between 1s and 24h",
+            ),
+            (
+                with(streamed.clone(), "/spec/dedupe/window", json!("25h")),
+                "window must be between 1s and 24h",
+            ),
+            (with(streamed.clone(), "/spec/dedupe/window", json!("1 day")), "dedupe.window"),
+            (with(streamed.clone(), "/spec/dedupe/by", json!("id")), "Unsupported value"),
+            (with(streamed.clone(), "/spec/replay", json!(-1)), "replay"),
+            (with(nats.clone(), "/spec/replay", json!(1)), "replay is for JetStream"),
+            (
+                with(streamed.clone(), "/spec/nats/jetStream/deliverFrom", json!("new")),
+                "replay with deliverFrom: new",
+            ),
             (with(trigger.clone(), "/spec/syncMode", json!("Never")), "Unsupported value"),
             (with(trigger.clone(), "/spec/policyRefs", json!([])), "policyRefs"),
             (with(trigger.clone(), "/spec/sourceClusterSelector", Value::Null), "sourceClusterSelector"),
@@ -183,6 +216,18 @@ mod real {
             let field = pointer.rsplit('/').next().unwrap();
             assert!(error.contains(&format!("{field} is immutable")), "{error}");
         }
+        let sources = api(&client, &streamed);
+        sources
+            .create(&PostParams::default(), &serde_json::from_value(streamed.clone()).unwrap())
+            .await
+            .unwrap();
+        let replay = |number: u32| Patch::Merge(json!({"spec": {"replay": number}}));
+        sources.patch("r", &PatchParams::default(), &replay(3)).await.unwrap();
+        let lowered = sources.patch("r", &PatchParams::default(), &replay(2)).await.unwrap_err().to_string();
+        assert!(lowered.contains("replay may only grow"), "{lowered}");
+        let left_out = Patch::Merge(json!({"spec": {"replay": null}}));
+        assert!(sources.patch("r", &PatchParams::default(), &left_out).await.is_err());
+
         let other_action = json!({"spec": {"cloudEventAction": "Create"}});
         stored.patch("t", &PatchParams::default(), &Patch::Merge(other_action)).await.unwrap();
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_trait::async_trait;
+use bytes::Bytes;
+use fleet_core::event::{DecodeError, Event};
 use fleet_core::position::Position;
 use fleet_core::source::{Delivery, EventSource, Message, Settle, SourceError, SourceItem, SourceStatus};
 use futures::stream::{self, BoxStream, SelectAll, StreamExt};
@@ -96,6 +98,10 @@ impl EventSource for CoreSource {
             Some((item, feed))
         };
         Ok(stream::unfold(feed, next).boxed())
+    }
+
+    fn decode(&self, message: &Message, raw: &Bytes) -> Result<Event, DecodeError> {
+        binding::decode_pairs(&message.headers, raw.clone())
     }
 }
 

@@ -1,5 +1,9 @@
 //! NATS subjects and names, checked before a server sees them.
 
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
 use crate::connection::{ConfigError, wrong};
 
 /// Subjects to read: tokens between dots, `*` for one, `>` for all that follow; none twice.
@@ -20,6 +24,42 @@ pub(crate) fn check_filters(subjects: &[String]) -> Result<(), ConfigError> {
 /// A subject that can be published to: no wildcards.
 pub(crate) fn is_publishable(subject: &str) -> bool {
     is_filter(subject) && subject.split('.').all(|token| token != "*" && token != ">")
+}
+
+/// Whether some subject matches both of two filters.
+pub(crate) fn overlap(one: &str, other: &str) -> bool {
+    let (mut ones, mut others) = (one.split('.'), other.split('.'));
+    loop {
+        match (ones.next(), others.next()) {
+            (Some(">"), Some(_)) | (Some(_), Some(">")) | (None, None) => return true,
+            (Some(one), Some(other)) if one == other || one == "*" || other == "*" => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether all subjects that match `narrow` match `wide` too.
+pub(crate) fn covers(wide: &str, narrow: &str) -> bool {
+    let (mut wides, mut narrows) = (wide.split('.'), narrow.split('.'));
+    loop {
+        match (wides.next(), narrows.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some(wide), Some(narrow)) if wide == narrow || (wide == "*" && narrow != ">") => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Any text as one token of a subject.
+pub(crate) fn token(text: &str) -> String {
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+    if text.is_empty() { "%".to_owned() } else { utf8_percent_encode(text, KEPT).to_string() }
+}
+
+/// The text that a token was made of.
+pub(crate) fn text_of(token: &str) -> Option<String> {
+    let token = if token == "%" { "" } else { token };
+    percent_decode_str(token).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// A name as streams and consumers have it: no dots, wildcards, slashes or spaces.
@@ -54,6 +94,18 @@ mod tests {
         }
         assert!(is_publishable("a.b") && !is_publishable("a.*") && !is_publishable("a.>"));
         assert!(is_name("EVENTS_1") && !is_name("a.b") && !is_name("a b") && !is_name("") && !is_name("a/b"));
+        for (one, other) in [("a.>", "a.b"), ("a.*", "*.b"), (">", "a"), ("a.*.c", "a.>"), ("a.b", "a.b")] {
+            assert!(overlap(one, other) && overlap(other, one), "{one} {other}");
+        }
+        for (one, other) in [("a.>", "a"), ("a.*", "a.b.c"), ("a", "b"), ("a.*.c", "a.b.d")] {
+            assert!(!overlap(one, other) && !overlap(other, one), "{one} {other}");
+        }
+        assert!(covers("a.>", "a.*.*") && covers("a.*.*", "a.*.*") && covers(">", "a.>"));
+        assert!(!covers("a.*.b", "a.*.*") && !covers("a.*", "a.>") && !covers("a.*.*", "a.*"));
+        for text in ["", "a.b", "*", ">", "user-operation", "%", "ü ~", "a\nb"] {
+            assert!(is_publishable(&token(text)) && !token(text).contains(['.', '~']), "{text:?}");
+            assert_eq!(text_of(&token(text)).as_deref(), Some(text));
+        }
         let twice = check_filters(&["a".to_owned(), "a".to_owned()]).unwrap_err();
         assert!(twice.reason.contains("twice"));
     }

@@ -160,9 +160,9 @@ impl Accepted {
     }
 
     fn is_duplicate(&self, event: &Event, old: Option<&Work>) -> bool {
-        let (Some(window), Some(old)) = (self.window(), old) else { return false };
+        let Some(window) = self.window() else { return false };
         let hash = hash(event);
-        old.recent
+        self.remembered(old)
             .iter()
             .any(|seen| seen.hash == hash && self.published.duration_since(seen.at).abs() < window)
     }
@@ -170,8 +170,8 @@ impl Accepted {
     /// What the key is to remember: this event, and those before it that are not too old.
     fn recent(&self, event: &Event, old: Option<&Work>) -> Vec<RecentEvent> {
         let Some(window) = self.window() else { return Vec::new() };
-        let earlier = old.map(|old| old.recent.as_slice()).unwrap_or_default();
-        let mut recent: Vec<_> = earlier
+        let mut recent: Vec<_> = self
+            .remembered(old)
             .iter()
             .filter(|seen| self.published.duration_since(seen.at).abs() < window)
             .cloned()
@@ -180,6 +180,13 @@ impl Accepted {
         let superfluous = recent.len().saturating_sub(REMEMBERED);
         recent.drain(..superfluous);
         recent
+    }
+
+    /// What the key remembers of its feed. A replay is another one: it brings all events again, on purpose.
+    fn remembered<'a>(&self, old: Option<&'a Work>) -> &'a [RecentEvent] {
+        let domain = &self.position.domain;
+        let same = |old: &&Work| *domain == Domain::operator() || old.positions.in_domain(domain).is_some();
+        old.filter(same).map(|old| old.recent.as_slice()).unwrap_or_default()
     }
 
     fn window(&self) -> Option<SignedDuration> {

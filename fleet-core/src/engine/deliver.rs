@@ -61,7 +61,9 @@ pub(super) async fn read(shared: Arc<Shared>, attached: Attached) {
         match item {
             SourceItem::Delivery(delivery) => reader.take(delivery, permit),
             SourceItem::Floor(floor) => {
-                raise(&reader.shared, &name, &floor).await;
+                if stop.run_until_cancelled(raise(&reader.shared, &name, &floor)).await.is_none() {
+                    return;
+                }
                 reader.floors.raise(floor);
             }
             SourceItem::Status(status) => report(&reader.shared, &name, status),
@@ -98,11 +100,20 @@ async fn open(shared: &Shared, source: &dyn EventSource, name: &Arc<str>) -> Opt
     }
 }
 
+/// Stores a floor before anything else is read: the source does not tell it again.
 async fn raise(shared: &Shared, name: &str, floor: &Position) {
-    // A floor that could not be written is a floor that is not known: only later clean-up, never a wrong state.
-    match shared.store.raise_floor(name, floor).await {
-        Ok(()) => shared.drop_tombstones(floor).await,
-        Err(error) => tracing::warn!(source = %name, %error, "a floor cannot be written"),
+    let mut failures = 0;
+    loop {
+        match shared.store.raise_floor(name, floor).await {
+            Ok(()) => return shared.drop_tombstones(floor).await,
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(source = %name, %error, "a floor cannot be written; trying again");
+                tokio::time::sleep(shared.pause(shared.config.retry, failures)).await;
+                failures += 1;
+            }
+            // Not known, it is only later clean-up.
+            Err(error) => return tracing::warn!(source = %name, %error, "a floor cannot be written"),
+        }
     }
 }
 

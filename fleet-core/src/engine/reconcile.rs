@@ -70,7 +70,13 @@ async fn try_step(step: &mut Step<'_>) -> Result<Verdict, StoreError> {
             step.present(&work, &trigger, target, record).await?
         }
         Desired::Unknown => Verdict::Done,
-        Desired::Withdrawn if !step.job.withdraw => Verdict::Done,
+        Desired::Withdrawn if !step.job.withdraw => {
+            if record.is_some() {
+                // What was to be removed by an event, perhaps, before another one came for elsewhere.
+                shared.sweeps.left_behind(&work, cluster);
+            }
+            Verdict::Done
+        }
         Desired::Forgotten => {
             if let Some(record) = record {
                 shared.store.delete_applied(&id, cluster, record.revision).await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::Shared;
 use crate::engine::lane::Lane;
+use crate::engine::sweep;
 use crate::engine::triggers::Found;
 use crate::store::StoreError;
 use crate::work::{Intent, Work, WorkId};
@@ -35,7 +36,7 @@ async fn fill(shared: &Arc<Shared>, lane: &Arc<Lane>) -> Result<(), StoreError> 
     let mut after: Option<WorkId> = None;
     loop {
         let page = shared.store.works(None, after.as_ref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
+        let Some(last) = page.last() else { break };
         after = Some(last.value.id.clone());
         for stored in page {
             if concerns(shared, &stored.value, lane).await? {
@@ -44,6 +45,15 @@ async fn fill(shared: &Arc<Shared>, lane: &Arc<Lane>) -> Result<(), StoreError> 
             }
         }
     }
+    let mut after = None;
+    while let Some((orphans, last)) = sweep::orphans(shared, after.as_ref()).await? {
+        after = Some(last);
+        for (work, _) in orphans.iter().filter(|(_, cluster)| *cluster == lane.cluster) {
+            shared.schedule.room(lane).await;
+            shared.enqueue(work, &lane.cluster);
+        }
+    }
+    Ok(())
 }
 
 /// Whether a Work belongs into the lane's cluster, or has something there.

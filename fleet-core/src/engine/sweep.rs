@@ -97,6 +97,14 @@ impl Sweeps {
         self.added.notify_one();
     }
 
+    /// A Work has something in a cluster where it does not belong: whether that may be withdrawn is decided together
+    /// with everything else, unless it is already.
+    pub(super) fn left_behind(&self, work: &Work, cluster: &ClusterId) {
+        if !self.held.lock().contains(&(work.id.clone(), cluster.clone())) {
+            self.in_cluster(cluster, [Arc::clone(&work.trigger)]);
+        }
+    }
+
     /// A cluster came (back): something of any Work may be there, whose trigger may be gone or look elsewhere now.
     pub(super) fn cluster(&self, cluster: &ClusterId) {
         self.wanted.lock().clusters.insert(cluster.clone());
@@ -185,7 +193,11 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
     }
     if wanted.everything {
         shared.set_total(live);
-        orphans(shared).await?;
+        let mut after = None;
+        while let Some((orphans, last)) = orphans(shared, after.as_ref()).await? {
+            after = Some(last);
+            orphans.iter().for_each(|(work, cluster)| shared.enqueue(work, cluster));
+        }
         // What a crash left between a floor and the tombstones below it.
         for source in definitions.sources.keys() {
             for floor in shared.store.floors(source).await? {
@@ -197,27 +209,32 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// What was applied for a Work that is not there any more (a crash came in between, or a second operator) is taken away.
-async fn orphans(shared: &Arc<Shared>) -> Result<(), StoreError> {
-    let mut after: Option<(WorkId, ClusterId)> = None;
-    loop {
-        let place = after.as_ref().map(|(work, cluster)| (work, cluster));
-        let page = shared.store.all_applied(place, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some((last.value.work.clone(), last.value.cluster.clone()));
-        let mut known: Option<(WorkId, bool)> = None;
-        for applied in page {
-            let AppliedWork { work, cluster, .. } = &*applied.value;
-            let is_there = match &known {
-                Some((id, is_there)) if id == work => *is_there,
-                _ => shared.store.work(work).await?.is_some(),
-            };
-            known = Some((work.clone(), is_there));
-            if !is_there {
-                shared.enqueue(work, cluster);
-            }
+/// A Work and a cluster.
+pub(super) type Place = (WorkId, ClusterId);
+
+/// What was applied for Works that are not there any more (a crash came in between, or a second operator): the places of
+/// a page of records, and the place after which the next page begins.
+pub(super) async fn orphans(
+    shared: &Shared,
+    after: Option<&Place>,
+) -> Result<Option<(Vec<Place>, Place)>, StoreError> {
+    let page = shared.store.all_applied(after.map(|(work, cluster)| (work, cluster)), PAGE).await?;
+    let Some(last) = page.last() else { return Ok(None) };
+    let last = (last.value.work.clone(), last.value.cluster.clone());
+    let mut found = Vec::new();
+    let mut known: Option<(WorkId, bool)> = None;
+    for applied in page {
+        let AppliedWork { work, cluster, .. } = &*applied.value;
+        let is_there = match &known {
+            Some((id, is_there)) if id == work => *is_there,
+            _ => shared.store.work(work).await?.is_some(),
+        };
+        known = Some((work.clone(), is_there));
+        if !is_there {
+            found.push((work.clone(), cluster.clone()));
         }
     }
+    Ok(Some((found, last)))
 }
 
 /// Lets Works be withdrawn, or holds them if they are too many.

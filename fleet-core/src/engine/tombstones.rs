@@ -23,44 +23,58 @@ type Place = (u64, u64, WorkId);
 /// Which tombstones may go, once a domain's floor passes a place or a time has come.
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
-    waiting: Mutex<BTreeMap<Domain, BTreeSet<Place>>>,
+    waiting: Mutex<BTreeMap<Domain, Waiting>>,
     expiring: Mutex<BTreeSet<(Timestamp, WorkId)>>,
     /// Up to which sequence of the operator's own domain each trigger has forgotten keys, in this process.
     forgotten: Mutex<BTreeMap<Arc<str>, u64>>,
 }
 
+/// What waits for the floor of one domain.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The floor as it is: what would be below it does not wait.
+    floor: (u64, u64),
+    places: BTreeSet<Place>,
+}
+
 impl Tombstones {
-    /// Remembers a tombstone, by its first position that a floor has to pass and has not, as far as `passed` knows.
-    fn add(&self, work: &Work, passed: impl Fn(&Position) -> bool) {
+    /// Remembers a tombstone, by its first position that a floor has to pass and has not, as far as `passed` knows;
+    /// whether there is one.
+    fn add(&self, work: &Work, passed: impl Fn(&Position) -> bool) -> bool {
         let operator = Domain::operator();
-        let waits = |position: &&Position| position.domain != operator && !passed(position);
-        if let Some(position) = work.positions.iter().find(waits) {
-            let entry = (position.epoch, position.sequence, work.id.clone());
-            self.waiting.lock().entry(position.domain.clone()).or_default().insert(entry);
+        let mut waiting = self.waiting.lock();
+        for position in work.positions.iter().filter(|it| it.domain != operator && !passed(it)) {
+            let in_domain = waiting.entry(position.domain.clone()).or_default();
+            if (position.epoch, position.sequence) > in_domain.floor {
+                in_domain.places.insert((position.epoch, position.sequence, work.id.clone()));
+                return true;
+            }
         }
+        false
     }
 
     /// Takes out those whose place is at or below a floor.
     fn take_below(&self, floor: &Position) -> Vec<WorkId> {
         let mut waiting = self.waiting.lock();
-        let Some(in_domain) = waiting.get_mut(&floor.domain) else {
-            return Vec::new();
-        };
+        let Waiting { floor: highest, places } = waiting.entry(floor.domain.clone()).or_default();
+        *highest = (floor.epoch, floor.sequence).max(*highest);
         let mut passed = Vec::new();
-        while let Some((epoch, sequence, _)) = in_domain.first() {
-            if (*epoch, *sequence) > (floor.epoch, floor.sequence) {
+        while let Some((epoch, sequence, _)) = places.first() {
+            if (*epoch, *sequence) > *highest {
                 break;
             }
-            passed.extend(in_domain.pop_first().map(|(_, _, id)| id));
+            passed.extend(places.pop_first().map(|(_, _, id)| id));
         }
         passed
     }
 
-    /// Whether one waits for a floor that would have to pass a place below this position.
+    /// Whether one waits for a floor that would have to pass a place below this position. An earlier epoch is not below:
+    /// its places are passed when the first of a later epoch are settled, and only then.
     pub(super) fn wait_below(&self, position: &Position) -> bool {
         let waiting = self.waiting.lock();
-        let first = waiting.get(&position.domain).and_then(BTreeSet::first);
-        first.is_some_and(|(epoch, sequence, _)| (*epoch, *sequence) < (position.epoch, position.sequence))
+        let Some(in_domain) = waiting.get(&position.domain) else { return false };
+        let in_epoch = in_domain.places.iter().find(|(epoch, ..)| *epoch == position.epoch);
+        in_epoch.is_some_and(|(_, sequence, _)| *sequence < position.sequence)
     }
 
     /// Whether a trigger has forgotten keys whose last event lay at or above a position of the operator's own domain.
@@ -79,7 +93,7 @@ impl Tombstones {
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        let waiting: usize = self.waiting.lock().values().map(BTreeSet::len).sum();
+        let waiting: usize = self.waiting.lock().values().map(|waiting| waiting.places.len()).sum();
         waiting + self.expiring.lock().len()
     }
 }
@@ -113,6 +127,10 @@ impl Shared {
         if !orphaned && self.must_remember(&stored.value, |_| false) {
             return Ok(());
         }
+        if !orphaned && stored.value.positions.iter().any(|position| position.domain != Domain::operator()) {
+            // A floor has passed it before it was gone everywhere.
+            return self.try_drop_all(std::slice::from_ref(id)).await;
+        }
         match self.store.delete_work(id, stored.revision).await {
             Ok(()) => {
                 for position in stored.value.positions.iter() {
@@ -129,9 +147,7 @@ impl Shared {
 
     /// Keeps a Work that is gone as a tombstone, if something older or equal may still come.
     pub(super) fn must_remember(&self, work: &Work, passed: impl Fn(&Position) -> bool) -> bool {
-        let waits = |position: &Position| position.domain != Domain::operator() && !passed(position);
-        if work.positions.iter().any(waits) {
-            self.tombstones.add(work, passed);
+        if self.tombstones.add(work, passed) {
             return true;
         }
         let window = self.definitions.load().sources.get(&work.source).and_then(|source| source.dedupe);

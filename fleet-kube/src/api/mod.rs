@@ -26,8 +26,8 @@ pub use cluster::{Cluster, ClusterSpec, ClusterStatus, DirectorySpec, InClusterS
 pub use crd::{crds, crds_yaml};
 pub use duration::{InvalidDuration, parse_duration};
 pub use source::{
-    ClusterRef, DeliverFrom, EventSource, EventSourceSpec, HttpSpec, JetStreamSpec, NatsSpec, OriginSpec,
-    SecretRef, SubjectTokens,
+    ClusterRef, DeadLetterSpec, DeadLetterStreamSpec, DedupeBy, DedupeSpec, DeliverFrom, EventSource,
+    EventSourceSpec, HttpSpec, JetStreamSpec, NatsSpec, OriginSpec, SecretRef, SubjectTokens,
 };
 pub use status::Status;
 pub use trigger::{EventTrigger, EventTriggerSpec, PolicyKind, PolicyRef, SyncMode};

@@ -44,6 +44,23 @@ const MAX_EVENT_BYTES: u32 = 256 * 1024;
 #[x_kube(
     validation = Rule::new("has(self.http) != has(self.nats)").message("set exactly one of http and nats")
 )]
+#[x_kube(
+    validation = Rule::new("!has(self.deadLetter) || has(self.nats)")
+        .message("deadLetter is for NATS: what arrives by HTTP is answered with the reason, and kept in the operator's store")
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.deadLetter) || !has(self.nats) || !has(self.nats.jetStream) || self.nats.jetStream.stream != self.deadLetter.jetStream.stream")
+        .message("deadLetter.jetStream.stream is the stream that is read; name another one")
+)]
+#[x_kube(
+    validation = Rule::new("self.replay == 0 || (has(self.nats) && has(self.nats.jetStream))")
+        .message("replay is for JetStream: nothing else keeps events to deliver again")
+)]
+#[x_kube(
+    validation = Rule::new("self.replay == 0 || !has(self.nats) || !has(self.nats.jetStream) || self.nats.jetStream.deliverFrom != 'new'")
+        .message("replay with deliverFrom: new would skip what was not read yet; set deliverFrom: all")
+)]
+#[x_kube(validation = Rule::new("self.replay >= oldSelf.replay").message("replay may only grow"))]
 pub struct EventSourceSpec {
     /// Events are sent to the operator's own HTTP endpoint, `/events`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,6 +81,17 @@ pub struct EventSourceSpec {
     #[serde(default = "max_event_bytes")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub max_event_bytes: u32,
+    /// Where events are kept that cannot be processed, with the reason. By default in the operator's own store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetterSpec>,
+    /// Which events count as repetitions of an earlier one. By default none: an id may be used again, as login and
+    /// logout of one user do it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedupe: Option<DedupeSpec>,
+    /// Raise it to have the whole stream delivered and processed again. It may only grow.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 4_294_967_295_u32))]
+    pub replay: u32,
 }
 
 fn max_event_bytes() -> u32 {
@@ -143,6 +171,57 @@ pub struct JetStreamSpec {
     /// Create the stream with `subjects` if there is none.
     #[serde(default)]
     pub create: bool,
+}
+
+/// Where events are kept that cannot be processed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeadLetterSpec {
+    /// A stream of the NATS system that the events come from.
+    pub jet_stream: DeadLetterStreamSpec,
+}
+
+/// A stream for events that cannot be processed. Each is stored as it was, with headers that say why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeadLetterStreamSpec {
+    /// The name of the stream. It is never changed, and must not be the one that is read.
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^\s.*>/\\]+$"))]
+    pub stream: String,
+    /// What the subjects begin with; the EventSource's name and an id follow, so the stream must take `<subject>.*.*`.
+    #[serde(default = "dead_letter_subject")]
+    #[schemars(length(min = 1, max = 200), regex(pattern = r"^[^\s.*>]+(\.[^\s.*>]+)*$"))]
+    pub subject: String,
+    /// Create the stream, for `<subject>.*.*`, if there is none.
+    #[serde(default)]
+    pub create: bool,
+}
+
+fn dead_letter_subject() -> String {
+    "fleet.dead-letters".to_owned()
+}
+
+/// Which events count as repetitions: those that say the same by `by`, within `window`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("duration(self.window) >= duration('1s') && duration(self.window) <= duration('24h')")
+        .message("window must be between 1s and 24h")
+)]
+pub struct DedupeSpec {
+    /// What must be equal.
+    pub by: DedupeBy,
+    /// For how long after an event: `10m`, between `1s` and `24h`.
+    #[schemars(length(max = 32), regex(pattern = duration::PATTERN))]
+    pub window: String,
+}
+
+/// What repetitions have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum DedupeBy {
+    /// The attributes source and id.
+    SourceId,
 }
 
 /// Where a new consumer begins.

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod contents;
+mod dead_letter;
 mod filter;
 mod nats;
 mod object;
@@ -22,7 +23,7 @@ use fleet_core::catalog::CatalogSnapshot;
 
 pub use object::{Fault, Kind, LineOf, Location, ObjectId, Problem, RawObject};
 pub(crate) use parse::Parsed;
-pub use transport::{ClientCertificate, JetStream, NatsAuth, NatsTransport, Transport};
+pub use transport::{ClientCertificate, DeadLetterStream, JetStream, NatsAuth, NatsTransport, Transport};
 
 use crate::connection::ClusterDefinition;
 use object::Place;
@@ -219,12 +220,24 @@ fn identify(
     found
 }
 
-/// What of a trigger was edited that must not be, in a folder.
+/// What was edited that must not be, in a folder: there is no API server that refuses it.
 fn edit_of_immutable(before: &Parsed, now: &Parsed) -> Option<Problem> {
-    let (Ok(Body::Trigger(before)), Ok(Body::Trigger(edited))) = (&before.body, &now.body) else {
+    if now.place.location == Location::Api {
         return None;
-    };
-    let pointer = edited.edit_of_immutable(before).filter(|_| now.place.location != Location::Api)?;
-    let reason = "is immutable; undo the edit, or give the trigger another name. Until then the trigger stays as it was";
-    Some(now.place.problem(pointer, Fault::Immutable, reason))
+    }
+    match (before.body.as_ref().ok()?, now.body.as_ref().ok()?) {
+        (Body::Trigger(before), Body::Trigger(edited)) => {
+            let pointer = edited.edit_of_immutable(before)?;
+            let reason = "is immutable; undo the edit, or give the trigger another name. Until then the trigger stays as it was";
+            Some(now.place.problem(pointer, Fault::Immutable, reason))
+        }
+        (Body::Source(before), Body::Source(edited)) if edited.replay() < before.replay() => {
+            let reason = format!(
+                "may only grow, and was {}; undo the edit. Until then the EventSource stays as it was",
+                before.replay()
+            );
+            Some(now.place.problem("/spec/replay", Fault::Immutable, reason))
+        }
+        _ => None,
+    }
 }

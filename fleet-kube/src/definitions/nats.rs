@@ -6,10 +6,11 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::contents::Contents;
+use super::dead_letter;
 use super::object::{Fault, Kind, ObjectId, Place, Problem, join};
 use super::references::{Lookup, References};
-use super::transport::{ClientCertificate, JetStream, NatsAuth, NatsTransport};
-use crate::api::{NatsSpec, parse_duration};
+use super::transport::{ClientCertificate, DeadLetterStream, JetStream, NatsAuth, NatsTransport};
+use crate::api::{DeadLetterSpec, DeliverFrom, NatsSpec, parse_duration};
 
 /// The keys that a connection Secret may have.
 const KEYS: [&str; 10] =
@@ -23,11 +24,20 @@ pub(super) struct NatsDraft {
     subjects: Vec<String>,
     queue_group: Option<String>,
     jet_stream: Option<JetStream>,
+    dead_letters: Option<DeadLetterStream>,
 }
 
 impl NatsDraft {
-    pub(super) fn new(place: &Place, spec: NatsSpec, problems: &mut Vec<Problem>) -> Self {
+    pub(super) fn new(
+        place: &Place,
+        spec: NatsSpec,
+        dead_letter: Option<DeadLetterSpec>,
+        replay: u32,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         const AT: &str = "/spec/nats";
+        let dead_letters = dead_letter.map(|letters| dead_letter::stream(place, letters, &spec, problems));
+        let from_new = spec.jet_stream.as_ref().is_some_and(|stream| stream.deliver_from == DeliverFrom::New);
         let mut invalid =
             |pointer: &str, reason: String| problems.push(place.problem(pointer, Fault::Invalid, reason));
         let mut servers = Vec::new();
@@ -60,6 +70,13 @@ impl NatsDraft {
                 invalid(&join(AT, "queueGroup"), "must be a text without spaces".to_owned());
             }
         }
+        if replay > 0 && spec.jet_stream.is_none() {
+            let reason = "is for JetStream: nothing else keeps events to deliver again; set nats.jetStream";
+            invalid("/spec/replay", reason.to_owned());
+        } else if replay > 0 && from_new {
+            let reason = "with deliverFrom: new would skip what was not read yet; set deliverFrom: all";
+            invalid("/spec/replay", reason.to_owned());
+        }
         let create = spec.jet_stream.as_ref().is_some_and(|stream| stream.create);
         if spec.subjects.is_empty() && spec.jet_stream.is_none() {
             invalid(AT, "subjects is missing; name at least one subject".to_owned());
@@ -87,9 +104,17 @@ impl NatsDraft {
                 ack_wait,
                 max_ack_pending: stream.max_ack_pending,
                 create: stream.create,
+                replay,
             }
         });
-        Self { servers, secret, subjects: spec.subjects, queue_group: spec.queue_group, jet_stream }
+        Self {
+            servers,
+            secret,
+            subjects: spec.subjects,
+            queue_group: spec.queue_group,
+            jet_stream,
+            dead_letters,
+        }
     }
 
     pub(super) fn references(&self) -> Option<ObjectId> {
@@ -110,6 +135,7 @@ impl NatsDraft {
             subjects: self.subjects.clone(),
             queue_group: self.queue_group.clone(),
             jet_stream: self.jet_stream.clone(),
+            dead_letters: self.dead_letters.clone(),
         };
         let Some(id) = &self.secret else {
             return Some(transport);
@@ -255,7 +281,7 @@ fn server(url: &str) -> Result<String, &'static str> {
 /// Checks a subject to subscribe to ([NATS subjects]).
 ///
 /// [NATS subjects]: https://docs.nats.io/nats-concepts/subjects
-fn subject(subject: &str) -> Result<(), &'static str> {
+pub(super) fn subject(subject: &str) -> Result<(), &'static str> {
     if subject.is_empty() || subject.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err("is no subject: it is empty or holds spaces");
     }
@@ -272,7 +298,7 @@ fn subject(subject: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn is_jetstream_name(name: &str) -> bool {
+pub(super) fn is_jetstream_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c))
 }
 

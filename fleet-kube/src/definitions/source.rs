@@ -1,5 +1,8 @@
 //! `EventSource` objects.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use fleet_core::catalog::{OriginRule, SourceDef};
 use fleet_core::cluster::ClusterId;
 use fleet_core::filter::Filter;
@@ -11,7 +14,7 @@ use super::object::{Fault, ObjectId, Place, Problem};
 use super::parse::exactly_one;
 use super::references::References;
 use super::transport::Transport;
-use crate::api::{EventSourceSpec, OriginSpec};
+use crate::api::{DedupeBy, DedupeSpec, EventSourceSpec, OriginSpec, parse_duration};
 
 /// An EventSource, read as far as that goes without looking at Secrets.
 #[derive(Debug)]
@@ -19,13 +22,15 @@ pub(crate) struct SourceDraft {
     filter: Filter,
     origin: Option<OriginRule>,
     max_event_bytes: usize,
+    dedupe: Option<Duration>,
+    replay: u32,
     transport: Draft,
 }
 
 #[derive(Debug)]
 enum Draft {
     Http,
-    Nats(NatsDraft),
+    Nats(Box<NatsDraft>),
 }
 
 impl SourceDraft {
@@ -43,14 +48,38 @@ impl SourceDraft {
             let reason = "must be between 1 and 1048576 (1 MiB)";
             problems.push(place.problem("/spec/maxEventBytes", Fault::Invalid, reason));
         }
+        let dedupe = spec.dedupe.and_then(|dedupe| dedupe_window(place, &dedupe, &mut problems));
+        let (replay, dead_letter) = (spec.replay, spec.dead_letter);
         let transport = match spec.nats {
-            Some(nats) => Draft::Nats(NatsDraft::new(place, nats, &mut problems)),
-            None => Draft::Http,
+            Some(nats) => {
+                Draft::Nats(Box::new(NatsDraft::new(place, nats, dead_letter, replay, &mut problems)))
+            }
+            None => {
+                let mut only_nats = |pointer: &str, reason: &str| {
+                    problems.push(place.problem(pointer, Fault::Invalid, reason));
+                };
+                if dead_letter.is_some() {
+                    only_nats(
+                        "/spec/deadLetter",
+                        "is for NATS: what arrives by HTTP is answered with the reason, and kept in the operator's store",
+                    );
+                }
+                if replay > 0 {
+                    only_nats("/spec/replay", "is for JetStream: nothing else keeps events to deliver again");
+                }
+                Draft::Http
+            }
         };
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Self { filter, origin, max_event_bytes: spec.max_event_bytes as usize, transport })
+        let max_event_bytes = spec.max_event_bytes as usize;
+        Ok(Self { filter, origin, max_event_bytes, dedupe, replay, transport })
+    }
+
+    /// Which replay it asks for.
+    pub(super) fn replay(&self) -> u32 {
+        self.replay
     }
 
     /// The Secret it refers to.
@@ -67,7 +96,7 @@ impl SourceDraft {
             filter: self.filter.clone(),
             origin: self.origin.clone(),
             max_event_bytes: self.max_event_bytes,
-            dedupe: None,
+            dedupe: self.dedupe,
         }
     }
 
@@ -85,6 +114,18 @@ impl SourceDraft {
             }
         }
     }
+}
+
+fn dedupe_window(place: &Place, dedupe: &DedupeSpec, problems: &mut Vec<Problem>) -> Option<Duration> {
+    const WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    let DedupeSpec { by: DedupeBy::SourceId, window } = dedupe;
+    let reason = match parse_duration(window) {
+        Ok(window) if WITHIN.contains(&window) => return Some(window),
+        Ok(_) => "must be between 1s and 24h".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    problems.push(place.problem("/spec/dedupe/window", Fault::Invalid, reason));
+    None
 }
 
 fn origin_rule(

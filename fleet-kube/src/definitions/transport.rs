@@ -33,6 +33,8 @@ pub struct NatsTransport {
     pub queue_group: Option<String>,
     /// The stream to read; core NATS if none.
     pub jet_stream: Option<JetStream>,
+    /// Where dead letters are kept, with the same servers; the operator's store if none.
+    pub dead_letters: Option<DeadLetterStream>,
 }
 
 /// Who we are to NATS.
@@ -121,5 +123,18 @@ pub struct JetStream {
     /// How many events may be under way at once; the adapter's default if `None`.
     pub max_ack_pending: Option<u32>,
     /// Create the stream, with the subjects, if there is none.
+    pub create: bool,
+    /// Which replay this is: raised, everything is delivered again.
+    pub replay: u32,
+}
+
+/// In which stream dead letters are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterStream {
+    /// The stream.
+    pub stream: String,
+    /// What the subjects begin with.
+    pub subject: String,
+    /// Create the stream, for those subjects, if there is none.
     pub create: bool,
 }

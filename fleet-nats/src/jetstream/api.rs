@@ -1,22 +1,26 @@
 //! Requests to JetStream, each with a deadline, and what is the matter when one fails.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::context::{ContextBuilder, RequestErrorKind};
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{Context, ErrorCode, consumer, stream};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::connection::Trouble;
 
-const DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A request was not answered, or refused.
 #[derive(Debug)]
-pub(super) enum ApiError {
+pub(crate) enum ApiError {
     /// The stream does not exist.
     StreamNotFound,
     /// The consumer does not exist.
@@ -32,7 +36,7 @@ pub(super) enum ApiError {
 }
 
 impl ApiError {
-    pub(super) fn trouble(self, stream: &str, doing: &str) -> Trouble {
+    pub(crate) fn trouble(self, stream: &str, doing: &str) -> Trouble {
         let (reason, message) = match self {
             Self::StreamNotFound => (
                 "StreamNotFound",
@@ -59,15 +63,15 @@ impl ApiError {
     }
 }
 
-pub(super) fn context(client: &Client) -> Context {
+pub(crate) fn context(client: &Client) -> Context {
     ContextBuilder::new().timeout(DEADLINE).build(client.clone())
 }
 
-pub(super) async fn stream_info(context: &Context, stream: &str) -> Result<stream::Info, ApiError> {
+pub(crate) async fn stream_info(context: &Context, stream: &str) -> Result<stream::Info, ApiError> {
     request(context, format!("STREAM.INFO.{stream}"), &json!({})).await
 }
 
-pub(super) async fn create_stream(
+pub(crate) async fn create_stream(
     context: &Context,
     config: &stream::Config,
 ) -> Result<stream::Info, ApiError> {
@@ -75,7 +79,7 @@ pub(super) async fn create_stream(
     request(context, format!("STREAM.CREATE.{}", config.name), &payload).await
 }
 
-pub(super) async fn consumer_info(
+pub(crate) async fn consumer_info(
     context: &Context,
     stream: &str,
     consumer: &str,
@@ -83,8 +87,15 @@ pub(super) async fn consumer_info(
     request(context, format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await
 }
 
+pub(crate) async fn delete_consumer(context: &Context, stream: &str, consumer: &str) -> Result<(), ApiError> {
+    #[derive(Deserialize)]
+    struct Deleted {}
+    let Deleted {} = request(context, format!("CONSUMER.DELETE.{stream}.{consumer}"), &json!({})).await?;
+    Ok(())
+}
+
 /// When the message of a sequence was published, in nanoseconds since 1970.
-pub(super) async fn published(context: &Context, stream: &str, sequence: u64) -> Result<u64, ApiError> {
+pub(crate) async fn published(context: &Context, stream: &str, sequence: u64) -> Result<u64, ApiError> {
     #[derive(Deserialize)]
     struct Answer {
         message: Stored,
@@ -96,6 +107,76 @@ pub(super) async fn published(context: &Context, stream: &str, sequence: u64) ->
     let payload = json!({"seq": sequence});
     let answer: Answer = request(context, format!("STREAM.MSG.GET.{stream}"), &payload).await?;
     Ok(u64::try_from(answer.message.time.as_nanosecond()).unwrap_or_default())
+}
+
+/// A message as the stream has it.
+pub(crate) struct Message {
+    /// Headers as they came over the wire; empty if there are none.
+    pub(crate) headers: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// The last message of a subject.
+pub(crate) async fn last_message(
+    context: &Context,
+    stream: &str,
+    subject: &str,
+) -> Result<Message, ApiError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        message: Stored,
+    }
+    #[derive(Deserialize)]
+    struct Stored {
+        #[serde(default)]
+        hdrs: String,
+        #[serde(default)]
+        data: String,
+    }
+    let payload = json!({"last_by_subj": subject});
+    let Answer { message } = request(context, format!("STREAM.MSG.GET.{stream}"), &payload).await?;
+    let decoded = |text: String| STANDARD.decode(text).map_err(|error| ApiError::Refused(error.to_string()));
+    Ok(Message { headers: decoded(message.hdrs)?, payload: decoded(message.data)? })
+}
+
+/// Some of the subjects that a stream has messages of, and how many there are.
+pub(crate) struct Subjects {
+    pub(crate) page: Vec<String>,
+    pub(crate) total: usize,
+}
+
+/// The subjects matching a filter that a stream has messages of, from an offset on.
+pub(crate) async fn subjects(
+    context: &Context,
+    stream: &str,
+    filter: &str,
+    offset: usize,
+) -> Result<Subjects, ApiError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        total: usize,
+        state: State,
+    }
+    #[derive(Deserialize)]
+    struct State {
+        subjects: Option<BTreeMap<String, u64>>,
+    }
+    let payload = json!({"subjects_filter": filter, "offset": offset});
+    let answer: Answer = request(context, format!("STREAM.INFO.{stream}"), &payload).await?;
+    let page: Vec<String> = answer.state.subjects.unwrap_or_default().into_keys().collect();
+    Ok(Subjects { total: answer.total.max(page.len()), page })
+}
+
+/// Deletes the messages of a subject; how many there were.
+pub(crate) async fn purge(context: &Context, stream: &str, subject: &str) -> Result<u64, ApiError> {
+    #[derive(Deserialize)]
+    struct Purged {
+        purged: u64,
+    }
+    let payload = json!({"filter": subject});
+    let Purged { purged } = request(context, format!("STREAM.PURGE.{stream}"), &payload).await?;
+    Ok(purged)
 }
 
 async fn request<T: DeserializeOwned>(
@@ -114,7 +195,7 @@ async fn request<T: DeserializeOwned>(
     }
 }
 
-pub(super) fn refused(error: &async_nats::jetstream::Error) -> ApiError {
+pub(crate) fn refused(error: &async_nats::jetstream::Error) -> ApiError {
     match error.error_code() {
         ErrorCode::STREAM_NOT_FOUND => ApiError::StreamNotFound,
         ErrorCode::CONSUMER_NOT_FOUND => ApiError::ConsumerNotFound,
@@ -124,4 +205,44 @@ pub(super) fn refused(error: &async_nats::jetstream::Error) -> ApiError {
         }
         _ => ApiError::Refused(error.to_string()),
     }
+}
+
+/// A message as the stream keeps it.
+pub(super) struct StoredMessage {
+    pub(super) subject: String,
+    /// In nanoseconds since 1970.
+    pub(super) published: u64,
+    /// As they came over the wire; empty if there are none.
+    pub(super) headers: Vec<u8>,
+    pub(super) payload: Bytes,
+}
+
+/// The message of a sequence.
+pub(super) async fn message(
+    context: &Context,
+    stream: &str,
+    sequence: u64,
+) -> Result<StoredMessage, ApiError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        message: Encoded,
+    }
+    #[derive(Deserialize)]
+    struct Encoded {
+        subject: String,
+        time: jiff::Timestamp,
+        #[serde(default)]
+        hdrs: String,
+        #[serde(default)]
+        data: String,
+    }
+    let payload = json!({"seq": sequence});
+    let Answer { message } = request(context, format!("STREAM.MSG.GET.{stream}"), &payload).await?;
+    let decoded = |text: String| STANDARD.decode(text).map_err(|error| ApiError::Refused(error.to_string()));
+    Ok(StoredMessage {
+        subject: message.subject,
+        published: u64::try_from(message.time.as_nanosecond()).unwrap_or_default(),
+        headers: decoded(message.hdrs)?,
+        payload: decoded(message.data)?.into(),
+    })
 }

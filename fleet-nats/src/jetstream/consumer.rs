@@ -19,9 +19,42 @@ pub(super) struct Bound {
     pub(super) created: bool,
 }
 
-pub(super) fn durable_name(source: &str, config: &JetStreamConfig) -> String {
+/// The name of the consumer for a replay.
+fn durable_name(source: &str, config: &JetStreamConfig, replay: u64) -> String {
     // Names of EventSources may hold dots, names of consumers may not.
-    config.durable.clone().unwrap_or_else(|| format!("fleet-{}", source.replace('.', "-")))
+    let name = config.durable.clone().unwrap_or_else(|| format!("fleet-{}", source.replace('.', "-")));
+    if replay == 0 { name } else { format!("{name}-replay-{replay}") }
+}
+
+/// Deletes the consumer of an earlier replay, if this source created it.
+///
+/// # Errors
+/// When it may still be there, with its name.
+pub(super) async fn delete_earlier(
+    context: &Context,
+    source: &str,
+    config: &JetStreamConfig,
+    replay: u64,
+) -> Result<(), String> {
+    let name = durable_name(source, config, replay);
+    match api::consumer_info(context, &config.stream, &name).await {
+        Ok(existing) if is_ours(&existing.config, source) => {}
+        // A user's own is left to the user.
+        Ok(_) | Err(ApiError::ConsumerNotFound | ApiError::StreamNotFound) => return Ok(()),
+        Err(_) => return Err(name),
+    }
+    match api::delete_consumer(context, &config.stream, &name).await {
+        Ok(()) | Err(ApiError::ConsumerNotFound) => {
+            tracing::info!(
+                source,
+                stream = config.stream,
+                consumer = name,
+                "deleted the consumer of an earlier replay"
+            );
+            Ok(())
+        }
+        Err(_) => Err(name),
+    }
 }
 
 /// Finds the consumer, creates it to begin at `start`, or brings one of ours up to date.
@@ -31,7 +64,7 @@ pub(super) async fn bind(
     config: &JetStreamConfig,
     start: DeliverPolicy,
 ) -> Result<Bound, Trouble> {
-    let name = durable_name(source, config);
+    let name = durable_name(source, config, config.replay);
     let doing = |what: &str| format!("{what} consumer {name} of stream {}", config.stream);
     let trouble = |error: ApiError, what: &str| error.trouble(&config.stream, &doing(what));
     let existing = match api::consumer_info(context, &config.stream, &name).await {

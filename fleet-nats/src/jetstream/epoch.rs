@@ -39,6 +39,8 @@ struct Lost {
     newest: Seen,
     /// The epoch that floors stay in meanwhile.
     floor_epoch: u64,
+    /// None above this one survived.
+    survivors: u64,
 }
 
 /// A message that was seen, by its sequence and its time in nanoseconds.
@@ -61,10 +63,10 @@ pub(super) enum Met {
 
 impl Epochs {
     /// With what the store kept of an earlier life.
-    pub(super) fn restore(source: &str, stream: &str, floors: &[Position]) -> Self {
-        let domain = Domain::new(format!("jetstream/{source}/{stream}"));
-        let witness_domain = Domain::new(format!("jetstream/{source}/{stream}/newest"));
-        let find = |domain: &Domain| floors.iter().find(|floor| floor.domain == *domain);
+    pub(super) fn restore(domain: Domain, witness_domain: Domain, floors: &[Position]) -> Self {
+        // One at 0 says that nothing was settled yet.
+        let find =
+            |domain: &Domain| floors.iter().find(|floor| floor.domain == *domain && floor.sequence > 0);
         let newest = find(&witness_domain)
             .map(|witness| Seen { sequence: witness.sequence, published: witness.epoch });
         Self { floor: find(&domain).cloned(), domain, witness_domain, starts: Vec::new(), newest, lost: None }
@@ -132,12 +134,11 @@ impl Epochs {
     /// Looks whether the stream lost its tail while nobody looked: by its last sequence, and by when the message that
     /// now has the sequence of the newest one seen was published (`None`: it is gone, which proves nothing).
     pub(super) fn check_tail(&mut self, last_sequence: u64, published: Option<u64>) -> bool {
-        let lost = self.newest.is_some_and(|newest| {
-            last_sequence < newest.sequence
-                || published.is_some_and(|published| published != newest.published)
-        });
+        let Some(newest) = self.newest else { return false };
+        let is_another = published.is_some_and(|published| published != newest.published);
+        let lost = last_sequence < newest.sequence || is_another;
         if lost {
-            self.begin_after_loss();
+            self.begin_after_loss(last_sequence.min(newest.sequence - u64::from(is_another)));
         }
         lost
     }
@@ -148,19 +149,26 @@ impl Epochs {
             message.sequence <= newest.sequence && message.published > newest.published
         });
         if reused {
-            self.begin_after_loss();
+            self.begin_after_loss(message.sequence.saturating_sub(1));
         }
         if self.newest.is_none_or(|newest| message.sequence > newest.sequence) {
             self.newest = Some(message);
         }
-        (self.epoch_of(message.published), reused)
+        let epoch = self.epoch_of(message.published);
+        if epoch == self.current()
+            && let Some(lost) = &mut self.lost
+        {
+            lost.survivors = lost.survivors.min(message.sequence.saturating_sub(1));
+        }
+        (epoch, reused)
     }
 
-    fn begin_after_loss(&mut self) {
+    fn begin_after_loss(&mut self, survivors: u64) {
         let Some(newest) = self.newest.take() else { return };
         let last = self.starts.last().copied().unwrap_or_default();
         self.starts.push(newest.published.max(last).saturating_add(1) | 1);
-        self.lost = Some(Lost { newest, floor_epoch: self.lost.map_or(last, |earlier| earlier.floor_epoch) });
+        let floor_epoch = self.lost.map_or(last, |earlier| earlier.floor_epoch);
+        self.lost = Some(Lost { newest, floor_epoch, survivors });
     }
 
     fn epoch_of(&self, published: u64) -> u64 {
@@ -186,8 +194,8 @@ impl Epochs {
     /// Raises the floor to a sequence at and below which all is settled, of a stream whose last sequence is
     /// `last_sequence`; the floor, if it is a higher one.
     pub(super) fn raise(&mut self, sequence: u64, last_sequence: u64) -> Option<Position> {
-        // Which numbers survived a loss is not known, only that none above the newest one seen did.
-        if self.lost.is_some_and(|lost| sequence >= lost.newest.sequence.min(last_sequence)) {
+        // Which numbers survived a loss is not known, only which did not.
+        if self.lost.is_some_and(|lost| sequence >= lost.survivors.min(last_sequence)) {
             self.lost = None;
         }
         let epoch = self.lost.map_or(self.current(), |lost| lost.floor_epoch);
@@ -213,7 +221,7 @@ mod tests {
     const CREATED: u64 = 1_000_000;
 
     fn fresh() -> Epochs {
-        let mut epochs = Epochs::restore("s", "EVENTS", &[]);
+        let mut epochs = restart([]);
         assert_eq!(epochs.meet(CREATED), Met::Same);
         epochs
     }
@@ -223,7 +231,8 @@ mod tests {
     }
 
     fn restart(floors: impl IntoIterator<Item = Option<Position>>) -> Epochs {
-        Epochs::restore("s", "EVENTS", &floors.into_iter().flatten().collect::<Vec<_>>())
+        let floors: Vec<Position> = floors.into_iter().flatten().collect();
+        Epochs::restore(Domain::new("s"), Domain::new("s/newest"), &floors)
     }
 
     #[test]
@@ -306,6 +315,19 @@ mod tests {
         assert!(epoch > CREATED);
         assert_eq!(epochs.raise(91, 91).unwrap(), epochs.position(epoch, 91));
         assert!(!epochs.check_tail(91, Some(CREATED + 200)));
+    }
+
+    #[test]
+    fn a_floor_moves_on_before_the_lost_numbers_were_all_given_again() {
+        let mut epochs = fresh();
+        epochs.see(seen(100, 100));
+        let (epoch, _) = epochs.see(seen(91, 200));
+        assert_eq!(epochs.raise(89, 91).unwrap().epoch, CREATED);
+        assert_eq!(
+            epochs.raise(90, 91).unwrap(),
+            epochs.position(epoch, 90),
+            "91 was lost, and what came after"
+        );
     }
 
     #[test]

@@ -5,9 +5,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
+use async_nats::jetstream::stream::RetentionPolicy;
 use async_nats::jetstream::{Context, stream};
+use async_nats::{Client, Subject};
+use bytes::Bytes;
+use fleet_core::event::{DecodeError, Event};
 use fleet_core::position::Position;
 use fleet_core::source::{Delivery, Message, Settle, SourceItem, SourceStatus};
 use futures::StreamExt;
@@ -17,11 +20,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::api::{self, ApiError};
-use super::consumer::bind;
+use super::consumer::{bind, delete_earlier};
 use super::epoch::{Epochs, Met, Seen};
 use super::notes::Notes;
 use super::pull::{Facts, Pull, Stop};
+use super::replay::Replay;
 use super::settle::{JetStreamSettler, Outstanding, Wire};
+use super::unreadable::{self, Delivered, Unreadable};
 use super::{JetStreamConfig, Start};
 use crate::backoff::Backoff;
 use crate::binding;
@@ -43,12 +48,17 @@ pub(super) struct Feed {
     /// Made with the first session, and kept.
     pull: Option<Pull>,
     items: VecDeque<SourceItem>,
+    replay: Replay,
+    /// Earlier replays whose consumer is to be deleted.
+    left_behind: Vec<u64>,
     epochs: Epochs,
     outstanding: Outstanding,
     notes: Notes,
     backoff: Backoff,
     attach_at: Instant,
     inspect_at: Instant,
+    /// A connection was lost since it was looked for messages that cannot be read.
+    suspicious: bool,
     told: Option<SourceStatus>,
     witness: Option<Position>,
 }
@@ -73,23 +83,28 @@ impl Feed {
         source: &str,
         config: JetStreamConfig,
         connection: Arc<Connection>,
+        replay: Replay,
         floors: &[Position],
     ) -> Self {
         let link = connection.link();
+        let begun = replay.begun().filter(|begun| floors.iter().all(|floor| floor.domain != begun.domain));
         Self {
-            epochs: Epochs::restore(source, &config.stream, floors),
+            epochs: Epochs::restore(replay.domain(), replay.witness_domain(), floors),
+            left_behind: replay.earlier().to_vec(),
+            replay,
             source: source.to_owned(),
             config,
             connection,
             link,
             session: None,
             pull: None,
-            items: VecDeque::new(),
+            items: begun.map(SourceItem::Floor).into_iter().collect(),
             outstanding: Outstanding::default(),
             notes: Notes::default(),
             backoff: Backoff::default(),
             attach_at: Instant::now(),
             inspect_at: Instant::now(),
+            suspicious: false,
             told: None,
             witness: None,
         }
@@ -110,7 +125,7 @@ impl Feed {
                 Woken::Advisory(advisory) => self.hear(&advisory),
                 Woken::Message(Ok(message)) => {
                     let wire = Arc::clone(&session.wire);
-                    self.hand_out(message, wire);
+                    self.take(message, wire);
                 }
                 Woken::Message(Err(stop)) => self.stumble(&stop),
             }
@@ -151,7 +166,16 @@ impl Feed {
         let context = api::context(client);
         let stream = self.find_stream(&context).await?;
         self.meet(&context, &stream).await?;
+        let work_queue = stream.config.retention == RetentionPolicy::WorkQueue;
+        if work_queue {
+            // There the server allows one consumer at a time, and keeps what is not acknowledged without one.
+            self.end_earlier(&context).await;
+        }
         let bound = bind(&context, &self.source, &self.config, self.start()).await?;
+        if !work_queue {
+            // Afterwards: a stream may keep messages only for as long as there is a consumer for them.
+            self.end_earlier(&context).await;
+        }
         let info = bound.consumer.cached_info();
         match self.epochs.floor_sequence() {
             // A consumer that is made anew begins behind the floor, or with what is left of the stream.
@@ -180,7 +204,53 @@ impl Feed {
             _ => None,
         };
         let wire = Arc::new(Wire { connection: Arc::clone(&self.connection), client: client.clone() });
+        if self.suspicious {
+            self.put_aside(&context, info, &wire).await;
+        }
         Ok(Session { wire, context, consumer: info.name.clone(), advisories })
+    }
+
+    /// Deletes the consumers of earlier replays, and closes those for good.
+    async fn end_earlier(&mut self, context: &Context) {
+        let mut failed = Vec::new();
+        for number in std::mem::take(&mut self.left_behind) {
+            if let Err(name) = delete_earlier(context, &self.source, &self.config, number).await {
+                failed.push(name);
+                self.left_behind.push(number);
+            }
+        }
+        self.notes.left_behind = (!failed.is_empty()).then(|| failed.join(", "));
+        // Nobody reads through them any more, deleted or not.
+        self.items.extend(self.replay.close().into_iter().map(SourceItem::Floor));
+    }
+
+    /// Hands out what cannot be read as what it is. What was delivered behind it on the connection that was lost is given
+    /// back, so that it does not wait for its acknowledgement to be overdue.
+    async fn put_aside(&mut self, context: &Context, consumer: &consumer::Info, wire: &Arc<Wire>) {
+        let Delivered { unreadable, readable } = match unreadable::look(context, consumer).await {
+            Ok(delivered) => delivered,
+            // The next time the connection is lost it is looked again.
+            Err(error) => {
+                let trouble = error.trouble(&self.config.stream, "looking for messages that cannot be read");
+                return tracing::warn!(source = self.source, "{}", trouble.message);
+            }
+        };
+        self.suspicious = false;
+        let lost = readable.into_iter().filter(|_| !unreadable.is_empty());
+        for (sequence, reply) in lost {
+            if !self.outstanding.holds(sequence) {
+                self.connection.give_back(wire.client.clone(), reply, Duration::ZERO);
+            }
+        }
+        for Unreadable { sequence, published, reply, subject, headers, payload, reason } in unreadable {
+            let reason = format!(
+                "the headers of the message cannot be read: {reason}; look at what publishes to {subject}"
+            );
+            let facts = Facts { sequence, published };
+            let message = Message { subject, headers };
+            let event = Err(DecodeError { reason });
+            self.hand_out(facts, event, message, payload, Some(reply), Arc::clone(wire));
+        }
     }
 
     async fn find_stream(&self, context: &Context) -> Result<stream::Info, Trouble> {
@@ -262,7 +332,10 @@ impl Feed {
         match link {
             Link::Down(trouble) => self.tell_trouble(trouble),
             // Whatever the server is now, it is looked at anew.
-            Link::Up(_) => self.leave(),
+            Link::Up(_) => {
+                self.suspicious = true;
+                self.leave();
+            }
         }
     }
 
@@ -348,31 +421,45 @@ impl Feed {
         }
     }
 
-    fn hand_out(&mut self, message: async_nats::Message, wire: Arc<Wire>) {
-        let Some(Facts { sequence, published }) = message.reply.as_deref().and_then(Facts::parse) else {
+    fn take(&mut self, message: async_nats::Message, wire: Arc<Wire>) {
+        let Some(facts) = message.reply.as_deref().and_then(Facts::parse) else {
             tracing::warn!(
                 source = self.source,
                 "a message without the facts that JetStream adds was skipped"
             );
             return;
         };
+        self.backoff.reset();
+        let headers = binding::pairs(message.headers.as_ref());
+        let event = binding::decode_pairs(&headers, message.payload.clone());
+        let facts_of_transport = Message { subject: message.subject.to_string(), headers };
+        self.hand_out(facts, event, facts_of_transport, message.payload, message.reply, wire);
+    }
+
+    fn hand_out(
+        &mut self,
+        Facts { sequence, published }: Facts,
+        event: Result<Event, DecodeError>,
+        message: Message,
+        raw: Bytes,
+        reply: Option<Subject>,
+        wire: Arc<Wire>,
+    ) {
         let (epoch, lost) = self.epochs.see(Seen { sequence, published });
         if lost {
             self.tail_was_lost();
             self.tell_ready();
         }
-        self.backoff.reset();
         self.inspect_at = self.inspect_at.min(Instant::now() + WHILE_BUSY);
         let entry = self.outstanding.add(epoch, sequence);
-        let headers = binding::pairs(message.headers.as_ref());
         self.items.push_back(SourceItem::Delivery(Delivery {
-            event: binding::decode_pairs(&headers, message.payload.clone()),
+            event,
             origin: None,
-            message: Arc::new(Message { subject: message.subject.to_string(), headers }),
-            raw: message.payload,
+            message: Arc::new(message),
+            raw,
             position: Some(self.epochs.position(epoch, sequence)),
             published: Timestamp::from_nanosecond(published.into()).ok(),
-            settle: Settle::new(JetStreamSettler::new(wire, message.reply, entry)),
+            settle: Settle::new(JetStreamSettler::new(wire, reply, entry)),
         }));
     }
 

@@ -10,21 +10,26 @@
 //!   outstanding when its consumer is made anew. Ours alone would not do either: what another reader of the same
 //!   consumer holds is not known here.
 
-mod api;
+pub(crate) mod api;
 mod consumer;
 mod epoch;
 mod feed;
 mod notes;
 mod pull;
+mod replay;
 mod settle;
+mod unreadable;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use fleet_core::event::{DecodeError, Event};
 use fleet_core::position::Position;
-use fleet_core::source::{EventSource, SourceError, SourceItem};
+use fleet_core::source::{EventSource, Message, SourceError, SourceItem};
 use futures::stream::{self, BoxStream, StreamExt};
 
+use crate::binding;
 use crate::connection::{ConfigError, Connections, NatsConfig, wrong};
 use crate::subject;
 
@@ -44,6 +49,10 @@ pub struct JetStreamConfig {
     pub start: Start,
     /// Create the stream, with `subjects`, if it does not exist.
     pub create: bool,
+    /// Raised, everything is delivered again from `start`, above what was delivered before, through another consumer,
+    /// whose name ends with `-replay-` and this number. It may only grow: the source does not open with less than it
+    /// had before.
+    pub replay: u64,
     /// How long a delivery may be without a word before it is delivered again; progress prolongs it. So long, too, what
     /// a killed operator had fetched waits for the next one, so the default is short: 10 s, in which the engine says
     /// five times that it is at work. What comes twice because of that is seen to be a duplicate.
@@ -75,6 +84,7 @@ impl JetStreamConfig {
             durable: None,
             start: Start::All,
             create: false,
+            replay: 0,
             ack_wait: Duration::from_secs(10),
             max_ack_pending: 1024,
             batch: 256,
@@ -98,6 +108,11 @@ impl JetStreamConfig {
         }
         if self.start == Start::Sequence(0) {
             return wrong("sequences of a stream begin with 1, not 0");
+        }
+        if self.replay > 0 && self.start == Start::New {
+            return wrong(
+                "a replay that starts with new events delivers nothing again, and skips what was not read yet; start with all of them",
+            );
         }
         if self.ack_wait < Duration::from_secs(1) || self.max_ack_pending == 0 {
             return wrong("ackWait must be at least one second, and maxAckPending at least 1");
@@ -139,13 +154,18 @@ impl EventSource for JetStreamSource {
     /// Closing the stream gives back what waits in it; deliveries handed out are settled on their own.
     async fn open(&self, floors: Vec<Position>) -> Result<BoxStream<'static, SourceItem>, SourceError> {
         self.config.check()?;
+        let replay = replay::Replay::restore(&self.name, &self.config.stream, self.config.replay, &floors)?;
         let connection = self.connections.get(&self.nats)?;
-        let feed = feed::Feed::new(&self.name, self.config.clone(), connection, &floors);
+        let feed = feed::Feed::new(&self.name, self.config.clone(), connection, replay, &floors);
         let next = async |mut feed: feed::Feed| {
             let item = feed.next().await;
             Some((item, feed))
         };
         Ok(stream::unfold(feed, next).boxed())
+    }
+
+    fn decode(&self, message: &Message, raw: &Bytes) -> Result<Event, DecodeError> {
+        binding::decode_pairs(&message.headers, raw.clone())
     }
 }
 
@@ -171,6 +191,10 @@ mod tests {
             (
                 JetStreamConfig { start: Start::Sequence(0), ..good.clone() },
                 "sequences of a stream begin with 1",
+            ),
+            (
+                JetStreamConfig { replay: 1, start: Start::New, ..good.clone() },
+                "a replay that starts with new events delivers nothing again",
             ),
             (JetStreamConfig { batch: 0, ..good.clone() }, "batch must be between"),
             (JetStreamConfig { max_ack_pending: 0, ..good }, "ackWait must be"),

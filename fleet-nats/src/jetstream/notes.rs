@@ -10,6 +10,8 @@ pub(super) struct Notes {
     pub(super) epoch: Option<String>,
     /// That the consumer was created again.
     pub(super) consumer: Option<String>,
+    /// Which consumers of earlier replays could not be deleted.
+    pub(super) left_behind: Option<String>,
     /// How many messages a user's own consumer gave up.
     pub(super) exhausted: u64,
     /// How many messages left the stream unread.
@@ -54,6 +56,11 @@ impl Notes {
         for note in [&self.epoch, &self.consumer].into_iter().flatten() {
             message += "; ";
             message += note;
+        }
+        if let Some(consumers) = &self.left_behind {
+            message += &format!(
+                "; {consumers} of an earlier replay could not be deleted: delete it, or allow this user to"
+            );
         }
         if self.unread > 0 {
             message += &format!(

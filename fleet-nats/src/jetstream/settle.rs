@@ -30,6 +30,12 @@ impl Outstanding {
         Entry { outstanding: self.clone(), at: (epoch, sequence) }
     }
 
+    /// Whether a message of this sequence was handed out and is not settled.
+    pub(super) fn holds(&self, sequence: u64) -> bool {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.keys().any(|(_, held)| *held == sequence)
+    }
+
     /// The highest sequence that a floor may have, of a stream whose epochs begin at `first`: below everything
     /// outstanding. `None` if something of an earlier stream is outstanding: no floor then, for it would be below.
     pub(super) fn ceiling(&self, first: u64) -> Option<u64> {

@@ -5,6 +5,9 @@
 mod access;
 mod core;
 mod jetstream;
+mod letters;
 mod positions;
 mod publish;
 mod reader;
+mod replay;
+mod unreadable;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use fleet_core::event::Event;
-use fleet_core::position::Position;
+use fleet_core::position::{Domain, Position};
 use fleet_core::source::{Delivery, EventSource, SourceItem, SourceStatus};
 use fleet_nats::connection::{Auth, NatsConfig};
 use futures::StreamExt;
@@ -143,6 +143,14 @@ impl Reader {
         };
         while !is_there(&self.floors) {
             self.read_one(&format!("a floor at {sequence} (seen: {:?})", self.floors)).await;
+        }
+        self.stored_floors()
+    }
+
+    /// Waits for a floor of a domain at or above a sequence, and gives all floors as a store keeps them.
+    pub(crate) async fn floor_in(&mut self, domain: &Domain, sequence: u64) -> Vec<Position> {
+        while !self.floors.iter().any(|floor| floor.domain == *domain && floor.sequence >= sequence) {
+            self.read_one(&format!("a floor of {domain:?} at {sequence} (seen: {:?})", self.floors)).await;
         }
         self.stored_floors()
     }

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use fleet_core::catalog::{Catalog, Condition, Subject};
 use fleet_core::engine::Handle;
-use fleet_core::source::EventSource;
 use fleet_kube::definitions::{Definitions, Transport};
 use fleet_nats::connection::{ConfigError, Connections};
 
 use tracing::warn;
 
 use super::definitions::Recorded;
-use super::transport;
+use super::transport::{self, Built};
 use crate::http::Intake;
 
 /// Attaches sources to an engine.
@@ -41,7 +40,10 @@ impl Sources {
                 continue;
             }
             match self.build(name, wanted) {
-                Ok(source) => self.engine.attach(source),
+                Ok(Built { source, letters: None }) => self.engine.attach(source),
+                Ok(Built { source, letters: Some(letters) }) => {
+                    self.engine.attach_with_dead_letters(source, letters);
+                }
                 Err(error) => {
                     let message = format!("{error}; correct the EventSource");
                     warn!("EventSource {name}: {message}");
@@ -61,9 +63,11 @@ impl Sources {
         }
     }
 
-    fn build(&self, name: &Arc<str>, transport: &Transport) -> Result<Arc<dyn EventSource>, ConfigError> {
+    fn build(&self, name: &Arc<str>, transport: &Transport) -> Result<Built, ConfigError> {
         match transport {
-            Transport::Http => Ok(Arc::new(self.intake.source(Arc::clone(name)))),
+            Transport::Http => {
+                Ok(Built { source: Arc::new(self.intake.source(Arc::clone(name))), letters: None })
+            }
             Transport::Nats(nats) => transport::nats(name, nats, &self.connections),
         }
     }

@@ -15,3 +15,4 @@ mod process;
 mod quickstart;
 mod rig;
 mod stopping;
+mod streams;

@@ -107,6 +107,15 @@ impl Home {
         self.run(|run| run.env("KUBECONFIG", kubeconfig))
     }
 
+    /// The command that runs an operator, without what it runs on. It appends to the home's log.
+    pub(crate) fn command(&self) -> Command {
+        let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.args(["run", "--listen", "127.0.0.1:0", "--data"]).arg(self.data());
+        command.env_remove("RUST_LOG").env_remove("KUBECONFIG").stdout(Stdio::null()).stderr(log);
+        command
+    }
+
     /// Runs, and is ready.
     pub(crate) fn run(&self, how: impl FnOnce(&mut Command) -> &mut Command) -> Operator<'_> {
         let operator = self.launch(how);
@@ -116,11 +125,8 @@ impl Home {
 
     /// Runs, ready or not.
     pub(crate) fn launch(&self, how: impl FnOnce(&mut Command) -> &mut Command) -> Operator<'_> {
-        let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
-        let mut command = Command::new(PROGRAM);
-        command.args(["run", "--listen", "127.0.0.1:0", "--data"]).arg(self.data());
-        command.env_remove("RUST_LOG").env_remove("KUBECONFIG").stdout(Stdio::piped()).stderr(log);
-        let mut child = how(&mut command).spawn().unwrap();
+        let mut command = self.command();
+        let mut child = how(&mut command).stdout(Stdio::piped()).spawn().unwrap();
         let mut greeting = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         while !greeting.contains("show addons") {

@@ -18,4 +18,8 @@ mod jetstream;
 mod process;
 mod stage;
 mod wait;
+#[allow(dead_code, reason = "the tests of faults need more of it")]
 mod world;
+
+/// Managed clusters that the stories share: two for production, one for staging.
+const CLUSTERS: usize = 3;

@@ -12,10 +12,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use local_fleet::{Cluster, Lab, Program, Progress, install};
 use tokio::runtime::Runtime;
 
+use crate::CLUSTERS;
 use crate::wait::{PATIENCE, until};
-
-/// Two for production, one for staging.
-const CLUSTERS: usize = 3;
 
 static STAGE: LazyLock<Stage> = LazyLock::new(Stage::start);
 

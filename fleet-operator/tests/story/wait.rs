@@ -7,12 +7,21 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Waits until something holds; until then it says what is seen instead.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Result<T, String>) -> T {
+    until_within(PATIENCE, what, look)
+}
+
+/// As [`until`], with another patience.
+pub(crate) fn until_within<T>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Result<T, String>,
+) -> T {
     let begun = Instant::now();
     loop {
         match look() {
             Ok(value) => return value,
-            Err(seen) => assert!(begun.elapsed() < PATIENCE, "gave up waiting: {what}\nseen last: {seen}"),
+            Err(seen) => assert!(begun.elapsed() < patience, "gave up waiting: {what}\nseen last: {seen}"),
         }
         std::thread::sleep(POLL);
     }

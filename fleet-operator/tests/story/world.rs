@@ -55,8 +55,7 @@ impl World {
         let options = ClusterOptions::default().controller_manager(false);
         let etcd = stage().lab().etcd().unwrap();
         let management = wait_for(Cluster::start(etcd, world.dir(), name, &options)).unwrap();
-        let kubeconfig = world.dir().join("management.kubeconfig");
-        management.write_kubeconfig(&kubeconfig, User::Admin, Route::Direct).unwrap();
+        management.write_kubeconfig(world.management_kubeconfig(), User::Admin, Route::Direct).unwrap();
         world.management = Some(management);
         world.sh("fleet-operator crds | kubectl apply --server-side -f -");
         world.sh("kubectl wait --for=condition=Established crd --all");
@@ -72,6 +71,10 @@ impl World {
         &self.nats
     }
 
+    pub(crate) fn client(&self) -> &async_nats::Client {
+        &self.client
+    }
+
     /// Runs commands as a user has them: in the root of the sources, with the programs in the path, `KUBECONFIG` of the
     /// management cluster and the variables of `nats.env`.
     pub(crate) fn try_sh(&self, script: &str) -> Output {
@@ -84,7 +87,7 @@ impl World {
             .args(["-c", &script])
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
             .env("PATH", path)
-            .env("KUBECONFIG", self.dir().join("management.kubeconfig"))
+            .env("KUBECONFIG", self.management_kubeconfig())
             .stdin(Stdio::null())
             .output()
             .unwrap()
@@ -113,7 +116,11 @@ impl World {
     }
 
     pub(crate) fn start(&self) -> Operator<'_> {
-        self.home.start_managed(&self.dir().join("management.kubeconfig"))
+        self.home.start_managed(&self.management_kubeconfig())
+    }
+
+    pub(crate) fn management_kubeconfig(&self) -> PathBuf {
+        self.dir().join("management.kubeconfig")
     }
 
     /// Waits until objects of a kind say that they are ready, as `kubectl wait` sees it.

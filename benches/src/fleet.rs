@@ -1,0 +1,182 @@
+//! The whole of Fleet in this process, with a store of any kind, between a NATS server and real API servers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use fleet_core::apply::{Applier, ApplyRequest, Drift, Outcome, RemoveRequest};
+use fleet_core::cluster::{ClusterId, Labels};
+use fleet_core::engine::{Config, Engine, Handle, Parts};
+use fleet_core::environment::Environment;
+use fleet_core::memory::MemoryCatalog;
+use fleet_core::minijinja::MinijinjaRenderer;
+use fleet_core::store::WorkStore;
+use fleet_kube::applier::KubeApplier;
+use fleet_kube::clusters::Clusters;
+use fleet_kube::connection::{ClusterDefinition, Connection};
+use fleet_nats::connection::{Connections, NatsConfig};
+use fleet_nats::core::{CoreConfig, CoreSource};
+use futures::stream::BoxStream;
+use local_fleet::Cluster;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::Failure;
+use crate::engine::NAMESPACE;
+use crate::parts::{login, source, trigger};
+use crate::table::rate;
+
+/// How many objects are created at a time in a cluster.
+pub(crate) const IN_FLIGHT: usize = 32;
+/// Longer than that nothing takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The engine with all its parts.
+pub(crate) struct Fleet {
+    client: async_nats::Client,
+    /// Where it listens.
+    subject: String,
+    applied: mpsc::UnboundedReceiver<Applied>,
+    handle: Handle,
+    stop: CancellationToken,
+    running: tokio::task::JoinHandle<()>,
+}
+
+/// An object is in a cluster.
+pub(crate) struct Applied {
+    pub(crate) cluster: ClusterId,
+    pub(crate) name: String,
+    pub(crate) at: Instant,
+}
+
+impl Fleet {
+    /// Starts it with these clusters, and waits until it has put an object into each.
+    pub(crate) async fn start(
+        nats: &str,
+        subject: &str,
+        clusters: &[Cluster],
+        store: Arc<dyn WorkStore>,
+    ) -> Result<Self, Failure> {
+        let registry = Arc::new(Clusters::new());
+        registry.update(clusters.iter().map(definition).collect::<Result<_, Failure>>()?);
+        let (told, applied) = mpsc::unbounded_channel();
+        let parts = Parts {
+            store,
+            catalog: Arc::new(MemoryCatalog::new([source()], [trigger(NAMESPACE)])),
+            clusters: Arc::clone(&registry) as _,
+            renderer: Arc::new(MinijinjaRenderer),
+            applier: Arc::new(Timed { inner: KubeApplier::new(registry), told }),
+            environment: Environment::default(),
+        };
+        let config = Config { cluster_concurrency: IN_FLIGHT, ..Config::default() };
+        let engine = Engine::new(parts, config);
+        let handle = engine.handle();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(engine.run(stop.clone()));
+        let (nats_config, core) = (NatsConfig::new([nats])?, CoreConfig::new([subject]));
+        handle.attach(Arc::new(CoreSource::new("user-operation", &Connections::new(), nats_config, core)));
+        let client = async_nats::connect(nats).await?;
+        let mut fleet = Self { client, subject: subject.to_owned(), applied, handle, stop, running };
+        // Core NATS has no subscription to wait for: until it is there, nothing comes of an event.
+        let deadline = Instant::now() + PATIENCE;
+        let mut warm = 0;
+        while warm < clusters.len() {
+            if Instant::now() > deadline {
+                return Err("the engine took no event".into());
+            }
+            if warm == 0 {
+                fleet.publish(&format!("{subject}-warm")).await?;
+            }
+            if let Ok(applied) = tokio::time::timeout(Duration::from_millis(500), fleet.next()).await {
+                applied?;
+                warm += 1;
+            }
+        }
+        Ok(fleet)
+    }
+
+    /// Publishes a login of this name, which becomes a namespace.
+    pub(crate) async fn publish(&self, name: &str) -> Result<(), Failure> {
+        let event = login(name).to_json().to_string();
+        Ok(self.client.publish(self.subject.clone(), event.into()).await?)
+    }
+
+    /// The next object that is in a cluster.
+    pub(crate) async fn next(&mut self) -> Result<Applied, Failure> {
+        let next = tokio::time::timeout(PATIENCE, self.applied.recv());
+        Ok(next.await.map_err(|_| "an event was not applied in time")?.ok_or("the engine is gone")?)
+    }
+
+    /// How long one event takes, with one cluster.
+    pub(crate) async fn one(&mut self, name: &str) -> Result<Duration, Failure> {
+        let began = Instant::now();
+        self.publish(name).await?;
+        Ok(self.next().await?.at - began)
+    }
+
+    /// Events a second, of so many at once, with one cluster.
+    pub(crate) async fn burst(&mut self, prefix: &str, count: usize) -> Result<f64, Failure> {
+        let began = Instant::now();
+        for number in 0..count {
+            self.publish(&format!("{prefix}-{number}")).await?;
+        }
+        let mut last = began;
+        for _ in 0..count {
+            last = self.next().await?.at;
+        }
+        Ok(rate(count, last - began))
+    }
+
+    pub(crate) async fn stop(self) {
+        self.handle.detach("user-operation");
+        self.stop.cancel();
+        // It has stopped, or panicked and said so.
+        let _ = self.running.await;
+    }
+}
+
+/// A cluster of the lab, in production.
+fn definition(cluster: &Cluster) -> Result<ClusterDefinition, Failure> {
+    Ok(ClusterDefinition {
+        id: ClusterId::new("civo", cluster.name())?,
+        labels: [("env".to_owned(), "production".to_owned())].into(),
+        annotations: Labels::new(),
+        connection: Connection::KubeconfigSecret {
+            name: "the lab's kubeconfig".to_owned(),
+            kubeconfig: Ok(cluster.kubeconfig()?.into()),
+        },
+    })
+}
+
+/// Tells when an object was there.
+struct Timed {
+    inner: KubeApplier,
+    told: mpsc::UnboundedSender<Applied>,
+}
+
+#[async_trait]
+impl Applier for Timed {
+    async fn apply(&self, request: ApplyRequest) -> Vec<Outcome> {
+        let cluster = request.cluster.id.clone();
+        let name = request.manifests.first().map(|manifest| manifest.id().name.to_string());
+        let outcomes = self.inner.apply(request).await;
+        if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Applied { .. })) {
+            let applied = Applied { cluster, name: name.unwrap_or_default(), at: Instant::now() };
+            // Whoever measures may have gone.
+            let _ = self.told.send(applied);
+        }
+        outcomes
+    }
+
+    async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
+        self.inner.remove(request).await
+    }
+
+    fn settle_time(&self) -> Duration {
+        self.inner.settle_time()
+    }
+
+    fn drift(&self, cluster: &ClusterId) -> BoxStream<'static, Drift> {
+        self.inner.drift(cluster)
+    }
+}
