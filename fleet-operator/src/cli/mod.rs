@@ -28,6 +28,14 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the operator, on a folder of manifests or on a management cluster.
+    ///
+    /// SIGTERM or SIGINT stops it in an orderly way. A second signal, of either kind, stops it at once; nothing is lost
+    /// by that, but what was under way is done again after the next start, and a Lease runs out before another operator
+    /// leads.
+    ///
+    /// Exit codes: 0 after an orderly stop, also when the drain timeout passed; 1 when it cannot start, or does not lead
+    /// any more (start it again); 2 for a wrong command line; 143 or 130 after a second signal, as if that signal (SIGTERM,
+    /// SIGINT) had ended it.
     Run(run::RunArgs),
     /// Send a CloudEvent from a file, over HTTP or NATS.
     Send(send::SendArgs),

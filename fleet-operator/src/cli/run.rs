@@ -15,14 +15,6 @@ use tracing_subscriber::EnvFilter;
 use super::{Failure, KeptArgs, print};
 use crate::run::{LeaderElection, Operator, Options};
 
-/// Run the operator, on a folder of manifests or on a management cluster.
-///
-/// SIGTERM or SIGINT stops it in an orderly way. A second signal, of either kind, stops it at once; nothing is lost by
-/// that, but what was under way is done again after the next start, and a Lease runs out before another operator leads.
-///
-/// Exit codes: 0 after an orderly stop, also when the drain timeout passed; 1 when it cannot start, or does not lead any
-/// more (start it again); 2 for a wrong command line; 143 or 130 after a second signal, as if that signal (SIGTERM, SIGINT)
-/// had ended it.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// A folder of manifests: Cluster, EventSource, EventTrigger, ConfigMap and Secret, in YAML or JSON. It is watched;
