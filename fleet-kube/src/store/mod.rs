@@ -19,7 +19,7 @@
 //! Reads come from memory. It is loaded before the store is handed out; own writes are in it when they return; what
 //! others write comes by two watches. While these are broken, what is known holds, and no write is lost for it: the API
 //! server compares each. A write without an answer leaves its record in doubt, and the next to read it asks the API
-//! server.
+//! server. A Work and an AppliedWork together take about 4 KiB of memory, and what a large event adds.
 //!
 //! The one thing that is not compared is a record that is not an object yet: whether a plan still stands is judged by
 //! what this handle knows. Where another took it over and took it away again at that moment, it is made anew, and the
@@ -30,7 +30,7 @@
 //!
 //! # Permissions
 //! ```yaml
-//! # ClusterRole, or a Role in the operator's namespace and in each namespace with Clusters
+//! # ClusterRole
 //! - apiGroups: [fleet-events.dev]
 //!   resources: [works, appliedworks]
 //!   verbs: [get, list, watch, create, patch, delete]
