@@ -97,15 +97,14 @@ impl Ledger {
             let text =
                 serde_json::to_string(&value).map_err(|error| StoreError::Corrupt(error.to_string()))?;
             let name = self.name(line);
-            let mut object = json!({
+            let object = json!({
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
-                "metadata": {"name": name, "labels": {(HOLDS): line.holds}},
+                "metadata": {"name": name, "labels": {(HOLDS): line.holds}, "resourceVersion": version},
                 "data": {(line.holds): text, "of": line.of},
             });
             let sent = match version {
-                Some(version) => {
-                    object["metadata"]["resourceVersion"] = version.into();
+                Some(_) => {
                     let path = format!("{}/{name}", self.collection);
                     self.objects.send(Method::PUT, &path, &object, deadline).await
                 }

@@ -136,17 +136,18 @@ impl Letters {
         let first = name(&letter.id);
         let pieces = pieces(&about, &letter.raw);
         let parts = pieces.len().saturating_sub(1);
-        let secret = |name: &str, holds: &str, annotations: Value, (about, raw): &(&[u8], &[u8])| {
+        let secret = |metadata: Value, (about, raw): &(&[u8], &[u8])| {
             json!({
                 "apiVersion": "v1",
                 "kind": "Secret",
                 "type": SECRET_TYPE,
-                "metadata": {"name": name, "labels": {(HOLDS): holds}, "annotations": annotations},
+                "metadata": metadata,
                 "data": {"letter": STANDARD.encode(about), "raw": STANDARD.encode(raw)},
             })
         };
         for (part, piece) in pieces.iter().enumerate().skip(1) {
-            let object = secret(&part_name(&first, &content, part), PART, json!({}), piece);
+            let name = part_name(&first, &content, part);
+            let object = secret(json!({"name": name, "labels": {(HOLDS): PART}}), piece);
             match self.objects.send(Method::POST, &self.collection, &object, deadline).await {
                 // The same bytes, by the name: of an earlier attempt.
                 Ok(()) | Err(Failure::AlreadyExists) => {}
@@ -155,9 +156,13 @@ impl Letters {
         }
         let annotations = json!({(ID): letter.id, (PARTS): parts.to_string(), (CONTENT): content});
         let Some(piece) = pieces.first() else { return Ok(()) };
-        let mut object = secret(&first, LETTER, annotations, piece);
+        let whole = |version: Option<&str>| {
+            let labels = json!({(HOLDS): LETTER});
+            let metadata = json!({"name": first, "labels": labels, "annotations": annotations, "resourceVersion": version});
+            secret(metadata, piece)
+        };
         loop {
-            match self.objects.send(Method::POST, &self.collection, &object, deadline).await {
+            match self.objects.send(Method::POST, &self.collection, &whole(None), deadline).await {
                 Err(Failure::AlreadyExists) => {}
                 sent => return sent.map_err(failed),
             }
@@ -165,15 +170,11 @@ impl Letters {
             let Some(before) = self.objects.get::<Secret>(&path, deadline).await.map_err(failed)? else {
                 continue;
             };
-            object["metadata"]["resourceVersion"] = before.metadata.resource_version.as_str().into();
+            let object = whole(Some(&before.metadata.resource_version));
             match self.objects.send(Method::PUT, &path, &object, deadline).await {
                 Ok(()) if before.metadata.annotation(CONTENT) == Some(content.as_str()) => return Ok(()),
                 Ok(()) => return self.remove_parts(&before.metadata, deadline).await.map_err(failed),
-                Err(Failure::Conflict { .. } | Failure::NotFound { .. } | Failure::UidMismatch) => {
-                    if let Some(metadata) = object["metadata"].as_object_mut() {
-                        metadata.remove("resourceVersion");
-                    }
-                }
+                Err(Failure::Conflict { .. } | Failure::NotFound { .. } | Failure::UidMismatch) => {}
                 Err(failure) => return Err(failed(failure)),
             }
         }

@@ -12,18 +12,25 @@
 //! encrypt `works.fleet-events.dev` at rest where it encrypts Secrets.
 //!
 //! # How it works
-//! A write is one request for each record, and a new Work and its plans are written at the same time. A revision is an
-//! object's UID and generation, so that statuses, labels and annotations, whoever writes them, disturb nobody. Reads come
-//! from memory: it is loaded before the store is handed out, own writes are in it when they return, and what others write
-//! comes by two watches. While these are broken, what is known holds, and no write is lost for it: the API server
-//! compares each. A write without an answer leaves its record in doubt, and the next to read it asks the API server.
+//! A write is one request. A Work's plans are written with it, in its own object: until something came of a plan, the
+//! AppliedWork is only there, and to callers there is no difference. A revision is an object's UID and generation, so
+//! that statuses, labels and annotations, whoever writes them, disturb nobody.
 //!
-//! A Work with its AppliedWork takes about 5 KiB of memory besides its event's data. The status of a Work is written by
-//! a task of its own, a second after something happened.
+//! Reads come from memory. It is loaded before the store is handed out; own writes are in it when they return; what
+//! others write comes by two watches. While these are broken, what is known holds, and no write is lost for it: the API
+//! server compares each. A write without an answer leaves its record in doubt, and the next to read it asks the API
+//! server. A Work and an AppliedWork together take about 4 KiB of memory, and what a large event adds.
+//!
+//! The one thing that is not compared is a record that is not an object yet: whether a plan still stands is judged by
+//! what this handle knows. Where another took it over and took it away again at that moment, it is made anew, and the
+//! next look at the Work removes it: what it names may have been made.
+//!
+//! The status of a Work is for people. It is written by a task of its own, a second after something happened, later
+//! while the API server is busy.
 //!
 //! # Permissions
 //! ```yaml
-//! # ClusterRole, or a Role in the operator's namespace and in each namespace with Clusters
+//! # ClusterRole
 //! - apiGroups: [fleet-events.dev]
 //!   resources: [works, appliedworks]
 //!   verbs: [get, list, watch, create, patch, delete]

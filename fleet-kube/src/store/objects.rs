@@ -142,11 +142,7 @@ impl Objects {
         version: Option<&str>,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        let mut preconditions = json!({"uid": uid});
-        if let Some(version) = version {
-            preconditions["resourceVersion"] = version.into();
-        }
-        let body = json!({"preconditions": preconditions}).to_string();
+        let body = json!({"preconditions": {"uid": uid, "resourceVersion": version}}).to_string();
         let call = Call {
             method: Method::DELETE,
             content_type: Some(JSON),
@@ -232,15 +228,20 @@ pub(super) fn failed(what: impl std::fmt::Display, failure: Failure) -> StoreErr
                 causes.iter().map(|cause| format!("{} ({})", cause.field, cause.reason)).collect();
             format!("the API server refuses {what} because of {}; {NEWER}", fields.join(", "))
         }
-        Failure::Invalid { message, .. } if message.contains("too large") => too_large(&what),
+        Failure::Invalid { message, .. } if is_too_large(&message) => too_large(&what),
         Failure::Invalid { .. } => format!("the API server refuses {what}; {NEWER}"),
-        Failure::NoAnswer { reason } if reason.contains("too large") => too_large(&what),
+        Failure::NoAnswer { reason } if is_too_large(&reason) => too_large(&what),
         Failure::Other { code, .. } => format!(
             "the API server answered {code} for {what}; look at its log, and at webhooks that concern the group fleet-events.dev"
         ),
         failure => format!("{what}: {failure}"),
     };
     StoreError::Unavailable(why)
+}
+
+/// In the words of etcd, of the way to it, or of the API server: each has a limit of its own.
+fn is_too_large(message: &str) -> bool {
+    message.contains("too large") || message.contains("larger than max")
 }
 
 fn too_large(what: &impl std::fmt::Display) -> String {

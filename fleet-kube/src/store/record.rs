@@ -328,7 +328,9 @@ impl Record for PlannedWork {
 
 fn write_plan(plan: &Plan) -> serde_json::Result<WorkPlan> {
     let mut value = serde_json::to_value(&*plan.applied)?;
-    value["write"] = plan.write.into();
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("write".to_owned(), plan.write.into());
+    }
     rename_explanation(&mut value, "reason", "message");
     serde_json::from_value(value)
 }
@@ -336,7 +338,7 @@ fn write_plan(plan: &Plan) -> serde_json::Result<WorkPlan> {
 fn read_plan(work: &WorkId, plan: WorkPlan) -> Option<Plan> {
     let write = plan.write;
     let mut value = serde_json::to_value(plan).ok()?;
-    value["work"] = work.as_str().into();
+    value.as_object_mut()?.insert("work".to_owned(), work.as_str().into());
     rename_explanation(&mut value, "message", "reason");
     Some(Plan { applied: Arc::new(serde_json::from_value(value).ok()?), write })
 }

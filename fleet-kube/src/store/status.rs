@@ -64,17 +64,16 @@ impl Statuses {
         }
     }
 
-    /// A watch told what a Work's status is.
-    pub(super) fn observe(&self, work: &WorkId, status: Option<WorkStatus>) {
+    /// A Work's status is this now; none if it has none, or is gone. Whether that is news.
+    pub(super) fn observe(&self, work: &WorkId, status: Option<WorkStatus>) -> bool {
         let mut state = self.lock();
         match status {
-            Some(status) if state.written.get(work).is_some_and(|known| **known == status) => {}
+            Some(status) if state.written.get(work).is_some_and(|known| **known == status) => false,
             Some(status) => {
                 state.written.insert(work.clone(), Arc::new(status));
+                true
             }
-            None => {
-                state.written.remove(work);
-            }
+            None => state.written.remove(work).is_some(),
         }
     }
 
@@ -149,9 +148,9 @@ async fn write(cache: &Cache, objects: &Objects, namespace: &str, id: &WorkId) -
         return Ok(false);
     }
     let mut value = serde_json::to_value(&status).unwrap_or_default();
-    if status.failing.is_empty() {
+    if let Some(fields) = value.as_object_mut() {
         // A merge keeps what it does not name.
-        value["failing"] = Value::Null;
+        fields.entry("failing").or_insert(Value::Null);
     }
     let address = place.address(namespace);
     let written = objects.write_status(&address, &version.uid, value, deadline()).await?;
@@ -318,8 +317,8 @@ mod tests {
         ] {
             assert_eq!(reasons(&sum_up(work, 5, &applied, None, at(0))), expected);
         }
-        let first = sum_up(&create, 5, &[done.clone()], None, at(10));
-        let later = sum_up(&create, 5, &[done.clone()], Some(&first), at(20));
+        let first = sum_up(&create, 5, std::slice::from_ref(&done), None, at(10));
+        let later = sum_up(&create, 5, std::slice::from_ref(&done), Some(&first), at(20));
         assert_eq!(first, later, "nothing to write");
         let retrying = applied(2, 2, AppliedState::Retrying { reason: "no answer".to_owned() });
         let worse = sum_up(&create, 5, &[done, retrying], Some(&later), at(30));

@@ -14,6 +14,9 @@ use super::record::{Record, Version};
 use crate::catalog::WATCH;
 use crate::client::{Patience, chain};
 
+/// How many objects are listed at a time. Works may hold large events.
+const PAGE: u32 = 100;
+
 /// Follows all objects of a kind until it is dropped. `loaded` becomes true when all were read once.
 pub(super) async fn follow<R: Record>(
     api: Api<DynamicObject>,
@@ -21,7 +24,7 @@ pub(super) async fn follow<R: Record>(
     cache: Arc<Cache>,
     loaded: watch::Sender<bool>,
 ) {
-    let config = watcher::Config::default().timeout(WATCH.as_secs() as u32);
+    let config = watcher::Config::default().timeout(WATCH.as_secs() as u32).page_size(PAGE);
     let mut events = watcher(api, config).backoff(Patience::default()).boxed();
     let mut broken = false;
     while let Some(event) = events.next().await {
@@ -73,7 +76,10 @@ fn take<R: Record>(cache: &Cache, kind: &str, event: Event<DynamicObject>, loade
             let Some((_, version)) = identity(&object) else { return };
             let name = object.metadata.name.as_deref().unwrap_or_default();
             let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-            let Some(place) = R::place_of(namespace, name, &object.data["spec"]) else { return };
+            let Some(place) = R::place_of(namespace, name, object.data.get("spec").unwrap_or(&Value::Null))
+            else {
+                return;
+            };
             let effect = cache.lock::<R>().gone(&place, &version.uid);
             cache.follow(&place.work, effect);
         }
@@ -91,7 +97,10 @@ fn put<R: Record>(cache: &Cache, kind: &str, mut object: DynamicObject) {
     };
     if place.cluster.is_none() {
         let status = object.data.get_mut("status").map(Value::take).unwrap_or_default();
-        cache.statuses.observe(&place.work, serde_json::from_value(status).ok());
+        if cache.statuses.observe(&place.work, serde_json::from_value(status).ok()) {
+            // It may not be the one that we would write.
+            cache.statuses.mark(&place.work);
+        }
     }
     let mut table = cache.lock::<R>();
     if !table.is_news(&place, &version) {

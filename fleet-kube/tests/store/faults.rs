@@ -148,3 +148,21 @@ async fn a_restarted_api_server_is_watched_again() {
     until("it is heard of", async || store.work(&foreign.id).await.unwrap().is_some()).await;
     assert_eq!(store.work(&first.id).await.unwrap().unwrap().value, first);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_too_large_for_the_api_server_is_said_without_its_data() {
+    let rig = Rig::new().await;
+    let store = rig.open().await;
+    let data = |length: usize| serde_json::json!("s3cret".repeat(length / 6));
+    let largest = work_with("largest", 1, data(1 << 20));
+    store.put_work(Arc::clone(&largest), None, vec![plan(&largest, "c1")]).await.unwrap();
+    assert_eq!(rig.open().await.work(&largest.id).await.unwrap().unwrap().value, largest);
+    for length in [1_700_000, 2 << 20, 4 << 20] {
+        let large = work_with("too-large", 1, data(length));
+        let error = store.put_work(Arc::clone(&large), None, vec![]).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+        assert!(error.to_string().contains("lower maxEventBytes"), "{error}");
+        assert!(!format!("{error} {error:?} {large:?} {store:?}").contains("s3cret"));
+        assert!(store.work(&large.id).await.unwrap().is_none());
+    }
+}

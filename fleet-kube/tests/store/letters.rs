@@ -84,8 +84,9 @@ async fn a_letter_that_lost_a_part_says_so() {
     let store = rig.open().await;
     let large = letter("1", bytes(1 << 20, 1));
     store.add_dead_letter(Arc::clone(&large)).await.unwrap();
-    let part = secrets(&rig).await.into_iter().map(|it| it["metadata"]["name"].as_str().unwrap().to_owned());
-    let part = part.filter(|name| name.contains('.')).next().unwrap();
+    let mut parts =
+        secrets(&rig).await.into_iter().map(|it| it["metadata"]["name"].as_str().unwrap().to_owned());
+    let part = parts.find(|name| name.contains('.')).unwrap();
     rig.admin.send("DELETE", &format!("{SECRETS}/{part}"), None).await.unwrap();
     let error = store.dead_letter("1").await.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt(_)), "{error}");

@@ -94,11 +94,13 @@ impl Rig {
         last
     }
 
-    /// How many requests of a verb the API server had for a resource, after its own count.
+    /// How many requests of a verb the API server had for a resource, or `resource/status`, after its own count.
     pub(crate) async fn requests(&self, verb: &str, resource: &str) -> u64 {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
         let metrics = self.admin.0.request_text(request).await.unwrap();
-        let labels = [format!("verb=\"{verb}\""), format!("resource=\"{resource}\"")];
+        let labels = [("verb", verb), ("resource", resource), ("subresource", subresource)]
+            .map(|(name, value)| format!("{name}=\"{value}\""));
         let counts = metrics
             .lines()
             .filter(|line| line.starts_with("apiserver_request_total{"))
