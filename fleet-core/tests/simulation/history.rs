@@ -296,7 +296,8 @@ impl History {
         }
         if server.connect().is_err() {
             match dice.roll(0..3) {
-                0 if faults.losses => server.lose_tail(),
+                // Two operators would each begin an epoch of their own: see the limits in `main.rs`.
+                0 if faults.losses && !faults.second => server.lose_tail(),
                 1 if faults.server => server.reset_floor(),
                 _ => {}
             }
