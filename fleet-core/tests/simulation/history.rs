@@ -17,7 +17,7 @@ use crate::dice::Dice;
 use crate::ledger::{Kind, Ledger};
 use crate::model::{self, Definitions};
 use crate::process::Process;
-use crate::source::{Here, StreamSource, Subject, SubjectSource};
+use crate::source::{Here, SOURCE, StreamSource, Subject, SubjectSource};
 use crate::store::Disk;
 use crate::stream::Server;
 use crate::templates::{self, BROKEN, Words, trigger};
@@ -296,8 +296,7 @@ impl History {
         }
         if server.connect().is_err() {
             match dice.roll(0..3) {
-                // Two operators would each begin an epoch of their own: see the limits in `main.rs`.
-                0 if faults.losses && !faults.second => server.lose_tail(),
+                0 if faults.losses => server.lose_tail(self.safe(server)),
                 1 if faults.server => server.reset_floor(),
                 _ => {}
             }
@@ -305,6 +304,16 @@ impl History {
                 server.start();
             }
         }
+    }
+
+    /// What the server cannot lose without breaking a promise that is not given: see the limits in `main.rs`.
+    fn safe(&self, server: &Server) -> u64 {
+        let (handed_out, faults) = (server.handed_out(), &self.world.faults);
+        let witnesses = self.disk.floors(SOURCE).into_iter();
+        let mut of_this_stream = witnesses
+            .filter(|floor| floor.domain.as_str().ends_with("/newest") && floor.epoch >= server.created());
+        let is_known = !faults.kills || of_this_stream.any(|witness| witness.sequence >= handed_out);
+        if faults.second || !is_known { handed_out } else { 0 }
     }
 
     /// Somebody edits a template, breaks it, or a list comes back partial.

@@ -112,6 +112,10 @@ impl Disk {
         self.state.lock().records.clone()
     }
 
+    pub(crate) fn floors(&self, source: &str) -> Vec<Position> {
+        self.state.lock().floors.get(source).cloned().unwrap_or_default()
+    }
+
     pub(crate) fn letters(&self) -> Vec<Arc<DeadLetter>> {
         self.state.lock().letters.values().cloned().collect()
     }
