@@ -264,7 +264,10 @@ impl History {
                 }
             }
             3 if faults.second => self.wanted = 3 - self.wanted,
-            4 if faults.store => self.disk.set_down(dice.chance(500)),
+            4 if faults.store => match dice.chance(300) {
+                true => self.disk.set_down(dice.chance(500)),
+                false => self.disk.set_slow(dice.chance(600)),
+            },
             5 | 6 if faults.clusters => match dice.roll(0..3) {
                 0 => self.clusters.set_down(&cluster, true),
                 1 => self.clusters.hang(&cluster),
@@ -381,6 +384,7 @@ impl History {
         let dice = &world.dice;
         world.calm_down();
         self.disk.set_down(false);
+        self.disk.set_slow(false);
         for name in self.names.clone() {
             self.clusters.set_down(&name, false);
             if !self.definitions.clusters.contains_key(&name) && dice.chance(500) {
