@@ -150,7 +150,9 @@ impl Step<'_> {
             }
         };
         let digest = digest(&manifests, trigger);
-        if record.applied.digest.as_ref() == Some(&digest) && record.applied.state == AppliedState::Applied {
+        let is_applied = record.applied.state == AppliedState::Applied;
+        let is_certain = record.unsettled(shared.now()).is_none();
+        if is_certain && is_applied && record.applied.digest.as_ref() == Some(&digest) {
             record.applied.generation = work.generation;
             record.write(shared).await?;
             return Ok(Verdict::Done);

@@ -200,6 +200,7 @@ impl History {
     async fn happen(&mut self) {
         let world = Arc::clone(&self.world);
         let dice = &world.dice;
+        self.disk.set_slow(world.fault(world.faults.store, 300));
         for _ in 0..dice.roll(10..60) {
             if dice.chance(700) {
                 self.supervise();
@@ -257,13 +258,13 @@ impl History {
                     operator.process.kill("by somebody");
                 }
             }
-            2 if faults.kills => {
+            2 if !faults.second => {
                 if let Some(operator) = self.operators.last() {
                     world.trace(|| format!("{} is told to stop", operator.process.name));
                     operator.stop.cancel();
                 }
             }
-            3 if faults.second => self.wanted = 3 - self.wanted,
+            3 if faults.second => self.wanted = 2,
             4 if faults.store => match dice.chance(300) {
                 true => self.disk.set_down(dice.chance(500)),
                 false => self.disk.set_slow(dice.chance(600)),
@@ -294,7 +295,7 @@ impl History {
         match dice.roll(0..8) {
             0..3 => server.stop(),
             3 if faults.losses => server.recreate(),
-            4 if faults.server => server.delete_consumer(),
+            4 | 5 if faults.server => server.delete_consumer(),
             _ => {}
         }
         if server.connect().is_err() {
@@ -395,10 +396,6 @@ impl History {
         self.define_all();
         if let Feed::Stream(server) = &self.feed {
             server.start();
-        }
-        if dice.chance(500) {
-            self.wanted = 1;
-            self.operators.iter().skip(1).for_each(|operator| operator.process.kill("at the end"));
         }
         // The feed goes on: without that, nothing would tell that what was before is over.
         self.publish_one(Kind::Logout, "last");
