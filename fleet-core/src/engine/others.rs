@@ -1,12 +1,15 @@
 //! Following what others do to the same store: a second operator by mistake, or one that has just stopped leading.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
 
+use crate::cluster::ClusterId;
 use crate::engine::Shared;
-use crate::store::{StoreChange, StoreError};
-use crate::work::WorkId;
+use crate::engine::triggers::Found;
+use crate::store::{StoreChange, StoreError, Stored};
+use crate::work::{Intent, WorkId};
 
 /// Looks at Works that others changed, until it is dropped.
 pub(super) async fn follow(shared: &Arc<Shared>) {
@@ -42,14 +45,23 @@ async fn look_at(shared: &Arc<Shared>, id: &WorkId) {
 }
 
 async fn try_look_at(shared: &Arc<Shared>, id: &WorkId) -> Result<(), StoreError> {
-    match shared.store.work(id).await? {
-        Some(stored) => shared.look_at(&stored.value, Some(&stored.value)).await,
-        // Nothing of it should be anywhere.
-        None => {
-            for applied in shared.store.applied(id).await? {
-                shared.enqueue(id, &applied.value.cluster);
-            }
+    let stored = shared.store.work(id).await?;
+    let mut clusters: BTreeSet<ClusterId> = BTreeSet::new();
+    if let Some(Stored { value: work, .. }) = &stored {
+        shared.look_at(work, Some(work)).await;
+        if let Found::Trigger(trigger) = shared.definitions.load().find(&work.trigger)
+            && work.intent == Intent::Create
+        {
+            let targets = trigger.targets(work.origin.as_ref(), &shared.clusters);
+            clusters.extend(targets.iter().map(|cluster| cluster.id.clone()));
         }
+    }
+    // Also of a Work that is gone: nothing of it should be anywhere.
+    clusters.extend(shared.store.applied(id).await?.iter().map(|applied| applied.value.cluster.clone()));
+    // What others do at the same time is not known here, nor what we did meanwhile there.
+    let until = shared.uncertain_until();
+    for cluster in &clusters {
+        shared.start(shared.schedule.doubt(id, cluster, until));
     }
     Ok(())
 }

@@ -150,7 +150,9 @@ impl Step<'_> {
             }
         };
         let digest = digest(&manifests, trigger);
-        if record.applied.digest.as_ref() == Some(&digest) && record.applied.state == AppliedState::Applied {
+        let is_applied = record.applied.state == AppliedState::Applied;
+        let is_certain = record.unsettled(shared.now()).is_none();
+        if is_certain && is_applied && record.applied.digest.as_ref() == Some(&digest) {
             record.applied.generation = work.generation;
             record.write(shared).await?;
             return Ok(Verdict::Done);
@@ -196,7 +198,7 @@ impl Step<'_> {
             }
         }
         match conclude(shared, &mut record, summary).await {
-            Err(error) if error.is_conflict() => overtaken(shared, record.applied).await,
+            Err(error) if error.is_retryable() => overtaken(shared, record.applied).await,
             verdict => verdict,
         }
     }
@@ -277,38 +279,52 @@ impl Step<'_> {
             return Ok(Verdict::Done);
         }
         match conclude(shared, &mut record, summary).await {
-            Err(error) if error.is_conflict() => overtaken(shared, record.applied).await,
+            Err(error) if error.is_retryable() => overtaken(shared, record.applied).await,
             verdict => verdict,
         }
     }
 }
 
-/// Another operator wrote the record during a call of ours: what the call made must not be forgotten, and what they
-/// applied may not be there any more.
+/// Another operator wrote the record during a call of ours, or may have while the store failed: what the call made must
+/// not be forgotten, and what they applied may not be there any more.
 async fn overtaken(shared: &Shared, ours: AppliedWork) -> Result<Verdict, StoreError> {
+    let mut failures = 0;
     loop {
-        let mut record = match shared.store.applied_in(&ours.work, &ours.cluster).await? {
-            Some(stored) => Record::of(stored, None),
-            None if ours.inventory.is_empty() => return Ok(Verdict::Again),
-            None => Record {
-                applied: AppliedWork { inventory: Vec::new(), ..ours.clone() },
-                stored: None,
-                trigger: None,
-            },
-        };
-        record.applied.digest = None;
-        record.applied.state = AppliedState::Pending;
-        for item in &ours.inventory {
-            match record.applied.inventory.iter_mut().find(|it| it.object.same_object(&item.object)) {
-                None => record.applied.inventory.push(item.clone()),
-                Some(theirs) => theirs.uncertain_until = theirs.uncertain_until.max(item.uncertain_until),
-            }
-        }
-        match record.write(shared).await {
+        match add_to_record(shared, &ours).await {
             Err(error) if error.is_conflict() => {}
+            // Nobody else knows what the call made.
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(work = %ours.work, cluster = %ours.cluster, %error, "the store failed; trying again");
+                let pause = tokio::time::sleep(shared.pause(shared.config.retry, failures));
+                if shared.stop.run_until_cancelled(pause).await.is_none() {
+                    return Err(error);
+                }
+                failures += 1;
+            }
             written => return written.map(|()| Verdict::Again),
         }
     }
+}
+
+async fn add_to_record(shared: &Shared, ours: &AppliedWork) -> Result<(), StoreError> {
+    let mut record = match shared.store.applied_in(&ours.work, &ours.cluster).await? {
+        Some(stored) => Record::of(stored, None),
+        None if ours.inventory.is_empty() => return Ok(()),
+        None => Record {
+            applied: AppliedWork { inventory: Vec::new(), ..ours.clone() },
+            stored: None,
+            trigger: None,
+        },
+    };
+    record.applied.digest = None;
+    record.applied.state = AppliedState::Pending;
+    for item in &ours.inventory {
+        match record.applied.inventory.iter_mut().find(|it| it.object.same_object(&item.object)) {
+            None => record.applied.inventory.push(item.clone()),
+            Some(theirs) => theirs.uncertain_until = theirs.uncertain_until.max(item.uncertain_until),
+        }
+    }
+    record.write(shared).await
 }
 
 /// Writes down what came of an attempt, and says what is next.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -120,6 +121,16 @@ impl Schedule {
         let lane = self.lane(cluster);
         let start = lane.state.lock().enqueue(work, true, self.most_workers());
         Start { worker: start.then_some(lane), refill: None }
+    }
+
+    /// The same as [`enqueue`](Self::enqueue), after somebody else has worked on it too: calls of theirs may take effect
+    /// until then. What finds no room is looked at without that doubt.
+    pub(super) fn doubt(&self, work: &WorkId, cluster: &ClusterId, until: Option<Timestamp>) -> Start {
+        let start = self.enqueue(work, cluster);
+        if let Some(entry) = self.lane(cluster).state.lock().entries.get_mut(work) {
+            entry.uncertain_until = entry.uncertain_until.max(until);
+        }
+        start
     }
 
     /// Waits until a good part of a lane is empty. Cancel safe.

@@ -50,7 +50,7 @@ impl Run<'_> {
         let process = &self.applier.process;
         let (kind, cluster) = (request.clone(), self.cluster);
         process.may_die(|| format!("before {kind:?} of {name} in {cluster}")).await;
-        let answer = self.applier.clusters.call(cluster, name, request, process, self.deadline).await;
+        let answer = self.applier.clusters.call(cluster, name, request, self.deadline).await;
         process.may_die(|| format!("after {kind:?} of {name} in {cluster}")).await;
         answer
     }

@@ -17,7 +17,7 @@ use crate::dice::Dice;
 use crate::ledger::{Kind, Ledger};
 use crate::model::{self, Definitions};
 use crate::process::Process;
-use crate::source::{Here, StreamSource, Subject, SubjectSource};
+use crate::source::{Here, SOURCE, StreamSource, Subject, SubjectSource};
 use crate::store::Disk;
 use crate::stream::Server;
 use crate::templates::{self, BROKEN, Words, trigger};
@@ -200,6 +200,7 @@ impl History {
     async fn happen(&mut self) {
         let world = Arc::clone(&self.world);
         let dice = &world.dice;
+        self.disk.set_slow(world.fault(world.faults.store, 300));
         for _ in 0..dice.roll(10..60) {
             if dice.chance(700) {
                 self.supervise();
@@ -257,14 +258,17 @@ impl History {
                     operator.process.kill("by somebody");
                 }
             }
-            2 if faults.kills => {
+            2 if !faults.second => {
                 if let Some(operator) = self.operators.last() {
                     world.trace(|| format!("{} is told to stop", operator.process.name));
                     operator.stop.cancel();
                 }
             }
-            3 if faults.second => self.wanted = 3 - self.wanted,
-            4 if faults.store => self.disk.set_down(dice.chance(500)),
+            3 if faults.second => self.wanted = 2,
+            4 if faults.store => match dice.chance(300) {
+                true => self.disk.set_down(dice.chance(500)),
+                false => self.disk.set_slow(dice.chance(600)),
+            },
             5 | 6 if faults.clusters => match dice.roll(0..3) {
                 0 => self.clusters.set_down(&cluster, true),
                 1 => self.clusters.hang(&cluster),
@@ -291,12 +295,12 @@ impl History {
         match dice.roll(0..8) {
             0..3 => server.stop(),
             3 if faults.losses => server.recreate(),
-            4 if faults.server => server.delete_consumer(),
+            4 | 5 if faults.server => server.delete_consumer(),
             _ => {}
         }
         if server.connect().is_err() {
             match dice.roll(0..3) {
-                0 if faults.losses => server.lose_tail(),
+                0 if faults.losses => server.lose_tail(self.safe(server)),
                 1 if faults.server => server.reset_floor(),
                 _ => {}
             }
@@ -304,6 +308,16 @@ impl History {
                 server.start();
             }
         }
+    }
+
+    /// What the server cannot lose without breaking a promise that is not given: see the limits in `main.rs`.
+    fn safe(&self, server: &Server) -> u64 {
+        let (handed_out, faults) = (server.handed_out(), &self.world.faults);
+        let witnesses = self.disk.floors(SOURCE).into_iter();
+        let mut of_this_stream = witnesses
+            .filter(|floor| floor.domain.as_str().ends_with("/newest") && floor.epoch >= server.created());
+        let is_known = !faults.kills || of_this_stream.any(|witness| witness.sequence >= handed_out);
+        if faults.second || !is_known { handed_out } else { 0 }
     }
 
     /// Somebody edits a template, breaks it, or a list comes back partial.
@@ -371,6 +385,7 @@ impl History {
         let dice = &world.dice;
         world.calm_down();
         self.disk.set_down(false);
+        self.disk.set_slow(false);
         for name in self.names.clone() {
             self.clusters.set_down(&name, false);
             if !self.definitions.clusters.contains_key(&name) && dice.chance(500) {
@@ -381,10 +396,6 @@ impl History {
         self.define_all();
         if let Feed::Stream(server) = &self.feed {
             server.start();
-        }
-        if dice.chance(500) {
-            self.wanted = 1;
-            self.operators.iter().skip(1).for_each(|operator| operator.process.kill("at the end"));
         }
         // The feed goes on: without that, nothing would tell that what was before is over.
         self.publish_one(Kind::Logout, "last");

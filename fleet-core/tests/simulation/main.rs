@@ -98,3 +98,36 @@ fn a_seed_gives_the_same_history_each_time() {
         assert!(one.trace.lines().count() > 20);
     }
 }
+
+/// The simulation can fail: a world in which one part lies is found out.
+fn is_found_out(lie: Lie) {
+    const HISTORIES: u64 = 2000;
+    let found = search(1..1 + HISTORIES, lie);
+    assert!(found.is_some(), "{lie:?}: {HISTORIES} histories, and none ended badly");
+    println!("{lie:?}: found out by history {}", found.unwrap());
+}
+
+#[test]
+fn acknowledging_before_storing_is_found_out() {
+    is_found_out(Lie::AckBeforeStore);
+}
+
+#[test]
+fn not_minding_what_is_superseded_is_found_out() {
+    is_found_out(Lie::NothingIsSuperseded);
+}
+
+#[test]
+fn dropping_tombstones_early_is_found_out() {
+    is_found_out(Lie::TombstonesDropEarly);
+}
+
+#[test]
+fn taking_floors_from_the_server_is_found_out() {
+    is_found_out(Lie::FloorFromServer);
+}
+
+#[test]
+fn trusting_a_404_right_after_a_time_out_is_found_out() {
+    is_found_out(Lie::NothingLandsLate);
+}

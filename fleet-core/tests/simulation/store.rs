@@ -88,8 +88,12 @@ struct State {
     letters: BTreeMap<String, Arc<DeadLetter>>,
     views: BTreeMap<u64, View>,
     handles: u64,
+    /// The number of the newest event that each Work ever had.
+    newest: BTreeMap<WorkId, u64>,
     /// Nothing can be read or written.
     down: bool,
+    /// Everything takes long.
+    slow: bool,
 }
 
 /// What all handles share.
@@ -108,8 +112,17 @@ impl Disk {
         self.state.lock().down = down;
     }
 
+    pub(crate) fn set_slow(&self, slow: bool) {
+        self.world.trace(|| format!("the store is {}", if slow { "slow" } else { "fast" }));
+        self.state.lock().slow = slow;
+    }
+
     pub(crate) fn records(&self) -> Records {
         self.state.lock().records.clone()
+    }
+
+    pub(crate) fn floors(&self, source: &str) -> Vec<Position> {
+        self.state.lock().floors.get(source).cloned().unwrap_or_default()
     }
 
     pub(crate) fn letters(&self) -> Vec<Arc<DeadLetter>> {
@@ -157,6 +170,16 @@ impl State {
     fn next_revision(&mut self) -> Revision {
         self.revision += 1;
         Revision::Counted(self.revision)
+    }
+
+    /// A single operator never stores an event over a newer one, nor after that was forgotten.
+    fn note_newest(&mut self, world: &World, work: &Work) {
+        let number: u64 = work.event.id().trim_start_matches('e').parse().unwrap();
+        let newest = self.newest.entry(work.id.clone()).or_default();
+        if number < *newest && !world.faults.second {
+            world.violated(format!("{} is stored for e{number}, after e{newest} was", work.id));
+        }
+        *newest = number.max(*newest);
     }
 
     fn forget_tombstone(&mut self, world: &World, id: &WorkId) {
@@ -209,7 +232,8 @@ impl SimStore {
         let name = || format!("{} store {}", self.process.name, what());
         world.latency().await;
         self.process.may_die(|| format!("before store {}", what())).await;
-        if world.fault(world.faults.store, 10) {
+        let slow = self.disk.state.lock().slow;
+        if world.fault(world.faults.store, if slow { 300 } else { 10 }) {
             tokio::time::sleep(world.dice.millis(0..15_000)).await;
         }
         if world.fault(world.faults.store, 40) {
@@ -306,6 +330,7 @@ impl WorkStore for SimStore {
         };
         self.write(what, Key::Work(id.clone()), |state, world, writer| {
             check(&id, state.records.works.get(&id), expected.as_ref())?;
+            state.note_newest(world, &work);
             let revision = state.next_revision();
             let stored = Stored { value: Arc::clone(&work), revision: revision.clone() };
             state.records.works.insert(id.clone(), stored);

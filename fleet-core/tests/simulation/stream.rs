@@ -228,6 +228,18 @@ impl Server {
         state.last == 0 || state.consumer.as_ref().is_some_and(|consumer| consumer.floor == state.last)
     }
 
+    pub(crate) fn created(&self) -> u64 {
+        self.state.lock().created
+    }
+
+    /// The highest sequence that was ever handed out of this stream.
+    pub(crate) fn handed_out(&self) -> u64 {
+        let state = self.state.lock();
+        let entries = self.ledger.entries();
+        let handed_out = state.messages.iter().filter(|message| entries[message.number].handed_out);
+        handed_out.map(|message| message.sequence).max().unwrap_or(0)
+    }
+
     pub(crate) fn stop(&self) {
         self.world.trace(|| "the server stops".to_owned());
         self.state.lock().up = false;
@@ -262,10 +274,10 @@ impl Server {
         self.changed.notify_waiters();
     }
 
-    /// The newest messages were not on the disk yet.
-    pub(crate) fn lose_tail(&self) {
+    /// The newest messages were not on the disk yet; only such as come after a sequence.
+    pub(crate) fn lose_tail(&self, after: u64) {
         let mut state = self.state.lock();
-        let most = u64::try_from(state.messages.len()).unwrap();
+        let most = state.last.saturating_sub(after);
         let lost = self.world.dice.roll(0..most.min(5) + 1);
         let last = state.last - lost;
         self.world.trace(|| format!("the server loses {lost} messages, and is at {last}"));

@@ -45,14 +45,16 @@ pub(crate) struct Faults {
 impl Faults {
     pub(crate) fn choose(dice: &Dice) -> Self {
         let some = |per_mille| dice.chance(per_mille);
+        let second = some(250);
         Self {
-            kills: some(600),
-            second: some(300),
+            // What one of two operators did and had not written down when it was killed, the other does not know.
+            kills: some(750) && !second,
+            second,
             store: some(500),
             clusters: some(500),
             late: some(500),
             network: some(500),
-            server: some(400),
+            server: some(500),
             losses: some(300),
             foreign: some(300),
             poison: some(300),
