@@ -103,12 +103,12 @@ impl History {
             false => Feed::Stream(Server::new(world, &ledger)),
         };
         let triggers: BTreeMap<_, _> = (1..=dice.roll(1..3))
-            .map(|n| (format!("t{n}"), (dice.pick(&ENVS).to_string(), dice.pick(&WORDS).to_string())))
+            .map(|n| (format!("t{n}"), (dice.pick(&ENVS).to_owned(), dice.pick(&WORDS).to_owned())))
             .collect();
         let names: Vec<_> =
             (1..=dice.roll(1..4)).map(|n| ClusterId::new("fleet", &format!("c{n}")).unwrap()).collect();
         let clusters: BTreeMap<_, _> =
-            names.iter().map(|name| (name.clone(), dice.pick(&ENVS).to_string())).collect();
+            names.iter().map(|name| (name.clone(), dice.pick(&ENVS).to_owned())).collect();
         let config = Config {
             max_in_flight: dice.pick(&[2, 8, 1024]),
             cluster_concurrency: dice.pick(&[1, 4, 32]),
@@ -334,7 +334,7 @@ impl History {
                 });
             }
             _ => {
-                let words = dice.pick(&WORDS).to_string();
+                let words = dice.pick(&WORDS).to_owned();
                 self.define(name, &words);
                 self.definitions.triggers.get_mut(name).unwrap().1 = words;
             }
