@@ -19,7 +19,7 @@ const TOLD: usize = 1024;
 pub(super) struct Cache {
     pub(super) works: Mutex<Table<PlannedWork>>,
     pub(super) applied: Mutex<Table<AppliedWork>>,
-    pub(super) changes: broadcast::Sender<WorkId>,
+    pub(super) changes: broadcast::Sender<Place>,
     pub(super) statuses: Statuses,
 }
 
@@ -76,13 +76,13 @@ impl Cache {
     }
 
     /// Passes on what a change came to.
-    pub(super) fn follow(&self, work: &WorkId, effect: Effect) {
+    pub(super) fn follow(&self, place: &Place, effect: Effect) {
         if effect.changed {
-            self.statuses.mark(work);
+            self.statuses.mark(&place.work);
         }
         if effect.by_others {
             // Nobody has to watch.
-            let _ = self.changes.send(work.clone());
+            let _ = self.changes.send(place.clone());
         }
     }
 
@@ -120,14 +120,14 @@ impl<R: Record> OwnWrite<'_, R> {
     pub(super) fn wrote(mut self, record: Arc<R>, version: Version) {
         self.settled = true;
         let effect = self.cache.lock::<R>().wrote(&self.place, record, version);
-        self.cache.follow(&self.place.work, effect);
+        self.cache.follow(&self.place, effect);
     }
 
     /// It was deleted.
     pub(super) fn deleted(mut self, uid: &Arc<str>) {
         self.settled = true;
         let effect = self.cache.lock::<R>().deleted(&self.place, uid);
-        self.cache.follow(&self.place.work, effect);
+        self.cache.follow(&self.place, effect);
     }
 
     /// It certainly had no effect, or what is there was read since.
@@ -145,7 +145,7 @@ impl<R: Record> Drop for OwnWrite<'_, R> {
             }
             table.end(&self.place)
         };
-        self.cache.follow(&self.place.work, effect);
+        self.cache.follow(&self.place, effect);
     }
 }
 
@@ -406,13 +406,13 @@ mod tests {
         if table.is_news(&place(), &version(uid, number)) {
             let effect = table.put(&place(), record(number), version(uid, number));
             drop(table);
-            cache.follow(&place().work, effect);
+            cache.follow(&place(), effect);
         }
     }
 
     fn gone(cache: &Cache, uid: &str) {
         let effect = cache.lock::<AppliedWork>().gone(&place(), &uid.into());
-        cache.follow(&place().work, effect);
+        cache.follow(&place(), effect);
     }
 
     fn wrote(cache: &Cache, uid: &str, number: i64) {
@@ -423,7 +423,7 @@ mod tests {
         cache.lock::<AppliedWork>().get(&place()).map(|(record, _)| record.generation)
     }
 
-    fn heard(changes: &mut broadcast::Receiver<WorkId>) -> usize {
+    fn heard(changes: &mut broadcast::Receiver<Place>) -> usize {
         std::iter::from_fn(|| changes.try_recv().ok()).count()
     }
 

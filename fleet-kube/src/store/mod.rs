@@ -114,7 +114,7 @@ impl KubeStore {
         let found = self.objects.get::<Object>(&address.path(), deadline).await;
         let Some(mut object) = found.map_err(|failure| failed(place, failure))? else {
             let effect = self.cache.lock::<R>().absent(place, began);
-            self.cache.follow(&place.work, effect);
+            self.cache.follow(place, effect);
             return Ok(None);
         };
         let corrupt = |why: &str| {
@@ -139,7 +139,7 @@ impl KubeStore {
                 cache::Effect::default()
             }
         };
-        self.cache.follow(&place.work, effect);
+        self.cache.follow(place, effect);
         Ok(Some((record, version)))
     }
 
@@ -528,13 +528,16 @@ impl WorkStore for KubeStore {
         self.letters.remove(id).await
     }
 
-    /// Tells also of Works whose AppliedWorks others changed.
+    /// What others write down of a cluster is not told: two operators would have each other look for ever.
     async fn watch(&self) -> Result<BoxStream<'static, StoreChange>, StoreError> {
         let changes = stream::unfold(self.cache.changes.subscribe(), |mut changes| async move {
-            match changes.recv().await {
-                Ok(work) => Some((StoreChange::Work(work), changes)),
-                Err(RecvError::Lagged(_)) => Some((StoreChange::Many, changes)),
-                Err(RecvError::Closed) => None,
+            loop {
+                match changes.recv().await {
+                    Ok(Place { cluster: Some(_), .. }) => {}
+                    Ok(Place { work, .. }) => return Some((StoreChange::Work(work), changes)),
+                    Err(RecvError::Lagged(_)) => return Some((StoreChange::Many, changes)),
+                    Err(RecvError::Closed) => return None,
+                }
             }
         });
         Ok(changes.boxed())

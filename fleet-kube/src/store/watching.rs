@@ -68,7 +68,7 @@ fn take<R: Record>(cache: &Cache, kind: &str, event: Event<DynamicObject>, loade
         Event::InitDone => {
             let effects = cache.lock::<R>().list_ends();
             for (place, effect) in effects {
-                cache.follow(&place.work, effect);
+                cache.follow(&place, effect);
             }
             loaded.send_replace(true);
         }
@@ -81,7 +81,7 @@ fn take<R: Record>(cache: &Cache, kind: &str, event: Event<DynamicObject>, loade
                 return;
             };
             let effect = cache.lock::<R>().gone(&place, &version.uid);
-            cache.follow(&place.work, effect);
+            cache.follow(&place, effect);
         }
     }
 }
@@ -110,7 +110,7 @@ fn put<R: Record>(cache: &Cache, kind: &str, mut object: DynamicObject) {
         Ok(record) => {
             let effect = table.put(&place, Arc::new(record), version);
             drop(table);
-            cache.follow(&place.work, effect);
+            cache.follow(&place, effect);
         }
         Err(why) => {
             drop(table);
