@@ -82,10 +82,11 @@ impl Epochs {
         self.newest
     }
 
-    /// The sequence of the floor, if it is one of the stream that was met.
+    /// The sequence of the floor, if it is one of the stream that was met. What was lost above is given again.
     pub(super) fn floor_sequence(&self) -> Option<u64> {
         let first = self.starts.first()?;
-        self.floor.as_ref().filter(|floor| floor.epoch >= *first).map(|floor| floor.sequence)
+        let highest = self.lost.map_or(u64::MAX, |lost| lost.survivors);
+        self.floor.as_ref().filter(|floor| floor.epoch >= *first).map(|floor| floor.sequence.min(highest))
     }
 
     /// Meets a stream, by the time it was created.
@@ -345,6 +346,15 @@ mod tests {
         assert_eq!(again.meet(CREATED + 1000), Met::Same);
         assert_eq!(again.newest(), None);
         assert!(!again.check_tail(9, Some(CREATED + 2000)));
+    }
+
+    #[test]
+    fn numbers_below_the_floor_that_were_lost_are_read_again() {
+        let mut epochs = fresh();
+        epochs.see(seen(17, 100));
+        epochs.raise(17, 17);
+        assert!(epochs.check_tail(13, None));
+        assert_eq!(epochs.floor_sequence(), Some(13));
     }
 
     #[test]
