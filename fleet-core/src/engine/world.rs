@@ -26,6 +26,7 @@ pub(super) async fn follow(shared: &Arc<Shared>, selector: &dyn ClusterSelector)
     tracing::info!(triggers = first.triggers.len(), clusters = shared.clusters.len(), "loaded");
     loop {
         tokio::select! {
+            biased;
             snapshot = snapshots.next() => match snapshot {
                 Some(snapshot) => take_definitions(shared, &snapshot),
                 None => return,

@@ -146,7 +146,13 @@ impl Feed {
             }
         }
         self.here.world.latency().await;
-        self.server.bind(life, self.epochs.floor_sequence().unwrap_or(0) + 1)?;
+        let is_new = self.server.bind(life, self.epochs.floor_sequence().unwrap_or(0) + 1)?;
+        self.here.world.latency().await;
+        if is_new && self.server.stream(life)?.0 != created {
+            // Made anew in between: there the consumer would begin too late.
+            self.server.delete_consumer();
+            return Err(Disconnected);
+        }
         self.life = Some(life);
         self.inspect_at = Instant::now();
         self.here.world.trace(|| format!("{} has attached: {:?}", self.here.process.name, self.epochs));

@@ -117,13 +117,15 @@ impl Server {
         Ok(call(&mut state))
     }
 
-    /// Finds the consumer, or makes one that begins at a sequence.
-    pub(crate) fn bind(&self, life: u64, start: u64) -> Result<(), Disconnected> {
+    /// Finds the consumer, or makes one that begins at a sequence; whether it made one.
+    pub(crate) fn bind(&self, life: u64, start: u64) -> Result<bool, Disconnected> {
         self.connected(life, |state| {
+            let is_new = state.consumer.is_none();
             state.consumer.get_or_insert_with(|| {
                 self.world.trace(|| format!("a consumer is made that begins at {start}"));
                 Consumer { delivered: start - 1, floor: start - 1, pending: BTreeMap::new() }
             });
+            is_new
         })
     }
 

@@ -82,10 +82,11 @@ impl Epochs {
         self.newest
     }
 
-    /// The sequence of the floor, if it is one of the stream that was met.
+    /// The sequence of the floor, if it is one of the stream that was met. What was lost above is given again.
     pub(super) fn floor_sequence(&self) -> Option<u64> {
         let first = self.starts.first()?;
-        self.floor.as_ref().filter(|floor| floor.epoch >= *first).map(|floor| floor.sequence)
+        let highest = self.lost.map_or(u64::MAX, |lost| lost.survivors);
+        self.floor.as_ref().filter(|floor| floor.epoch >= *first).map(|floor| floor.sequence.min(highest))
     }
 
     /// Meets a stream, by the time it was created.
@@ -98,7 +99,7 @@ impl Epochs {
                 created => self.begin_stream(created),
             };
         }
-        match self.floor.as_ref().map(|floor| floor.epoch) {
+        let met = match self.floor.as_ref().map(|floor| floor.epoch) {
             // A floor in an epoch that began with a loss.
             Some(epoch) if epoch > created && epoch % 2 == 1 => {
                 self.starts = vec![created, epoch];
@@ -116,7 +117,11 @@ impl Epochs {
                 self.starts = vec![created];
                 Met::Same
             }
-        }
+        };
+        // A floor of this stream was stored, and the process died before the newest message seen was: that one is of the
+        // stream before, and says nothing of this one.
+        self.newest = self.newest.filter(|seen| seen.published >= created);
+        met
     }
 
     /// Whether this is the stream met last.
@@ -328,6 +333,28 @@ mod tests {
             epochs.position(epoch, 90),
             "91 was lost, and what came after"
         );
+    }
+
+    #[test]
+    fn a_witness_of_the_stream_before_says_nothing() {
+        let mut epochs = fresh();
+        epochs.see(seen(4, 40));
+        let witness = epochs.witness();
+        assert_eq!(epochs.meet(CREATED + 1000), Met::Recreated);
+        let floor = epochs.raise(1, 9);
+        let mut again = restart([floor, witness]);
+        assert_eq!(again.meet(CREATED + 1000), Met::Same);
+        assert_eq!(again.newest(), None);
+        assert!(!again.check_tail(9, Some(CREATED + 2000)));
+    }
+
+    #[test]
+    fn numbers_below_the_floor_that_were_lost_are_read_again() {
+        let mut epochs = fresh();
+        epochs.see(seen(17, 100));
+        epochs.raise(17, 17);
+        assert!(epochs.check_tail(13, None));
+        assert_eq!(epochs.floor_sequence(), Some(13));
     }
 
     #[test]

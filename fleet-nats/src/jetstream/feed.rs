@@ -165,6 +165,11 @@ impl Feed {
     async fn attach(&mut self, client: &Client) -> Result<Session, Trouble> {
         let context = api::context(client);
         let stream = self.find_stream(&context).await?;
+        let wire = Arc::new(Wire { connection: Arc::clone(&self.connection), client: client.clone() });
+        // What arrived before that answer is of the stream as it was.
+        for message in self.pull.as_mut().map(Pull::arrived).unwrap_or_default() {
+            self.take(message, Arc::clone(&wire));
+        }
         self.meet(&context, &stream).await?;
         let work_queue = stream.config.retention == RetentionPolicy::WorkQueue;
         if work_queue {
@@ -177,6 +182,12 @@ impl Feed {
             self.end_earlier(&context).await;
         }
         let info = bound.consumer.cached_info();
+        if bound.created && self.find_stream(&context).await?.created != stream.created {
+            // Made anew in between: there the consumer would begin too late.
+            let _ = api::delete_consumer(&context, &self.config.stream, &info.name).await;
+            let message = format!("stream {} was just made anew; it is looked at again", self.config.stream);
+            return Err(Trouble { reason: "StreamChanged", message });
+        }
         match self.epochs.floor_sequence() {
             // A consumer that is made anew begins behind the floor, or with what is left of the stream.
             Some(floor) if bound.created => {
@@ -203,7 +214,6 @@ impl Feed {
             }
             _ => None,
         };
-        let wire = Arc::new(Wire { connection: Arc::clone(&self.connection), client: client.clone() });
         if self.suspicious {
             self.put_aside(&context, info, &wire).await;
         }
@@ -277,6 +287,7 @@ impl Feed {
         match self.epochs.meet(nanos(stream.created.unix_timestamp_nanos())) {
             Met::Same => {}
             Met::Recreated => {
+                self.outstanding.begin_life();
                 self.notes.stream_is_new();
             }
             Met::Older => {
@@ -302,6 +313,7 @@ impl Feed {
     }
 
     fn tail_was_lost(&mut self) {
+        self.outstanding.begin_life();
         self.notes.epoch = Some(
             "the stream lost its newest messages and gives their sequences again: a new epoch began"
                 .to_owned(),

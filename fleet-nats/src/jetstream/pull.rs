@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer;
 use async_nats::{Client, Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -123,6 +123,17 @@ impl Pull {
                 }
             }
         }
+    }
+
+    /// Takes what has arrived so far.
+    pub(super) fn arrived(&mut self) -> Vec<Message> {
+        let mut arrived = Vec::new();
+        while let Some(Some(message)) = self.subscriber.next().now_or_never() {
+            if message.status.is_none_or(|status| status == StatusCode::OK) {
+                arrived.push(message);
+            }
+        }
+        arrived
     }
 
     fn is_of_open_request(&self, subject: &str) -> bool {

@@ -1,6 +1,7 @@
 //! Settling JetStream messages, and which ones are outstanding.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,25 +22,36 @@ const LONGEST_REASON: usize = 200;
 
 /// What was delivered and is not settled yet, as (epoch, sequence).
 #[derive(Clone, Debug, Default)]
-pub(super) struct Outstanding(Arc<Mutex<BTreeMap<(u64, u64), usize>>>);
+pub(super) struct Outstanding {
+    entries: Arc<Mutex<BTreeMap<(u64, u64), usize>>>,
+    /// Counts the lives of the stream: in each, its sequences may be given to other messages.
+    life: Arc<AtomicU64>,
+}
 
 impl Outstanding {
     pub(super) fn add(&self, epoch: u64, sequence: u64) -> Entry {
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         *entries.entry((epoch, sequence)).or_default() += 1;
-        Entry { outstanding: self.clone(), at: (epoch, sequence) }
+        let life = self.life.load(Ordering::Relaxed);
+        Entry { outstanding: self.clone(), at: (epoch, sequence), life }
+    }
+
+    /// The stream gives sequences again. What is outstanding cannot be settled any more: the server would take it for
+    /// the message that has the sequence now. What is still in the stream comes again.
+    pub(super) fn begin_life(&self) {
+        self.life.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether a message of this sequence was handed out and is not settled.
     pub(super) fn holds(&self, sequence: u64) -> bool {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.keys().any(|(_, held)| *held == sequence)
     }
 
     /// The highest sequence that a floor may have, of a stream whose epochs begin at `first`: below everything
     /// outstanding. `None` if something of an earlier stream is outstanding: no floor then, for it would be below.
     pub(super) fn ceiling(&self, first: u64) -> Option<u64> {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.keys().next().is_some_and(|(epoch, _)| *epoch < first) {
             return None;
         }
@@ -53,11 +65,19 @@ impl Outstanding {
 pub(super) struct Entry {
     outstanding: Outstanding,
     at: (u64, u64),
+    life: u64,
+}
+
+impl Entry {
+    /// Whether its sequence is still its own.
+    fn is_current(&self) -> bool {
+        self.outstanding.life.load(Ordering::Relaxed) == self.life
+    }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let mut entries = self.outstanding.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.outstanding.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = entries.get_mut(&self.at) {
             *count -= 1;
             if *count == 0 {
@@ -78,12 +98,12 @@ pub(super) struct JetStreamSettler {
     wire: Arc<Wire>,
     /// Where acknowledgements go; empty once the delivery is settled.
     reply: Option<Subject>,
-    _entry: Entry,
+    entry: Entry,
 }
 
 impl JetStreamSettler {
     pub(super) fn new(wire: Arc<Wire>, reply: Option<Subject>, entry: Entry) -> Self {
-        Self { wire, reply, _entry: entry }
+        Self { wire, reply, entry }
     }
 
     /// Cancelled or failed, the delivery counts as dropped: giving back what was settled after all does no harm.
@@ -96,6 +116,9 @@ impl JetStreamSettler {
     }
 
     async fn send(&self, reply: Subject, payload: Bytes) -> Result<(), SettleError> {
+        if !self.entry.is_current() {
+            return Err(SettleError("its stream lost it, or was made anew".to_owned()));
+        }
         let request = Request::new().payload(payload).timeout(Some(DEADLINE));
         match self.wire.client.send_request(reply, request).await {
             Ok(_) => Ok(()),
@@ -135,7 +158,7 @@ impl Settler for JetStreamSettler {
 
 impl Drop for JetStreamSettler {
     fn drop(&mut self) {
-        if let Some(reply) = self.reply.take() {
+        if let Some(reply) = self.reply.take().filter(|_| self.entry.is_current()) {
             self.wire.connection.give_back(self.wire.client.clone(), reply, AFTER_DROP);
         }
     }
@@ -159,5 +182,15 @@ mod tests {
         assert_eq!(outstanding.ceiling(11), None, "it is of an earlier stream");
         drop(again);
         assert_eq!(outstanding.ceiling(11), Some(u64::MAX));
+    }
+
+    #[test]
+    fn what_was_delivered_before_sequences_are_given_again_is_not_current() {
+        let outstanding = Outstanding::default();
+        let before = outstanding.add(10, 7);
+        assert!(before.is_current());
+        outstanding.begin_life();
+        assert!(!before.is_current());
+        assert!(outstanding.add(11, 7).is_current());
     }
 }
