@@ -1,9 +1,11 @@
 //! Selectors, templates and clusters are levels: what exists follows them. And absence is not an order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use fleet_core::cluster::LEAVE_ANNOTATION;
+use fleet_core::cluster::{Cluster, LEAVE_ANNOTATION};
 use fleet_core::engine::HeldWithdrawals;
+use fleet_core::work::AppliedState;
 
 use crate::rig::{Setup, cluster, labelled, login, logout, template, trigger, until};
 
@@ -218,5 +220,26 @@ async fn a_creeping_mass_withdrawal_is_held_too() {
     assert!(left >= 48, "a fifth of 60 may go, {left} are left");
     rig.handle.confirm_withdrawals();
     until("all gone", async || names.iter().all(|name| rig.names(name).is_empty())).await;
+    rig.stop().await;
+}
+
+/// What an event was to remove is not left behind because the next event, and the cluster's labels, say other things.
+#[tokio::test(start_paused = true)]
+async fn what_was_to_be_removed_from_a_cluster_is_removed_though_the_next_event_is_for_others() {
+    let rig = Setup::default().start();
+    rig.source.send(login("a")).await.await;
+    rig.until_names("c1", &["a"]).await;
+    rig.until_states("all applied", |state| *state == AppliedState::Applied).await;
+    rig.clusters.put(Cluster { ready: false, ..labelled("c1", "production") });
+    rig.source.send(logout("a")).await.await;
+    rig.until_names("c2", &[]).await;
+    rig.clusters.put(Cluster { ready: false, ..labelled("c1", "staging") });
+    // Long enough for it to be seen.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    rig.source.send(login("a")).await.await;
+    rig.until_names("c2", &["a"]).await;
+    rig.clusters.put(labelled("c1", "staging"));
+    rig.until_names("c1", &[]).await;
+    assert_eq!(rig.names("c2"), ["a"]);
     rig.stop().await;
 }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_core::cluster::Cluster;
 use fleet_core::engine::Config;
 use fleet_core::memory::{MemoryStore, Settled};
+use fleet_core::position::Position;
 use fleet_core::source::SourceItem;
 use fleet_core::store::WorkStore;
 use fleet_core::work::{AppliedState, Intent};
 
-use crate::rig::{Feed, Setup, at, cluster, login, logout, until};
-use crate::tampered::Tampered;
+use crate::rig::{Feed, Setup, at, cluster, labelled, login, logout, until};
+use crate::tampered::{Call, Tampered};
 
 fn deduping() -> Setup {
     let setup = Setup::default();
@@ -87,6 +89,55 @@ async fn at_the_bound_of_tombstones_reading_pauses_until_floors_make_room() {
     until("one tombstone", async || rig.handle.tombstones() == 1).await;
     feed.deliver(login("late"), at(14));
     rig.until_names("c1", &["below", "late"]).await;
+    rig.stop().await;
+}
+
+/// A stream that is made anew begins below its last life's tombstones in number only: no floor rises unless it is read.
+#[tokio::test(start_paused = true)]
+async fn tombstones_of_an_earlier_epoch_do_not_keep_a_new_one_from_being_read() {
+    let config = Config { max_tombstones: 1, ..Config::default() };
+    let rig = Setup { config, ..Setup::default() }.start();
+    let feed = Feed::new("users");
+    rig.handle.attach(Arc::clone(&feed) as _);
+    feed.deliver(logout("a"), at(7));
+    until("a tombstone", async || rig.handle.tombstones() == 1).await;
+    let (settler, settled) = Watched::settler();
+    feed.deliver_with(login("a"), Position { epoch: 2, ..at(1) }, settler);
+    assert_eq!(settled.await.unwrap(), Settled::Acked);
+    rig.until_names("c1", &["a"]).await;
+    rig.stop().await;
+}
+
+/// A floor that came while something was still there is not waited for again.
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_after_its_floor_came_is_forgotten_at_once() {
+    let rig = Setup::default().start();
+    let feed = Feed::new("users");
+    rig.handle.attach(Arc::clone(&feed) as _);
+    feed.deliver(login("a"), at(1));
+    rig.until_states("all applied", |state| *state == AppliedState::Applied).await;
+    rig.clusters.put(Cluster { ready: false, ..labelled("c1", "production") });
+    feed.deliver(logout("a"), at(2));
+    rig.until_names("c2", &[]).await;
+    feed.tell(SourceItem::Floor(at(2)));
+    until("the floor is stored", async || rig.store.floors("users").await.unwrap() == [at(2)]).await;
+    assert_eq!(rig.names("c1"), ["a"]);
+    rig.clusters.put(labelled("c1", "production"));
+    rig.until_names("c1", &[]).await;
+    until("no Work is left", async || rig.works().await.is_empty()).await;
+    rig.stop().await;
+}
+
+/// A source tells a floor once.
+#[tokio::test(start_paused = true)]
+async fn a_floor_is_stored_though_the_store_fails_at_first() {
+    let store = Arc::new(Tampered::default());
+    let rig = Setup { store: Arc::clone(&store) as _, ..Setup::default() }.start();
+    let feed = Feed::new("users");
+    rig.handle.attach(Arc::clone(&feed) as _);
+    store.fail_once(Call::RaiseFloor);
+    feed.tell(SourceItem::Floor(at(2)));
+    until("the floor is stored", async || store.inner.floors("users").await.unwrap() == [at(2)]).await;
     rig.stop().await;
 }
 

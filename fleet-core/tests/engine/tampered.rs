@@ -21,6 +21,7 @@ pub(crate) enum Call {
     Works,
     Applied,
     PutApplied(ClusterId),
+    RaiseFloor,
 }
 
 type Hook = dyn Fn(Call) -> Option<BoxFuture<'static, Result<(), StoreError>>> + Send + Sync;
@@ -170,6 +171,7 @@ impl WorkStore for Tampered {
         self.inner.floors(source).await
     }
     async fn raise_floor(&self, source: &str, floor: &Position) -> Result<(), StoreError> {
+        self.at(Call::RaiseFloor).await?;
         self.inner.raise_floor(source, floor).await
     }
     async fn add_dead_letter(&self, letter: Arc<DeadLetter>) -> Result<(), StoreError> {

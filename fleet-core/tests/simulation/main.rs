@@ -1,6 +1,15 @@
 //! The engine in simulated worlds: virtual time, everything random from one seed, and faults of every kind. Each history
 //! is compared with a [model] of a few lines. A failure prints its seed and what happened;
-//! `FLEET_SIM_SEED=n cargo test -p fleet-core --test simulation` runs that one again.
+//! `FLEET_SIM_SEED=n cargo test -p fleet-core --test simulation` runs that one again. `FLEET_SIM_HISTORIES` says how many
+//! there are (20,000), `FLEET_SIM_FIRST` with which seed they begin.
+//!
+//! # Limits: what is not simulated, because it is not so
+//! * One of two operators is never killed. What it did in a cluster and had not written down, the other does not know;
+//!   only a watch for marked objects would show it.
+//! * With two operators, and from one that is killed before it has stored the newest message it saw as a floor (a second
+//!   at most), the stream loses no message that was handed out. The loss would not be seen, and what gets such a number
+//!   next would count as seen, or two operators would begin two epochs.
+//! * What a store says that it did not write is not written later.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,

@@ -118,9 +118,10 @@ impl Epochs {
                 Met::Same
             }
         };
-        // A floor of this stream was stored, and the process died before the newest message seen was: that one is of the
-        // stream before, and says nothing of this one.
-        self.newest = self.newest.filter(|seen| seen.published >= created);
+        // A floor of this epoch was stored, and the process died before the newest message seen was: that one is of an
+        // epoch before, and says nothing of this one.
+        let current = self.current();
+        self.newest = self.newest.filter(|seen| seen.published >= current);
         met
     }
 
@@ -346,6 +347,21 @@ mod tests {
         assert_eq!(again.meet(CREATED + 1000), Met::Same);
         assert_eq!(again.newest(), None);
         assert!(!again.check_tail(9, Some(CREATED + 2000)));
+    }
+
+    #[test]
+    fn a_witness_of_the_epoch_before_says_nothing() {
+        let mut epochs = fresh();
+        epochs.see(seen(13, 100));
+        let witness = epochs.witness();
+        let (epoch, lost) = epochs.see(seen(12, 200));
+        assert!(lost);
+        epochs.see(seen(20, 300));
+        let floor = epochs.raise(15, 20);
+        let mut again = restart([floor, witness]);
+        assert_eq!(again.meet(CREATED), Met::Same);
+        assert!(!again.check_tail(20, Some(CREATED + 210)), "the loss is known");
+        assert_eq!(again.see(seen(18, 290)), (epoch, false));
     }
 
     #[test]
