@@ -1,5 +1,6 @@
 //! The whole of Fleet in this process, with a store of any kind, between a NATS server and real API servers.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,12 +23,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
-use crate::engine::NAMESPACE;
+use crate::engine::NAMESPACE as TEMPLATE;
 use crate::parts::{login, source, trigger};
 use crate::table::rate;
 
 /// How many objects are created at a time in a cluster.
 pub(crate) const IN_FLIGHT: usize = 32;
+/// The namespace of the clusters.
+pub(crate) const NAMESPACE: &str = "civo";
 /// Longer than that nothing takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -62,7 +65,7 @@ impl Fleet {
         let (told, applied) = mpsc::unbounded_channel();
         let parts = Parts {
             store,
-            catalog: Arc::new(MemoryCatalog::new([source()], [trigger(NAMESPACE)])),
+            catalog: Arc::new(MemoryCatalog::new([source()], [trigger(TEMPLATE)])),
             clusters: Arc::clone(&registry) as _,
             renderer: Arc::new(MinijinjaRenderer),
             applier: Arc::new(Timed { inner: KubeApplier::new(registry), told }),
@@ -79,17 +82,16 @@ impl Fleet {
         let mut fleet = Self { client, subject: subject.to_owned(), applied, handle, stop, running };
         // Core NATS has no subscription to wait for: until it is there, nothing comes of an event.
         let deadline = Instant::now() + PATIENCE;
-        let mut warm = 0;
-        while warm < clusters.len() {
+        let mut warm = HashSet::new();
+        while warm.len() < clusters.len() {
             if Instant::now() > deadline {
                 return Err("the engine took no event".into());
             }
-            if warm == 0 {
+            if warm.is_empty() {
                 fleet.publish(&format!("{subject}-warm")).await?;
             }
             if let Ok(applied) = tokio::time::timeout(Duration::from_millis(500), fleet.next()).await {
-                applied?;
-                warm += 1;
+                warm.insert(applied?.cluster);
             }
         }
         Ok(fleet)
@@ -111,18 +113,28 @@ impl Fleet {
     pub(crate) async fn one(&mut self, name: &str) -> Result<Duration, Failure> {
         let began = Instant::now();
         self.publish(name).await?;
-        Ok(self.next().await?.at - began)
+        loop {
+            // What was there before may be applied once more.
+            let applied = self.next().await?;
+            if applied.name == name {
+                return Ok(applied.at - began);
+            }
+        }
     }
 
     /// Events a second, of so many at once, with one cluster.
     pub(crate) async fn burst(&mut self, prefix: &str, count: usize) -> Result<f64, Failure> {
+        let mut missing: HashSet<String> = (0..count).map(|number| format!("{prefix}-{number}")).collect();
         let began = Instant::now();
         for number in 0..count {
             self.publish(&format!("{prefix}-{number}")).await?;
         }
         let mut last = began;
-        for _ in 0..count {
-            last = self.next().await?.at;
+        while !missing.is_empty() {
+            let applied = self.next().await?;
+            if missing.remove(&applied.name) {
+                last = applied.at;
+            }
         }
         Ok(rate(count, last - began))
     }
@@ -138,7 +150,7 @@ impl Fleet {
 /// A cluster of the lab, in production.
 fn definition(cluster: &Cluster) -> Result<ClusterDefinition, Failure> {
     Ok(ClusterDefinition {
-        id: ClusterId::new("civo", cluster.name())?,
+        id: ClusterId::new(NAMESPACE, cluster.name())?,
         labels: [("env".to_owned(), "production".to_owned())].into(),
         annotations: Labels::new(),
         connection: Connection::KubeconfigSecret {

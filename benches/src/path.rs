@@ -8,19 +8,30 @@ use fleet_core::memory::MemoryStore;
 use fleet_core::redb::RedbStore;
 use fleet_core::store::WorkStore;
 use fleet_kube::client::ClusterClient;
+use fleet_kube::store::KubeStore;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::PostParams;
-use local_fleet::{ClusterOptions, Lab, NatsOptions, Route};
+use kube::config::Kubeconfig;
+use kube::{Api, ResourceExt};
+use local_fleet::{Cluster, ClusterOptions, Lab, NatsOptions, Route};
 
 use crate::Failure;
-use crate::fleet::{Fleet, IN_FLIGHT};
+use crate::fleet::{Fleet, IN_FLIGHT, NAMESPACE};
 use crate::parts::login;
 use crate::table::{line, median, millis, percentile, rate};
 
 /// How often they take turns with a burst; the median counts.
 const ROUNDS: usize = 5;
+
+/// How long it is quiet between two events.
+const QUIET: Duration = Duration::from_millis(10);
+
+/// Whose turn it is: the floor's, or a store's. None always follows the same one.
+fn at_turn(turn: usize, all: &mut [Measured]) -> Option<&mut Measured> {
+    (turn % (all.len() + 1)).checked_sub(1).and_then(|place| all.get_mut(place))
+}
 
 /// One kind of store, and what was measured with it.
 struct Measured {
@@ -34,6 +45,7 @@ struct Measured {
 pub(crate) async fn measure(events: usize, burst: usize) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let lab = Lab::builder()
+        .management(true)
         .clusters(1)
         .cluster_options(ClusterOptions::default().controller_manager(false))
         .nats(NatsOptions::default())
@@ -41,9 +53,11 @@ pub(crate) async fn measure(events: usize, burst: usize) -> Result<(), Failure> 
         .await?;
     let nats = lab.nats().ok_or("the lab has no NATS")?.url(Route::Direct);
     let cluster = lab.clusters().first().ok_or("the lab has no cluster")?;
-    let stores: [(&str, Arc<dyn WorkStore>); 2] = [
+    let management = lab.management().ok_or("the lab has no management cluster")?;
+    let stores: [(&str, Arc<dyn WorkStore>); 3] = [
         ("memory", Arc::new(MemoryStore::default())),
         ("file", Arc::new(RedbStore::open(&folder.path().join("fleet.redb"))?)),
+        ("kubernetes", Arc::new(in_kubernetes(management).await?)),
     ];
     let mut floor = Floor::start(&nats, &cluster.kubeconfig()?).await?;
     let mut all = Vec::new();
@@ -56,12 +70,15 @@ pub(crate) async fn measure(events: usize, burst: usize) -> Result<(), Failure> 
     // The first ones open connections.
     let warm = events / 10;
     for number in 0..events + warm {
-        let took = floor.one(&format!("floor-{number}")).await?;
-        if number >= warm {
-            bare.push(took);
-        }
-        for Measured { store, fleet, latencies, .. } in &mut all {
-            let took = fleet.one(&format!("{store}-{number}")).await?;
+        for turn in 0..=all.len() {
+            // What the one before has still to write down is not to count.
+            tokio::time::sleep(QUIET).await;
+            let (latencies, took) = match at_turn(number + turn, &mut all) {
+                None => (&mut bare, floor.one(&format!("floor-{number}")).await?),
+                Some(Measured { store, fleet, latencies, .. }) => {
+                    (latencies, fleet.one(&format!("{store}-{number}")).await?)
+                }
+            };
             if number >= warm {
                 latencies.push(took);
             }
@@ -97,6 +114,38 @@ pub(crate) async fn measure(events: usize, burst: usize) -> Result<(), Failure> 
     Ok(())
 }
 
+/// A store of objects in a management cluster, which is a second API server on the same machine and the same etcd.
+async fn in_kubernetes(management: &Cluster) -> Result<KubeStore, Failure> {
+    let config = config(&management.kubeconfig()?).await?;
+    let client = ClusterClient::new(config)?;
+    install(&client.api()).await?;
+    // Where the Cluster would be, and so the records of what was done in it.
+    Floor::create(&Api::all(client.api()), NAMESPACE).await?;
+    Ok(KubeStore::open(client, "fleet").await?)
+}
+
+/// Installs our kinds, and waits until the API server serves them.
+async fn install(client: &kube::Client) -> Result<(), Failure> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for definition in fleet_kube::api::crds() {
+        let name = definition.name_any();
+        api.create(&PostParams::default(), &definition).await?;
+        let established = |definition: CustomResourceDefinition| {
+            let conditions = definition.status.and_then(|status| status.conditions).unwrap_or_default();
+            conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True")
+        };
+        while !established(api.get(&name).await?) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    Ok(())
+}
+
+async fn config(kubeconfig: &str) -> Result<kube::Config, Failure> {
+    let kubeconfig = Kubeconfig::from_yaml(kubeconfig)?;
+    Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?)
+}
+
 /// Receives a message, and creates an object with a bare client.
 struct Floor {
     client: async_nats::Client,
@@ -106,8 +155,7 @@ struct Floor {
 
 impl Floor {
     async fn start(nats: &str, kubeconfig: &str) -> Result<Self, Failure> {
-        let kubeconfig = kube::config::Kubeconfig::from_yaml(kubeconfig)?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+        let config = config(kubeconfig).await?;
         let client = async_nats::connect(nats).await?;
         let messages = client.subscribe("floor").await?;
         client.flush().await?;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleet_core::redb::RedbStore;
-use local_fleet::{ClusterOptions, Lab, NatsOptions, Route};
+use local_fleet::{Cluster, ClusterOptions, Lab, NatsOptions, Route};
 
 use crate::Failure;
-use crate::fleet::Fleet;
+use crate::fleet::{Applied, Fleet};
 use crate::table::{line, median, millis, percentile};
 
 const CLUSTERS: usize = 5;
@@ -25,39 +25,37 @@ pub(crate) async fn measure(rate: u32, time: Duration, rounds: usize) -> Result<
     let hung = lab.clusters().last().ok_or("the lab has no cluster")?;
     let store = Arc::new(RedbStore::open(&folder.path().join("fleet.redb"))?);
     let mut fleet = Fleet::start(&nats, "slow", lab.clusters(), store).await?;
+    let all: Vec<&str> = lab.clusters().iter().map(Cluster::name).collect();
+    let others: Vec<&str> = all.iter().copied().filter(|name| *name != hung.name()).collect();
     // Connections are opened, caches filled.
-    run(&mut fleet, "warm", rate, time / 6, hung.name(), CLUSTERS).await?;
+    let mut warm = Events::new("warm", rate, time / 6);
+    warm.run(&mut fleet, &all).await?;
     let mut ratios: [(usize, Vec<f64>); 2] = [(50, Vec::new()), (99, Vec::new())];
     for round in 0..rounds {
-        let mut before =
-            run(&mut fleet, &format!("before{round}"), rate, time, hung.name(), CLUSTERS).await?;
+        let mut before = Events::new(&format!("before{round}"), rate, time);
+        before.run(&mut fleet, &all).await?;
+        let mut meanwhile = Events::new(&format!("meanwhile{round}"), rate, time);
         hung.api_server().pause().await?;
-        let meanwhile =
-            run(&mut fleet, &format!("meanwhile{round}"), rate, time, hung.name(), CLUSTERS - 1).await;
+        let ran = meanwhile.run(&mut fleet, &others).await;
         hung.api_server().resume().await?;
-        let mut meanwhile = meanwhile?;
+        ran?;
+        let began = Instant::now();
+        let (mut calm, mut disturbed) = (before.latencies(&others), meanwhile.latencies(&others));
         for (percent, ratios) in &mut ratios {
-            let (before, meanwhile) =
-                (percentile(&mut before, *percent), percentile(&mut meanwhile, *percent));
-            let ratio = meanwhile.as_secs_f64() / before.as_secs_f64();
+            let (calm, disturbed) = (percentile(&mut calm, *percent), percentile(&mut disturbed, *percent));
+            let ratio = disturbed.as_secs_f64() / calm.as_secs_f64();
             line(
-                &format!(
-                    "event to object in the other clusters, p{percent}: none / one of {CLUSTERS} hangs / ratio"
-                ),
-                format!("{} / {} / {ratio:.2}", millis(before), millis(meanwhile)),
+                &format!("event to object in four clusters, p{percent}: all well / the fifth hangs / ratio"),
+                format!("{} / {} / {ratio:.2}", millis(calm), millis(disturbed)),
             );
             ratios.push(ratio);
         }
-        let began = Instant::now();
-        let events = usize::try_from(rate * u32::try_from(time.as_secs())?)?;
-        for _ in 0..events {
-            fleet.next().await?;
-        }
-        line("until the cluster that hung had caught up", millis(began.elapsed()));
+        meanwhile.catch_up(&mut fleet, &all).await?;
+        line("until the fifth had caught up", format!("{:.1} s", began.elapsed().as_secs_f64()));
     }
     for (percent, ratios) in ratios {
         line(
-            &format!("event to object in the other clusters, p{percent}, median ratio"),
+            &format!("event to object in four clusters, p{percent}, median ratio"),
             format!("{:.2}", median(ratios)),
         );
     }
@@ -66,40 +64,62 @@ pub(crate) async fn measure(rate: u32, time: Duration, rounds: usize) -> Result<
     Ok(())
 }
 
-/// Publishes at this rate for so long; how long each event took until it was in each of the clusters but `hung`.
-async fn run(
-    fleet: &mut Fleet,
-    prefix: &str,
-    rate: u32,
-    time: Duration,
-    hung: &str,
-    clusters: usize,
-) -> Result<Vec<Duration>, Failure> {
-    let began = tokio::time::Instant::now();
-    let events = rate * u32::try_from(time.as_secs())?;
-    let mut due = HashMap::new();
-    let mut latencies = Vec::new();
-    let mut left = usize::try_from(events)? * clusters;
-    let mut number = 0;
-    while left > 0 {
-        let next = began + Duration::from_secs(1) / rate * number;
-        tokio::select! {
-            biased;
-            () = tokio::time::sleep_until(next), if number < events => {
-                let name = format!("{prefix}-{number}");
-                number += 1;
-                // From when it is due: an event that is published late is late too.
-                due.insert(name.clone(), next.into_std());
-                fleet.publish(&name).await?;
-            }
-            applied = fleet.next() => {
-                let applied = applied?;
-                left -= 1;
-                if let Some(due) = due.get(&applied.name).filter(|_| applied.cluster.name() != hung) {
-                    latencies.push(applied.at.saturating_duration_since(*due));
+/// Events at a steady rate, and when each was where.
+struct Events {
+    prefix: String,
+    count: u32,
+    pause: Duration,
+    /// From when it is due: an event that is published late is late too.
+    due: HashMap<String, Instant>,
+    /// By cluster and event, when it was first there.
+    there: HashMap<String, HashMap<String, Instant>>,
+}
+
+impl Events {
+    fn new(prefix: &str, rate: u32, time: Duration) -> Self {
+        let pause = Duration::from_secs(1) / rate;
+        let count = u32::try_from(time.as_millis() / pause.as_millis().max(1)).unwrap_or(u32::MAX);
+        Self { prefix: prefix.to_owned(), count, pause, due: HashMap::new(), there: HashMap::new() }
+    }
+
+    /// Publishes them, and waits until all are in these clusters.
+    async fn run(&mut self, fleet: &mut Fleet, clusters: &[&str]) -> Result<(), Failure> {
+        let began = tokio::time::Instant::now();
+        let mut number = 0;
+        while number < self.count {
+            let next = began + self.pause * number;
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(next) => {
+                    let name = format!("{}-{number}", self.prefix);
+                    number += 1;
+                    fleet.publish(&name).await?;
+                    self.due.insert(name, next.into_std());
                 }
+                applied = fleet.next() => self.note(applied?),
             }
         }
+        self.catch_up(fleet, clusters).await
     }
-    Ok(latencies)
+
+    /// Waits until all are in these clusters.
+    async fn catch_up(&mut self, fleet: &mut Fleet, clusters: &[&str]) -> Result<(), Failure> {
+        let count = self.due.len();
+        while clusters.iter().any(|name| self.there.get(*name).is_none_or(|there| there.len() < count)) {
+            self.note(fleet.next().await?);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, applied: Applied) {
+        if self.due.contains_key(&applied.name) {
+            let there = self.there.entry(applied.cluster.name().to_owned()).or_default();
+            there.entry(applied.name).or_insert(applied.at);
+        }
+    }
+
+    fn latencies(&self, clusters: &[&str]) -> Vec<Duration> {
+        let there = clusters.iter().filter_map(|name| self.there.get(*name)).flatten();
+        there.filter_map(|(name, at)| Some(at.saturating_duration_since(*self.due.get(name)?))).collect()
+    }
 }

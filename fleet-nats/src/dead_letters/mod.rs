@@ -242,7 +242,7 @@ impl JetStreamLetters {
             ))
         };
         let Some(message) = self.message(context, subject).await? else { return Ok(None) };
-        let api::Message { headers, payload } = message;
+        let api::Message { headers, payload, .. } = message;
         let first = payload.clone();
         match message::read(&headers, payload).map_err(corrupt)? {
             Read::Letter(letter) => Ok(Some(*letter)),

@@ -9,7 +9,6 @@ use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{Context, ErrorCode, consumer, stream};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -94,26 +93,19 @@ pub(crate) async fn delete_consumer(context: &Context, stream: &str, consumer: &
     Ok(())
 }
 
-/// When the message of a sequence was published, in nanoseconds since 1970.
-pub(crate) async fn published(context: &Context, stream: &str, sequence: u64) -> Result<u64, ApiError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        message: Stored,
-    }
-    #[derive(Deserialize)]
-    struct Stored {
-        time: jiff::Timestamp,
-    }
-    let payload = json!({"seq": sequence});
-    let answer: Answer = request(context, format!("STREAM.MSG.GET.{stream}"), &payload).await?;
-    Ok(u64::try_from(answer.message.time.as_nanosecond()).unwrap_or_default())
-}
-
 /// A message as the stream has it.
 pub(crate) struct Message {
+    pub(crate) subject: String,
+    /// When it was published, in nanoseconds since 1970.
+    pub(crate) published: u64,
     /// Headers as they came over the wire; empty if there are none.
     pub(crate) headers: Vec<u8>,
     pub(crate) payload: Vec<u8>,
+}
+
+/// The message of a sequence.
+pub(crate) async fn message(context: &Context, stream: &str, sequence: u64) -> Result<Message, ApiError> {
+    get_message(context, stream, &json!({"seq": sequence})).await
 }
 
 /// The last message of a subject.
@@ -122,21 +114,31 @@ pub(crate) async fn last_message(
     stream: &str,
     subject: &str,
 ) -> Result<Message, ApiError> {
+    get_message(context, stream, &json!({"last_by_subj": subject})).await
+}
+
+async fn get_message(context: &Context, stream: &str, which: &Value) -> Result<Message, ApiError> {
     #[derive(Deserialize)]
     struct Answer {
         message: Stored,
     }
     #[derive(Deserialize)]
     struct Stored {
+        subject: String,
+        time: jiff::Timestamp,
         #[serde(default)]
         hdrs: String,
         #[serde(default)]
         data: String,
     }
-    let payload = json!({"last_by_subj": subject});
-    let Answer { message } = request(context, format!("STREAM.MSG.GET.{stream}"), &payload).await?;
+    let Answer { message } = request(context, format!("STREAM.MSG.GET.{stream}"), which).await?;
     let decoded = |text: String| STANDARD.decode(text).map_err(|error| ApiError::Refused(error.to_string()));
-    Ok(Message { headers: decoded(message.hdrs)?, payload: decoded(message.data)? })
+    Ok(Message {
+        subject: message.subject,
+        published: u64::try_from(message.time.as_nanosecond()).unwrap_or_default(),
+        headers: decoded(message.hdrs)?,
+        payload: decoded(message.data)?,
+    })
 }
 
 /// Some of the subjects that a stream has messages of, and how many there are.
@@ -205,44 +207,4 @@ pub(crate) fn refused(error: &async_nats::jetstream::Error) -> ApiError {
         }
         _ => ApiError::Refused(error.to_string()),
     }
-}
-
-/// A message as the stream keeps it.
-pub(super) struct StoredMessage {
-    pub(super) subject: String,
-    /// In nanoseconds since 1970.
-    pub(super) published: u64,
-    /// As they came over the wire; empty if there are none.
-    pub(super) headers: Vec<u8>,
-    pub(super) payload: Bytes,
-}
-
-/// The message of a sequence.
-pub(super) async fn message(
-    context: &Context,
-    stream: &str,
-    sequence: u64,
-) -> Result<StoredMessage, ApiError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        message: Encoded,
-    }
-    #[derive(Deserialize)]
-    struct Encoded {
-        subject: String,
-        time: jiff::Timestamp,
-        #[serde(default)]
-        hdrs: String,
-        #[serde(default)]
-        data: String,
-    }
-    let payload = json!({"seq": sequence});
-    let Answer { message } = request(context, format!("STREAM.MSG.GET.{stream}"), &payload).await?;
-    let decoded = |text: String| STANDARD.decode(text).map_err(|error| ApiError::Refused(error.to_string()));
-    Ok(StoredMessage {
-        subject: message.subject,
-        published: u64::try_from(message.time.as_nanosecond()).unwrap_or_default(),
-        headers: decoded(message.hdrs)?,
-        payload: decoded(message.data)?.into(),
-    })
 }

@@ -301,8 +301,8 @@ impl Feed {
             return Ok(());
         };
         let last = stream.state.last_sequence;
-        let published = match api::published(context, name, newest.sequence).await {
-            Ok(published) => Some(published),
+        let published = match api::message(context, name, newest.sequence).await {
+            Ok(message) => Some(message.published),
             Err(ApiError::MessageNotFound) => None,
             Err(error) => return Err(error.trouble(name, "looking at the newest message seen")),
         };

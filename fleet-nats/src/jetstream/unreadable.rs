@@ -9,8 +9,9 @@ use async_nats::{HeaderName, StatusCode, Subject};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
-use super::api::{self, ApiError, StoredMessage};
+use super::api::{self, ApiError};
 use super::consumer::filters;
+use crate::subject::covers;
 
 /// How many messages are looked at in one go; the others after the next connection is lost.
 const MOST: u64 = 4096;
@@ -59,8 +60,8 @@ pub(super) async fn look(context: &Context, consumer: &consumer::Info) -> Result
     let read = filters(&consumer.config.filter_subject, &consumer.config.filter_subjects);
     while let Some(looked) = messages.next().await {
         let Some((sequence, message)) = looked? else { continue };
-        let StoredMessage { subject, published, headers, payload } = message;
-        if !read.is_empty() && !read.iter().any(|filter| matches(filter, &subject)) {
+        let api::Message { subject, published, headers, payload } = message;
+        if !read.is_empty() && !read.iter().any(|filter| covers(filter, &subject)) {
             continue;
         }
         // As the server writes it (ADR-15 of NATS); it goes by the sequence.
@@ -73,7 +74,7 @@ pub(super) async fn look(context: &Context, consumer: &consumer::Info) -> Result
                 reply: reply.into(),
                 subject,
                 headers: legible(&headers),
-                payload,
+                payload: payload.into(),
                 reason,
             }),
             None => delivered.readable.push((sequence, reply.into())),
@@ -123,20 +124,6 @@ fn legible(headers: &[u8]) -> Vec<(String, String)> {
     pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
 }
 
-/// Whether a subject is one of those that a filter stands for.
-fn matches(filter: &str, subject: &str) -> bool {
-    let mut tokens = subject.split('.');
-    for wanted in filter.split('.') {
-        match (wanted, tokens.next()) {
-            (">", Some(_)) => return true,
-            ("*", Some(_)) => {}
-            (wanted, Some(token)) if wanted == token => {}
-            _ => return false,
-        }
-    }
-    tokens.next().is_none()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,16 +148,6 @@ mod tests {
             b"NATS/1.0\r\n goes on from nothing\r\n\r\n",
         ] {
             assert!(fault(bad).is_some(), "{}", String::from_utf8_lossy(bad));
-        }
-    }
-
-    #[test]
-    fn filters() {
-        for (filter, subject) in [("a", "a"), ("a.*", "a.b"), ("a.>", "a.b.c"), (">", "a")] {
-            assert!(matches(filter, subject), "{filter} {subject}");
-        }
-        for (filter, subject) in [("a", "b"), ("a", "a.b"), ("a.*", "a"), ("a.>", "a"), ("*", "a.b")] {
-            assert!(!matches(filter, subject), "{filter} {subject}");
         }
     }
 }
