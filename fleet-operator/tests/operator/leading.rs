@@ -101,7 +101,9 @@ fn two_by_mistake_come_to_the_right_end() {
         .output()
         .unwrap();
     let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(rows.len(), expected.len(), "{}", String::from_utf8_lossy(&output.stderr));
+    // What was removed while both were at work is remembered for as long as a call of either may still take effect.
+    let there = rows.iter().filter(|row| row["state"] == "Applied").count();
+    assert_eq!(there, expected.len(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
