@@ -43,7 +43,7 @@ pub(crate) fn run(seed: u64, lie: Lie, traced: bool) -> End {
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let (world, problems) = runtime.block_on(async {
         let dice = Dice::new(seed);
-        let faults = Faults::choose(&dice);
+        let faults = Faults::choose(&dice).that_show(lie);
         let world = World::new(dice, faults, lie, traced);
         world.trace(|| format!("history {seed}: {faults:?}"));
         let mut history = History::begin(&world);
@@ -200,7 +200,8 @@ impl History {
     async fn happen(&mut self) {
         let world = Arc::clone(&self.world);
         let dice = &world.dice;
-        self.disk.set_slow(world.fault(world.faults.store, 300));
+        let often = if world.lie == Lie::FloorFromServer { 1000 } else { 300 };
+        self.disk.set_slow(world.fault(world.faults.store, often));
         for _ in 0..dice.roll(10..60) {
             if dice.chance(700) {
                 self.supervise();

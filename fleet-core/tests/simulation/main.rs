@@ -110,7 +110,7 @@ fn a_seed_gives_the_same_history_each_time() {
 
 /// The simulation can fail: a world in which one part lies is found out.
 fn is_found_out(lie: Lie) {
-    const HISTORIES: u64 = 2000;
+    const HISTORIES: u64 = 5000;
     let found = search(1..1 + HISTORIES, lie);
     assert!(found.is_some(), "{lie:?}: {HISTORIES} histories, and none ended badly");
     println!("{lie:?}: found out by history {}", found.unwrap());

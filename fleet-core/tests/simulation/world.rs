@@ -62,6 +62,14 @@ impl Faults {
             fleet: some(300),
         }
     }
+
+    /// The same, with what it takes for a lie to matter that rarely does.
+    pub(crate) fn that_show(self, lie: Lie) -> Self {
+        match lie {
+            Lie::FloorFromServer => Self { server: true, store: true, network: true, second: false, ..self },
+            _ => self,
+        }
+    }
 }
 
 /// In which way a part lies: what the simulation has to notice.
