@@ -227,11 +227,11 @@ impl Feed {
             return Err(Disconnected);
         }
         self.keep_witness();
-        let ceiling = self.outstanding.ceiling(self.epochs.first()).unwrap_or(0);
-        let settled = match self.here.world.lie {
-            Lie::FloorFromServer => info.delivered,
-            _ => info.ack_floor.min(ceiling),
+        let ceiling = match self.here.world.lie {
+            Lie::FloorFromServer => u64::MAX,
+            _ => self.outstanding.ceiling(self.epochs.first()).unwrap_or(0),
         };
+        let settled = info.ack_floor.min(ceiling);
         if let Some(floor) = self.epochs.raise(settled, info.last_sequence) {
             self.items.push_back(SourceItem::Floor(floor));
         }

@@ -83,7 +83,7 @@ pub(crate) enum Lie {
     NothingIsSuperseded,
     /// A Work that is gone everywhere is forgotten at once.
     TombstonesDropEarly,
-    /// Floors are what the server says it has delivered, whatever is still outstanding.
+    /// Floors are what the server says, whatever is still outstanding.
     FloorFromServer,
     /// Nothing lands after its caller gave up, says the Applier.
     NothingLandsLate,
