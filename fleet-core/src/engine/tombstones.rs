@@ -189,12 +189,18 @@ impl Shared {
     async fn try_drop_all(&self, ids: &[WorkId]) -> Result<(), StoreError> {
         let mut superfluous: Vec<Stored<Arc<Work>>> = Vec::new();
         let mut forgotten: BTreeMap<Arc<str>, Positions> = BTreeMap::new();
+        // Floors only rise: those of a moment ago say nothing wrong.
+        let mut floors: BTreeMap<Arc<str>, Vec<Position>> = BTreeMap::new();
         for id in ids {
             let Some(stored) = self.store.work(id).await? else { continue };
             if stored.value.intent != Intent::Delete || !self.store.applied(id).await?.is_empty() {
                 continue;
             }
-            let floors = self.store.floors(&stored.value.source).await?;
+            let source = &stored.value.source;
+            if !floors.contains_key(source) {
+                floors.insert(Arc::clone(source), self.store.floors(source).await?);
+            }
+            let floors = floors.get(source).map(Vec::as_slice).unwrap_or_default();
             let passed = |position: &Position| floors.iter().any(|floor| !position.is_above(floor));
             if self.must_remember(&stored.value, passed) {
                 continue;
