@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use fleet_core::apply::{Applier, ApplyRequest, Drift, Outcome, RemoveRequest};
+use fleet_core::apply::{Applier, ApplyRequest, Outcome, RemoveRequest};
 use fleet_core::cluster::{ClusterId, Labels};
 use fleet_core::engine::{Config, Engine, Handle, Parts};
 use fleet_core::environment::Environment;
+use fleet_core::manifest::Gvk;
 use fleet_core::memory::MemoryCatalog;
 use fleet_core::minijinja::MinijinjaRenderer;
+use fleet_core::observe::{Depth, Observation};
 use fleet_core::store::WorkStore;
 use fleet_kube::applier::KubeApplier;
 use fleet_kube::clusters::Clusters;
@@ -172,7 +174,7 @@ impl Applier for Timed {
         let cluster = request.cluster.id.clone();
         let name = request.manifests.first().map(|manifest| manifest.id().name.to_string());
         let outcomes = self.inner.apply(request).await;
-        if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Applied { .. })) {
+        if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Applied(_))) {
             let applied = Applied { cluster, name: name.unwrap_or_default(), at: Instant::now() };
             // Whoever measures may have gone.
             let _ = self.told.send(applied);
@@ -188,7 +190,7 @@ impl Applier for Timed {
         self.inner.settle_time()
     }
 
-    fn drift(&self, cluster: &ClusterId) -> BoxStream<'static, Drift> {
-        self.inner.drift(cluster)
+    fn observe(&self, cluster: &ClusterId, kind: &Gvk, depth: Depth) -> BoxStream<'static, Observation> {
+        self.inner.observe(cluster, kind, depth)
     }
 }

@@ -97,23 +97,18 @@ pub(crate) fn source() -> SourceDef {
 
 /// The quickstart's trigger, with the template given.
 pub(crate) fn trigger(template: &str) -> TriggerDef {
+    // A constant that is valid.
+    #[allow(clippy::unwrap_used)]
+    let production = LabelSelector::labels([("env", "production")]).unwrap();
     TriggerDef {
-        name: "manage-namespace".into(),
-        source: "user-operation".into(),
-        filter: Filter::default(),
-        // A constant that is valid.
-        #[allow(clippy::unwrap_used)]
-        source_clusters: LabelSelector::labels([("env", "production")]).unwrap(),
-        destination_clusters: None,
         action: Some(
             "{% if event.type == \"auth.example.com.logout\" %}Delete{% else %}Create{% endif %}".to_owned(),
         ),
-        key: None,
         payload: vec![Payload::Template(TemplateSource {
             name: "ConfigMap default/namespace, key namespace.yaml".to_owned(),
             text: template.into(),
             kind: TemplateKind::Manifests,
         })],
-        identity: None,
+        ..TriggerDef::new("manage-namespace", "user-operation", production)
     }
 }

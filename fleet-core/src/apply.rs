@@ -9,20 +9,32 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Cluster, ClusterId};
-use crate::manifest::{Manifest, ObjectRef};
+use crate::manifest::{Gvk, Manifest, ObjectRef};
+use crate::observe::{Depth, Observation};
+use crate::policy::Policy;
 use crate::work::WorkId;
 
 /// Puts manifests into clusters and takes objects out of them.
 ///
 /// # Contract
 /// * Only what we made is ours. An object that is neither in the inventory nor carries the mark of this Work MUST NOT
-///   be changed or deleted: it is a [`Outcome::Conflict`]. Deletion checks the UID.
+///   be changed or deleted: it is a [`Outcome::Conflict`]. So is one that carries another Work's mark, even if it is in
+///   the inventory, unless the request [claims](ApplyRequest::claims) it from that Work. With [`Policy::adopt`] an
+///   object without any mark is taken over.
+/// * Deletion checks UID and mark. An object that was [adopted](InventoryItem::adopted) is given back instead: mark and
+///   ownership go, values stay. What others live in and would die with (`kube-system`) is never deleted.
 /// * Every object written carries the mark ([`Manifest::marked`]).
+/// * Fields that were applied before and are not in the manifest any more are removed. Where [`Policy::excluded`] names
+///   a field, the value that is there stays.
+/// * What others need goes first: namespaces and definitions of kinds before what lives in them; removal the other way
+///   round.
+/// * A [`Mode::Preview`] MUST NOT change anything; its outcomes are [`Outcome::Would`] in place of `Applied` and `Gone`.
 /// * An object that is being deleted is not there: it is [`Outcome::Waiting`] until it is gone.
 /// * A call whose answer did not arrive (time-out, broken connection, 504) is [`Outcome::Unknown`]: it may still take
 ///   effect, for as long as [`settle_time`](Self::settle_time) says.
-/// * One outcome for each manifest (apply, preview) or inventory item (remove), in the same order. An object's failure
-///   does not keep the others from being tried, unless the cluster itself is out of reach.
+/// * One outcome for each manifest (apply) or inventory item (remove), in the same order. An object's failure does not
+///   keep the others from being tried, unless the cluster itself is out of reach. Only a conflict does, unless
+///   [`Policy::continue_on_conflict`] is set: those not tried are [`Outcome::Waiting`].
 /// * MUST return by the deadline. Cancelled, what was under way counts as unknown.
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
@@ -36,9 +48,11 @@ pub trait Applier: Send + Sync + 'static {
     /// For how long after its deadline a request that got no answer may still take effect.
     fn settle_time(&self) -> Duration;
 
-    /// Tells what happens to marked objects in a cluster, for as long as the stream is held. An Applier that cannot
-    /// watch returns an empty stream.
-    fn drift(&self, cluster: &ClusterId) -> BoxStream<'static, Drift>;
+    /// Tells of the marked objects of one kind in a cluster, whoever's mark it is, for as long as the stream is held: a
+    /// complete list first, then each change as it happens, and a list again whenever something may have been missed.
+    /// It MUST NOT poll, and MUST NOT end while the cluster is known; while the cluster is out of reach it waits. An
+    /// Applier that cannot watch returns a stream that is empty.
+    fn observe(&self, cluster: &ClusterId, kind: &Gvk, depth: Depth) -> BoxStream<'static, Observation>;
 }
 
 /// What to apply, and where.
@@ -52,6 +66,10 @@ pub struct ApplyRequest {
     pub manifests: Arc<[Manifest]>,
     /// What this Work is known to have, or to have tried to make, in this cluster.
     pub inventory: Vec<InventoryItem>,
+    /// What it may take from other Works: what they have to leave to it.
+    pub claims: Vec<Claim>,
+    /// How it is to be kept.
+    pub policy: Arc<Policy>,
     /// Whom to act as; the Applier's own account if none.
     pub identity: Option<Identity>,
     /// Write, or only tell what would be written.
@@ -69,10 +87,21 @@ pub struct RemoveRequest {
     pub work: WorkId,
     /// What to remove.
     pub items: Vec<InventoryItem>,
+    /// Write, or only tell what would be removed.
+    pub mode: Mode,
     /// Whom to act as; the Applier's own account if none.
     pub identity: Option<Identity>,
     /// How long the whole call may take.
     pub deadline: Duration,
+}
+
+/// An object that a Work may take from another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Which object.
+    pub object: ObjectRef,
+    /// The hash in the mark that it carries now.
+    pub from: Arc<str>,
 }
 
 /// Whether to write.
@@ -109,6 +138,59 @@ pub struct InventoryItem {
     /// When it was last written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_at: Option<Timestamp>,
+    /// When it was last written because somebody else had changed or deleted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired_at: Option<Timestamp>,
+    /// What the cluster shows of those of its fields that are ours, as a [print](crate::observe::Owned::print): another
+    /// one later means that somebody changed something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub print: Option<Arc<str>>,
+    /// The Applier's own note of what the object was like after its last write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Arc<str>>,
+    /// Whether it was there before, and is to be given back rather than deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
+    /// The name of the template that it was rendered from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Arc<str>>,
+}
+
+impl InventoryItem {
+    /// An object that may come to be.
+    pub fn planned(object: ObjectRef) -> Self {
+        Self {
+            object,
+            uid: None,
+            uncertain_until: None,
+            applied_at: None,
+            repaired_at: None,
+            print: None,
+            version: None,
+            adopted: false,
+            template: None,
+        }
+    }
+}
+
+/// What an object is like after it was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its UID.
+    pub uid: Arc<str>,
+    /// See [`InventoryItem::print`]; `None` where the Applier cannot tell.
+    pub print: Option<Arc<str>>,
+    /// See [`InventoryItem::version`].
+    pub version: Option<Arc<str>>,
+    /// Whether it was there before, and was taken over.
+    pub adopted: bool,
+}
+
+impl Placed {
+    /// An object of which nothing but the UID is known.
+    pub fn new(uid: impl Into<Arc<str>>) -> Self {
+        Self { uid: uid.into(), print: None, version: None, adopted: false }
+    }
 }
 
 /// What became of one object.
@@ -116,10 +198,7 @@ pub struct InventoryItem {
 #[non_exhaustive]
 pub enum Outcome {
     /// It is there as it should be.
-    Applied {
-        /// The object's UID.
-        uid: Arc<str>,
-    },
+    Applied(Placed),
     /// It is not there (any more): a removal has come to its end.
     Gone,
     /// Something has to happen in the cluster first: an old object must go, a kind must be established.
@@ -127,10 +206,12 @@ pub enum Outcome {
         /// What is waited for.
         reason: String,
     },
+    /// Nothing was written; this is what a write would do now.
+    Would(Change),
     /// Somebody else's object has that name. Nothing was touched.
     Conflict {
-        /// Whose it is, as far as the cluster tells: a field manager, or another Work's mark.
-        owner: String,
+        /// Whose it is.
+        owner: Owner,
     },
     /// The cluster refused the object; it will again unless something changes.
     Rejected {
@@ -153,13 +234,46 @@ pub enum Outcome {
     },
 }
 
-/// Something happened to a marked object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drift {
-    /// The hash in the object's mark.
-    pub mark: String,
-    /// Which object.
-    pub object: ObjectRef,
-    /// Whether it is gone, or was changed.
-    pub gone: bool,
+/// Whose an object is that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Owner {
+    /// Another Work's, with this hash in its mark.
+    Work(Arc<str>),
+    /// Somebody's, as far as the cluster tells: field managers, or who wrote a file.
+    Other(String),
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Work(mark) => write!(f, "the Work with mark {mark}"),
+            Self::Other(who) => f.write_str(who),
+        }
+    }
+}
+
+/// What a write would do to an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all_fields = "camelCase")]
+#[non_exhaustive]
+pub enum Change {
+    /// Nothing.
+    Nothing,
+    /// Create it.
+    Create,
+    /// Change it.
+    Update {
+        /// Line by line, as unified diffs have it: `-`, `+` or a space, then YAML. Values of Secrets are masked.
+        diff: String,
+    },
+    /// Delete it, to create it anew.
+    Recreate {
+        /// Why an update is not possible.
+        reason: String,
+    },
+    /// Delete it.
+    Delete,
+    /// Leave it to whoever had it before.
+    GiveBack,
 }

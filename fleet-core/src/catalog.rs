@@ -10,6 +10,7 @@ use futures::stream::BoxStream;
 use crate::apply::Identity;
 use crate::cluster::ClusterId;
 use crate::filter::Filter;
+use crate::policy::Policy;
 use crate::render::TemplateSource;
 use crate::selector::LabelSelector;
 
@@ -31,6 +32,12 @@ pub trait Catalog: Send + Sync + 'static {
     /// Takes the engine's word on how a definition is doing, to show it as the object's condition. Must not block;
     /// reports come only when something changed.
     fn report(&self, subject: &Subject, condition: Condition);
+
+    /// Takes the engine's word that nothing is left of a definition that is gone, or was about to go: whoever holds it
+    /// back until then (a finalizer) may let it go. Must not block. May be told more than once. By default nothing.
+    fn withdrawn(&self, subject: &Subject) {
+        let _ = subject;
+    }
 }
 
 /// All definitions at one instant.
@@ -113,6 +120,12 @@ pub struct TriggerDef {
     pub payload: Vec<Payload>,
     /// Whom to act as in the target cluster.
     pub identity: Option<Identity>,
+    /// How what is rendered is kept.
+    pub policy: Arc<Policy>,
+    /// Whether each key has resources of its own; else all keys of a target cluster are rendered together.
+    pub one_for_event: bool,
+    /// A key that no event renews within this time is deleted.
+    pub ttl: Option<Duration>,
 }
 
 impl TriggerDef {
@@ -132,6 +145,9 @@ impl TriggerDef {
             key: None,
             payload: Vec::new(),
             identity: None,
+            policy: Arc::default(),
+            one_for_event: true,
+            ttl: None,
         }
     }
 }

@@ -159,6 +159,12 @@ pub struct ClusterFeed {
 pub trait ClusterSelector: Send + Sync + 'static {
     /// Opens a feed: a snapshot and the changes after it. May be called more than once.
     async fn subscribe(&self) -> Result<ClusterFeed, ClusterError>;
+
+    /// Takes the engine's word that nothing that it knows of is left in a cluster that has left: whoever holds it back
+    /// until then (a finalizer) may let it go. Must not block. May be told more than once. By default nothing.
+    fn withdrawn(&self, cluster: &ClusterId) {
+        let _ = cluster;
+    }
 }
 
 /// Why clusters could not be read.

@@ -17,10 +17,13 @@ pub mod engine;
 pub mod environment;
 pub mod event;
 pub mod filter;
+pub mod health;
 pub mod manifest;
 pub mod memory;
 #[cfg(feature = "minijinja")]
 pub mod minijinja;
+pub mod observe;
+pub mod policy;
 pub mod position;
 #[cfg(feature = "redb")]
 pub mod redb;

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::apply::InventoryItem;
+use crate::apply::{Change, InventoryItem, Owner};
 use crate::cluster::ClusterId;
 use crate::event::Event;
-use crate::manifest::Manifest;
+use crate::health::Health;
+use crate::manifest::{Manifest, ObjectRef};
 use crate::position::Positions;
 use crate::source::Message;
 
@@ -85,6 +86,7 @@ impl WorkId {
                 )
             }
             EventKey::Text(text) => Self::of_parts(trigger, &["text", text]),
+            EventKey::All => Self::of_parts(trigger, &["all"]),
         }
     }
 
@@ -169,6 +171,8 @@ pub enum EventKey {
     },
     /// The text that the trigger's `key` template gave.
     Text(String),
+    /// All keys of a trigger together: the Work that is rendered where a trigger has one for all its events.
+    All,
 }
 
 /// What an event asks for.
@@ -209,6 +213,9 @@ pub struct Work {
     pub positions: Positions,
     /// When the last event was accepted.
     pub received: Timestamp,
+    /// When the last event was published, if its transport tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Timestamp>,
     /// The last events by (source, id), where the EventSource says that an equal one is a duplicate; oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent: Vec<RecentEvent>,
@@ -240,13 +247,19 @@ pub struct AppliedWork {
     pub inventory: Vec<InventoryItem>,
     /// How far it is.
     pub state: AppliedState,
+    /// How what was applied is doing; `None` while that was not seen yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// What it would have if others had not: objects that are in conflict, and whose they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<Blocked>,
     /// When the state was last written.
     pub updated: Timestamp,
 }
 
 impl AppliedWork {
     /// The record of a Work for which nothing was done yet.
-    pub(crate) fn pending(work: &Work, cluster: ClusterId, now: Timestamp) -> Self {
+    pub fn pending(work: &Work, cluster: ClusterId, now: Timestamp) -> Self {
         Self {
             work: work.id.clone(),
             cluster,
@@ -254,6 +267,8 @@ impl AppliedWork {
             digest: None,
             inventory: Vec::new(),
             state: AppliedState::Pending,
+            health: None,
+            blocked: Vec::new(),
             updated: now,
         }
     }
@@ -262,13 +277,7 @@ impl AppliedWork {
     pub(crate) fn plan(&mut self, manifests: &[Manifest]) {
         for manifest in manifests {
             if !self.inventory.iter().any(|item| item.object.same_object(manifest.id())) {
-                let object = manifest.id().clone();
-                self.inventory.push(InventoryItem {
-                    object,
-                    uid: None,
-                    uncertain_until: None,
-                    applied_at: None,
-                });
+                self.inventory.push(InventoryItem::planned(manifest.id().clone()));
             }
         }
     }
@@ -300,6 +309,40 @@ pub enum AppliedState {
         /// The last failure.
         reason: String,
     },
+    /// Nothing is written here; this is what a write would do.
+    Previewed {
+        /// Objects that would be changed, and those that cannot be applied.
+        changes: Vec<Foreseen>,
+    },
+    /// What is there stays there, though the Work does not belong here any more.
+    Left {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a write would do to one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Foreseen {
+    /// Which object.
+    pub object: ObjectRef,
+    /// What would happen; `None` if it would fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
+    /// Why it would fail, or what it would wait for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// An object that a Work wants and somebody else has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Blocked {
+    /// Which object.
+    pub object: ObjectRef,
+    /// Whose it is.
+    pub owner: Owner,
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use fleet_core::redb::{OpenError, RedbStore};
 use fleet_core::source::Message;
 use fleet_core::store::{StoreError, WorkStore};
 use fleet_core::testing;
-use fleet_core::work::{AppliedState, AppliedWork, EventKey, Intent, Work, WorkId};
+use fleet_core::work::{AppliedWork, EventKey, Intent, Work, WorkId};
 use jiff::Timestamp;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,6 +49,7 @@ fn work(trigger: &str, subject: &str, generation: u64) -> Arc<Work> {
         message: Arc::new(Message::default()),
         positions: Positions::default(),
         received: Timestamp::UNIX_EPOCH,
+        published: Some(Timestamp::UNIX_EPOCH),
         recent: Vec::new(),
     })
 }
@@ -58,15 +59,7 @@ fn cluster(name: &str) -> ClusterId {
 }
 
 fn applied(work: &Work, name: &str) -> AppliedWork {
-    AppliedWork {
-        work: work.id.clone(),
-        cluster: cluster(name),
-        generation: work.generation,
-        digest: None,
-        inventory: Vec::new(),
-        state: AppliedState::Pending,
-        updated: Timestamp::UNIX_EPOCH,
-    }
+    AppliedWork::pending(work, cluster(name), Timestamp::UNIX_EPOCH)
 }
 
 fn at(epoch: u64, sequence: u64) -> Position {

@@ -9,7 +9,7 @@
 
 mod lab;
 
-use fleet_core::apply::{Identity, InventoryItem, Outcome};
+use fleet_core::apply::{Identity, InventoryItem, Outcome, Owner, Placed};
 use fleet_core::manifest::MARK;
 use jiff::{SignedDuration, Timestamp};
 use lab::*;
@@ -64,7 +64,10 @@ async fn somebody_elses_object_is_left_alone() {
 
     let work = work("foreign");
     let mine = config_map("foreign", &[("ours", "1")]);
-    assert_eq!(ours.apply(&work, &mine, &[]).await, Outcome::Conflict { owner: "helm".to_owned() });
+    assert_eq!(
+        ours.apply(&work, &mine, &[]).await,
+        Outcome::Conflict { owner: Owner::Other("helm".to_owned()) }
+    );
     // Not with an inventory that only planned it, nor with one whose object was replaced by theirs.
     assert!(matches!(ours.apply(&work, &mine, &[item(&mine, None)]).await, Outcome::Conflict { .. }));
     let replaced = item(&mine, Some("11111111-2222-3333-4444-555555555555"));
@@ -85,7 +88,7 @@ async fn another_works_object_is_somebody_elses() {
     let object = config_map("contested", &[("a", "1")]);
     let first = uid(&ours.apply(&one, &object, &[]).await);
     let Outcome::Conflict { owner } = ours.apply(&other, &object, &[]).await else { panic!() };
-    assert!(owner.contains(one.hash()), "{owner}");
+    assert_eq!(owner, Owner::Work(one.hash().into()));
     assert_eq!(ours.remove(&other, &[item(&object, None)]).await, [Outcome::Gone]);
     assert_eq!(uid(&ours.apply(&one, &object, &[item(&object, Some(&first))]).await), first);
 }
@@ -102,7 +105,7 @@ async fn of_two_that_race_one_wins() {
         let object = config_map(&name, &[("a", "1")]);
         let (one, other) = (work("race a"), work("race b"));
         let (first, second) = tokio::join!(a.apply(&one, &object, &[]), b.apply(&other, &object, &[]));
-        let applied = |outcome: &Outcome| matches!(outcome, Outcome::Applied { .. });
+        let applied = |outcome: &Outcome| matches!(outcome, Outcome::Applied(_));
         let conflict = |outcome: &Outcome| matches!(outcome, Outcome::Conflict { .. });
         assert!(
             (applied(&first) && conflict(&second)) || (conflict(&first) && applied(&second)),
@@ -275,12 +278,12 @@ async fn a_kind_may_come_with_its_objects() {
                 .iter()
                 .zip(&outcomes)
                 .map(|(object, outcome)| match outcome {
-                    Outcome::Applied { uid } => item(object, Some(uid)),
+                    Outcome::Applied(Placed { uid, .. }) => item(object, Some(uid)),
                     _ => item(object, None),
                 })
                 .collect();
             match &outcomes[0] {
-                Outcome::Applied { .. } => break,
+                Outcome::Applied(_) => break,
                 Outcome::Waiting { .. } | Outcome::Retry { cluster: false, .. } => {
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
@@ -356,7 +359,7 @@ async fn a_tenants_trigger_does_what_its_account_may() {
                     .contains("system:serviceaccount:tenant-a:robot\" cannot create resource \"configmaps\""),
                 "{reason}"
             );
-            if let Outcome::Applied { .. } = outcomes[0] {
+            if let Outcome::Applied(_) = outcomes[0] {
                 break;
             }
         }

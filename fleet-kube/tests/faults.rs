@@ -108,6 +108,7 @@ async fn lost_packets_leave_a_removal_open() {
         cluster: ours.target.clone(),
         work: work.clone(),
         items: vec![item(&object, Some(&made))],
+        mode: fleet_core::apply::Mode::Write,
         identity: None,
         deadline: Duration::from_millis(300),
     };
@@ -138,7 +139,7 @@ async fn a_server_that_throttles_says_when() {
                     Outcome::Retry { after, cluster: true, reason } if reason.contains("throttles") => {
                         return after;
                     }
-                    Outcome::Applied { .. } => {}
+                    Outcome::Applied(_) => {}
                     other => panic!("{other:?}"),
                 }
             }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::layout::{Place, STAGING};
+use crate::apply::Owner;
 use crate::manifest::{MARK, Manifest, ObjectRef};
 use crate::work::WorkId;
 use crate::yaml;
@@ -28,7 +29,7 @@ pub(super) enum Found {
         text: String,
     },
     /// Anything else; says what, as the owner in a conflict.
-    Foreign(String),
+    Foreign(Owner),
 }
 
 /// The parts of a file that tell whose it is.
@@ -68,7 +69,7 @@ pub(super) fn look(root: &Path, place: &Place, object: &ObjectRef, work: &WorkId
     for folder in place.folder_paths(root) {
         match fs::symlink_metadata(&folder) {
             Ok(meta) if meta.is_dir() => {}
-            Ok(meta) => return Ok(Found::Foreign(format!("{} at {}", what(&meta), folder.display()))),
+            Ok(meta) => return Ok(foreign(format!("{} at {}", what(&meta), folder.display()))),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(error) => return Err(error),
         }
@@ -76,7 +77,7 @@ pub(super) fn look(root: &Path, place: &Place, object: &ObjectRef, work: &WorkId
     let path = place.path(root);
     match fs::symlink_metadata(&path) {
         Ok(meta) if meta.is_file() => {}
-        Ok(meta) => return Ok(Found::Foreign(format!("{} at {}", what(&meta), path.display()))),
+        Ok(meta) => return Ok(foreign(format!("{} at {}", what(&meta), path.display()))),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(error) => return Err(error),
     }
@@ -84,12 +85,12 @@ pub(super) fn look(root: &Path, place: &Place, object: &ObjectRef, work: &WorkId
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(error) if error.kind() == ErrorKind::InvalidData => {
-            return Ok(Found::Foreign(format!("a file that is no text at {}", path.display())));
+            return Ok(foreign(format!("a file that is no text at {}", path.display())));
         }
         Err(error) => return Err(error),
     };
     let Some(head) = head(&text) else {
-        return Ok(Found::Foreign(format!(
+        return Ok(foreign(format!(
             "a file that is not one readable Kubernetes object at {}",
             path.display()
         )));
@@ -97,18 +98,19 @@ pub(super) fn look(root: &Path, place: &Place, object: &ObjectRef, work: &WorkId
     if !head.names(object) {
         let other =
             format!("a file of another object ({} {}) at {}", head.kind, head.metadata.name, path.display());
-        return Ok(Found::Foreign(other));
+        return Ok(foreign(other));
     }
     match (head.metadata.labels.get(MARK), head.metadata.annotations.get(UID)) {
         (Some(mark), Some(uid)) if mark == work.hash() => Ok(Found::Ours { uid: uid.as_str().into(), text }),
-        (Some(mark), _) if mark != work.hash() => {
-            Ok(Found::Foreign(format!("the Work with the mark {mark}")))
-        }
-        (Some(_), _) => {
-            Ok(Found::Foreign(format!("somebody who removed annotation {UID} from {}", path.display())))
-        }
-        (None, _) => Ok(Found::Foreign(format!("whoever wrote {}", path.display()))),
+        (Some(mark), _) if mark != work.hash() => Ok(Found::Foreign(Owner::Work(mark.as_str().into()))),
+        (Some(_), _) => Ok(foreign(format!("somebody who removed annotation {UID} from {}", path.display()))),
+        (None, _) => Ok(foreign(format!("whoever wrote {}", path.display()))),
     }
+}
+
+/// Says what lies there as the owner in a conflict.
+fn foreign(what: String) -> Found {
+    Found::Foreign(Owner::Other(what))
 }
 
 /// Reads what a file names, if it is one object and nothing else.

@@ -25,9 +25,10 @@ use tokio::time::Instant;
 
 use self::file::{Found, Write};
 use self::layout::Place;
-use crate::apply::{Applier, ApplyRequest, Drift, Mode, Outcome, RemoveRequest};
+use crate::apply::{Applier, ApplyRequest, Mode, Outcome, Owner, Placed, RemoveRequest};
 use crate::cluster::ClusterId;
-use crate::manifest::{Manifest, ObjectRef};
+use crate::manifest::{Gvk, Manifest, ObjectRef};
+use crate::observe::{Depth, Observation};
 use crate::work::WorkId;
 
 /// Locks that keep calls for one cluster apart. A fixed number, shared by all clusters.
@@ -109,13 +110,14 @@ impl DirectoryApplier {
             Err(reason) => return Outcome::Rejected { reason },
         };
         if mode == Mode::Preview || old.as_ref() == Some(&text) {
-            return Outcome::Applied { uid };
+            return Outcome::Applied(Placed::new(uid));
         }
         let how = if old.is_some() { Write::Replace } else { Write::Create };
         match file::write(&self.root, &place, &text, how) {
-            Ok(()) => Outcome::Applied { uid },
+            Ok(()) => Outcome::Applied(Placed::new(uid)),
             Err(error) if how == Write::Create && error.kind() == io::ErrorKind::AlreadyExists => {
-                Outcome::Conflict { owner: format!("whoever wrote {}", place.path(&self.root).display()) }
+                let owner = format!("whoever wrote {}", place.path(&self.root).display());
+                Outcome::Conflict { owner: Owner::Other(owner) }
             }
             Err(error) => self.failed(&place, "written", &error),
         }
@@ -181,7 +183,7 @@ impl Applier for DirectoryApplier {
     }
 
     /// Folders are not watched.
-    fn drift(&self, _cluster: &ClusterId) -> BoxStream<'static, Drift> {
+    fn observe(&self, _: &ClusterId, _: &Gvk, _: Depth) -> BoxStream<'static, Observation> {
         futures::stream::empty().boxed()
     }
 }

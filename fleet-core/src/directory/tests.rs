@@ -41,6 +41,8 @@ impl Lab {
             manifests: Arc::from([Manifest::new(object).unwrap()]),
             inventory: Vec::new(),
             identity: None,
+            claims: Vec::new(),
+            policy: Arc::default(),
             mode: Mode::Write,
             deadline: Duration::from_secs(10),
         };
@@ -56,7 +58,8 @@ impl Lab {
         let request = RemoveRequest {
             cluster: Arc::clone(&self.cluster),
             work: work("k"),
-            items: vec![InventoryItem { object, uid: None, uncertain_until: None, applied_at: None }],
+            items: vec![InventoryItem::planned(object)],
+            mode: Mode::Write,
             identity: None,
             deadline: Duration::from_secs(10),
         };
@@ -93,7 +96,7 @@ impl Lab {
 #[tokio::test]
 async fn an_object_comes_changes_and_goes() {
     let lab = lab();
-    let Outcome::Applied { uid } = lab.apply(namespace()).await else { panic!() };
+    let Outcome::Applied(Placed { uid, .. }) = lab.apply(namespace()).await else { panic!() };
     let written = lab.read(FILE);
     assert_eq!(written["metadata"]["labels"], json!({"a": "1e3", MARK: work("k").hash()}));
 
@@ -101,20 +104,20 @@ async fn an_object_comes_changes_and_goes() {
     changed["metadata"]["labels"] = json!({"b": "no"});
     assert_eq!(
         lab.apply(changed.clone()).await,
-        Outcome::Applied { uid: uid.clone() },
+        Outcome::Applied(Placed::new(uid.clone())),
         "the UID outlives changes"
     );
     assert_eq!(lab.read(FILE)["metadata"]["labels"], json!({"b": "no", MARK: work("k").hash()}));
 
     let before = fs::metadata(lab.dir.path().join(FILE)).unwrap().modified().unwrap();
-    assert_eq!(lab.apply(changed.clone()).await, Outcome::Applied { uid: uid.clone() });
+    assert_eq!(lab.apply(changed.clone()).await, Outcome::Applied(Placed::new(uid.clone())));
     let after = fs::metadata(lab.dir.path().join(FILE)).unwrap().modified().unwrap();
     assert_eq!(before, after, "what is as it should be is not written again");
 
     assert_eq!(lab.remove(changed.clone()).await, Outcome::Gone);
     assert_eq!(lab.files(), [".staging", "civo", "civo/cluster1"], "empty folders in the cluster's go too");
     assert_eq!(lab.remove(changed.clone()).await, Outcome::Gone);
-    let Outcome::Applied { uid: second } = lab.apply(changed).await else { panic!() };
+    let Outcome::Applied(Placed { uid: second, .. }) = lab.apply(changed).await else { panic!() };
     assert_ne!(uid, second, "a new life has a new UID");
 }
 
@@ -136,7 +139,7 @@ async fn what_we_did_not_write_is_a_conflict_and_stays_as_it_is() {
         let lab = lab();
         lab.put(FILE, &text);
         let Outcome::Conflict { owner: found } = lab.apply(namespace()).await else { panic!("{text}") };
-        assert!(found.contains(owner), "{found}");
+        assert!(found.to_string().contains(owner), "{found}");
         assert_eq!(lab.remove(namespace()).await, Outcome::Gone);
         assert_eq!(fs::read_to_string(lab.dir.path().join(FILE)).unwrap(), text);
     }
@@ -145,9 +148,9 @@ async fn what_we_did_not_write_is_a_conflict_and_stays_as_it_is() {
 #[tokio::test]
 async fn two_works_cannot_have_one_object() {
     let lab = lab();
-    assert!(matches!(lab.apply_as(&work("first"), namespace()).await, Outcome::Applied { .. }));
+    assert!(matches!(lab.apply_as(&work("first"), namespace()).await, Outcome::Applied(_)));
     let Outcome::Conflict { owner } = lab.apply(namespace()).await else { panic!() };
-    assert!(owner.contains(work("first").hash()), "{owner}");
+    assert!(owner.to_string().contains(work("first").hash()), "{owner}");
     assert_eq!(lab.remove(namespace()).await, Outcome::Gone);
     assert!(lab.dir.path().join(FILE).exists(), "the other Work's file stays");
 }
@@ -156,7 +159,7 @@ async fn two_works_cannot_have_one_object() {
 async fn kinds_that_differ_in_case_only_do_not_overwrite_each_other() {
     let lab = lab();
     let object = |kind: &str| json!({"apiVersion": "x.io/v1", "kind": kind, "metadata": {"name": "a"}});
-    assert!(matches!(lab.apply(object("Foo")).await, Outcome::Applied { .. }));
+    assert!(matches!(lab.apply(object("Foo")).await, Outcome::Applied(_)));
     assert!(matches!(lab.apply(object("FOO")).await, Outcome::Conflict { .. }));
     assert_eq!(lab.read("civo/cluster1/_cluster/foo.x.io/a.yaml")["kind"], "Foo");
 }
@@ -182,7 +185,7 @@ async fn symbolic_links_are_not_followed() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         symlink(if link == FILE { &victim } else { outside.path() }, &path).unwrap();
         let Outcome::Conflict { owner } = lab.apply(namespace()).await else { panic!("{link}") };
-        assert!(owner.starts_with("a symbolic link at"), "{owner}");
+        assert!(owner.to_string().starts_with("a symbolic link at"), "{owner}");
         assert_eq!(lab.remove(namespace()).await, Outcome::Gone);
         assert!(path.is_symlink());
     }
@@ -195,12 +198,12 @@ async fn a_folder_or_file_in_the_way_is_a_conflict() {
     let lab = lab();
     fs::create_dir_all(lab.dir.path().join(FILE)).unwrap();
     assert!(
-        matches!(lab.apply(namespace()).await, Outcome::Conflict { owner } if owner.starts_with("a folder"))
+        matches!(lab.apply(namespace()).await, Outcome::Conflict { owner } if owner.to_string().starts_with("a folder"))
     );
     let lab = self::lab();
     lab.put("civo/cluster1", "a file where the cluster's folder belongs");
     assert!(
-        matches!(lab.apply(namespace()).await, Outcome::Conflict { owner } if owner.starts_with("a file"))
+        matches!(lab.apply(namespace()).await, Outcome::Conflict { owner } if owner.to_string().starts_with("a file"))
     );
 }
 
@@ -211,7 +214,7 @@ async fn what_a_crash_left_half_written_is_cleared_away() {
     let again = DirectoryApplier::new(lab.dir.path()).unwrap();
     assert_eq!(lab.files(), [".staging"]);
     let lab = Lab { applier: again, ..lab };
-    assert!(matches!(lab.apply(namespace()).await, Outcome::Applied { .. }));
+    assert!(matches!(lab.apply(namespace()).await, Outcome::Applied(_)));
     assert!(lab.files().iter().all(|file| !file.starts_with(".staging/")), "nothing is left in staging");
 }
 
@@ -226,7 +229,7 @@ async fn a_refused_write_is_tried_again_and_had_no_effect() {
     assert!(reason.contains("mgianluc.yaml cannot be written: "), "{reason}");
     fs::remove_file(&staging).unwrap();
     fs::create_dir(&staging).unwrap();
-    assert!(matches!(lab.apply(namespace()).await, Outcome::Applied { .. }));
+    assert!(matches!(lab.apply(namespace()).await, Outcome::Applied(_)));
 }
 
 #[tokio::test]
@@ -251,10 +254,12 @@ async fn preview_writes_nothing() {
         manifests: Arc::from([Manifest::new(namespace()).unwrap()]),
         inventory: Vec::new(),
         identity: None,
+        claims: Vec::new(),
+        policy: Arc::default(),
         mode: Mode::Preview,
         deadline: Duration::from_secs(10),
     };
-    assert!(matches!(lab.applier.apply(request.clone()).await[..], [Outcome::Applied { .. }]));
+    assert!(matches!(lab.applier.apply(request.clone()).await[..], [Outcome::Applied(_)]));
     assert_eq!(lab.files(), [".staging"]);
     let identity = Some(Identity { namespace: "a".into(), name: "b".into() });
     let refused = lab.applier.apply(ApplyRequest { identity, mode: Mode::Write, ..request }).await;
@@ -279,14 +284,23 @@ async fn clusters_come_and_go_beside_each_other() {
                     manifests: manifests.clone(),
                     inventory: Vec::new(),
                     identity: None,
+                    claims: Vec::new(),
+                    policy: Arc::default(),
                     mode: Mode::Write,
                     deadline,
                 };
-                assert!(matches!(applier.apply(apply).await[..], [Outcome::Applied { .. }]));
+                assert!(matches!(applier.apply(apply).await[..], [Outcome::Applied(_)]));
                 let object = manifests[0].id().clone();
-                let item = InventoryItem { object, uid: None, uncertain_until: None, applied_at: None };
+                let item = InventoryItem::planned(object);
                 let (cluster, work) = (cluster.clone(), work("k"));
-                let remove = RemoveRequest { cluster, work, items: vec![item], identity: None, deadline };
+                let remove = RemoveRequest {
+                    cluster,
+                    work,
+                    items: vec![item],
+                    mode: Mode::Write,
+                    identity: None,
+                    deadline,
+                };
                 assert_eq!(applier.remove(remove).await, [Outcome::Gone]);
             }
         })
@@ -319,12 +333,11 @@ async fn many_objects_get_an_outcome_each_in_order() {
         manifests: Arc::from(manifests),
         inventory: Vec::new(),
         identity: None,
+        claims: Vec::new(),
+        policy: Arc::default(),
         mode: Mode::Write,
         deadline: Duration::from_secs(10),
     };
     let outcomes = lab.applier.apply(request).await;
-    assert!(matches!(
-        outcomes[..],
-        [Outcome::Applied { .. }, Outcome::Conflict { .. }, Outcome::Applied { .. }]
-    ));
+    assert!(matches!(outcomes[..], [Outcome::Applied(_), Outcome::Conflict { .. }, Outcome::Applied(_)]));
 }

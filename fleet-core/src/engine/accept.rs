@@ -127,6 +127,7 @@ impl Accepted {
                 message: Arc::clone(message),
                 positions,
                 received: self.received,
+                published: Some(self.published),
                 recent,
             });
             let is_new = old.as_ref().is_none_or(|old| old.intent == Intent::Delete);

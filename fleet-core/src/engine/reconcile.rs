@@ -169,6 +169,8 @@ impl Step<'_> {
             work: work.id.clone(),
             manifests: Arc::clone(&manifests),
             inventory: record.applied.inventory.clone(),
+            claims: Vec::new(),
+            policy: Arc::clone(&trigger.def.policy),
             identity: trigger.def.identity.clone(),
             mode: Mode::Write,
             deadline: shared.config.apply_deadline,
@@ -223,6 +225,7 @@ impl Step<'_> {
             cluster: Arc::clone(target),
             work: record.applied.work.clone(),
             items: stale.clone(),
+            mode: Mode::Write,
             identity: trigger.def.identity.clone(),
             deadline: shared.config.apply_deadline,
         };
@@ -257,6 +260,7 @@ impl Step<'_> {
                 cluster: target,
                 work: work.clone(),
                 items: items.clone(),
+                mode: Mode::Write,
                 identity: trigger.and_then(|trigger| trigger.def.identity.clone()),
                 deadline: shared.config.apply_deadline,
             };

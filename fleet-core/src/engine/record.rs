@@ -91,10 +91,15 @@ impl Record {
             return;
         };
         match outcome {
-            Outcome::Applied { uid } => {
+            Outcome::Applied(placed) => {
                 *item = InventoryItem {
                     object: manifest.id().clone(),
-                    uid: Some(Arc::clone(uid)),
+                    uid: Some(Arc::clone(&placed.uid)),
+                    print: placed.print.clone(),
+                    version: placed.version.clone(),
+                    adopted: item.adopted || placed.adopted,
+                    repaired_at: item.repaired_at,
+                    template: item.template.clone(),
                     // An earlier call without an answer is not settled by the answer to this one.
                     uncertain_until: item.uncertain_until.filter(|until| *until > now),
                     applied_at: Some(now),

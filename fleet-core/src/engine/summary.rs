@@ -21,7 +21,7 @@ pub(super) struct Summary {
 impl Summary {
     pub(super) fn add(&mut self, object: String, outcome: &Outcome) {
         match outcome {
-            Outcome::Applied { .. } | Outcome::Gone => {}
+            Outcome::Applied(_) | Outcome::Would(_) | Outcome::Gone => {}
             Outcome::Retry { after, reason, cluster: true } => {
                 self.cluster.get_or_insert_with(|| (*after, reason.clone()));
             }

@@ -11,9 +11,10 @@ use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use crate::apply::{Applier, ApplyRequest, Drift, Mode, Outcome, RemoveRequest};
+use crate::apply::{Applier, ApplyRequest, Mode, Outcome, Owner, Placed, RemoveRequest};
 use crate::cluster::ClusterId;
-use crate::manifest::{MARK, ObjectRef};
+use crate::manifest::{Gvk, MARK, ObjectRef};
+use crate::observe::{Depth, Observation};
 use crate::work::WorkId;
 
 /// Keeps objects in memory as a cluster would: with UIDs, and only what carries a Work's mark is ever changed.
@@ -41,8 +42,8 @@ impl MemoryObject {
         self.mark() == Some(work.hash())
     }
 
-    fn owner(&self) -> String {
-        self.mark().map_or_else(|| "somebody else".to_owned(), |mark| format!("the Work with mark {mark}"))
+    fn owner(&self) -> Owner {
+        self.mark().map_or_else(|| Owner::Other("somebody else".to_owned()), |mark| Owner::Work(mark.into()))
     }
 }
 
@@ -84,7 +85,7 @@ impl Applier for MemoryApplier {
                 if request.mode == Mode::Write {
                     there.object = manifest.marked(&request.work);
                 }
-                Outcome::Applied { uid: Arc::clone(&there.uid) }
+                Outcome::Applied(Placed::new(Arc::clone(&there.uid)))
             }
             None => {
                 let uid = self.next_uid();
@@ -92,7 +93,7 @@ impl Applier for MemoryApplier {
                     let object = manifest.marked(&request.work);
                     objects.insert(manifest.id().clone(), MemoryObject { uid: Arc::clone(&uid), object });
                 }
-                Outcome::Applied { uid }
+                Outcome::Applied(Placed::new(uid))
             }
         };
         request.manifests.iter().map(outcome).collect()
@@ -114,7 +115,7 @@ impl Applier for MemoryApplier {
         Duration::ZERO
     }
 
-    fn drift(&self, _cluster: &ClusterId) -> BoxStream<'static, Drift> {
+    fn observe(&self, _: &ClusterId, _: &Gvk, _: Depth) -> BoxStream<'static, Observation> {
         futures::stream::empty().boxed()
     }
 }

@@ -6,15 +6,16 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 
-use crate::apply::InventoryItem;
+use crate::apply::{InventoryItem, Owner};
 use crate::cluster::ClusterId;
 use crate::dead_letter::DeadLetter;
 use crate::event::Event;
+use crate::health::Health;
 use crate::manifest::{Gvk, ObjectRef};
 use crate::position::{Domain, Position, Positions};
 use crate::source::Message;
 use crate::store::{StoreChange, WorkStore};
-use crate::work::{AppliedState, AppliedWork, EventKey, Intent, RecentEvent, Work, WorkId};
+use crate::work::{AppliedState, AppliedWork, Blocked, EventKey, Intent, RecentEvent, Work, WorkId};
 
 /// How long a handle may take to see what another one wrote.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -65,6 +66,7 @@ fn work(trigger: &str, subject: &str, generation: u64) -> Arc<Work> {
         message: Arc::new(Message::default()),
         positions,
         received: Timestamp::UNIX_EPOCH,
+        published: Some(Timestamp::UNIX_EPOCH),
         recent: Vec::new(),
     })
 }
@@ -74,15 +76,7 @@ fn cluster(name: &str) -> ClusterId {
 }
 
 fn applied(work: &Work, name: &str) -> AppliedWork {
-    AppliedWork {
-        work: work.id.clone(),
-        cluster: cluster(name),
-        generation: work.generation,
-        digest: None,
-        inventory: Vec::new(),
-        state: AppliedState::Pending,
-        updated: Timestamp::UNIX_EPOCH,
-    }
+    AppliedWork::pending(work, cluster(name), Timestamp::UNIX_EPOCH)
 }
 
 fn at(epoch: u64, sequence: u64) -> Position {
@@ -149,16 +143,27 @@ async fn applied_works_are_compared_and_swapped(store: &dyn WorkStore) {
     let work = work("t", "applied", 1);
     let mut record = applied(&work, "c1");
     record.state = AppliedState::Stalled { reason: "Conflict".to_owned(), message: "why".to_owned() };
+    let object = ObjectRef {
+        gvk: Gvk { group: "apps".into(), version: "v1".into(), kind: "Deployment".into() },
+        namespace: Some("ns".into()),
+        name: "n".into(),
+    };
     record.inventory.push(InventoryItem {
-        object: ObjectRef {
-            gvk: Gvk { group: "apps".into(), version: "v1".into(), kind: "Deployment".into() },
-            namespace: Some("ns".into()),
-            name: "n".into(),
-        },
+        object: object.clone(),
         uid: Some("uid".into()),
         uncertain_until: Some(Timestamp::UNIX_EPOCH),
         applied_at: Some(Timestamp::UNIX_EPOCH),
+        repaired_at: Some(Timestamp::UNIX_EPOCH),
+        print: Some("0123".into()),
+        version: Some("7".into()),
+        adopted: true,
+        template: Some("ConfigMap default/a, key b".into()),
     });
+    record.health = Some(Health::Progressing { message: "why".to_owned() });
+    record.blocked = vec![
+        Blocked { object: object.clone(), owner: Owner::Work("0123".into()) },
+        Blocked { object: object.clone(), owner: Owner::Other("helm".to_owned()) },
+    ];
     let record = Arc::new(record);
     let one = store.put_applied(Arc::clone(&record), None).await.unwrap();
     assert!(store.put_applied(Arc::clone(&record), None).await.unwrap_err().is_conflict());

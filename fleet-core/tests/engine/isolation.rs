@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleet_core::apply::{Applier, ApplyRequest, Drift, Outcome, RemoveRequest};
+use fleet_core::apply::{Applier, ApplyRequest, Outcome, RemoveRequest};
 use fleet_core::catalog::{Payload, Subject};
 use fleet_core::cluster::ClusterId;
 use fleet_core::engine::Config;
+use fleet_core::manifest::Gvk;
 use fleet_core::memory::MemoryApplier;
+use fleet_core::observe::{Depth, Observation};
 use fleet_core::work::AppliedState;
 use futures::stream::BoxStream;
 
@@ -90,8 +92,8 @@ impl Applier for Troubled {
         Duration::ZERO
     }
 
-    fn drift(&self, cluster: &ClusterId) -> BoxStream<'static, Drift> {
-        self.inner.drift(cluster)
+    fn observe(&self, cluster: &ClusterId, kind: &Gvk, depth: Depth) -> BoxStream<'static, Observation> {
+        self.inner.observe(cluster, kind, depth)
     }
 }
 

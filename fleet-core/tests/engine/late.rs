@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleet_core::apply::{Applier, ApplyRequest, Drift, Outcome, RemoveRequest};
+use fleet_core::apply::{Applier, ApplyRequest, Outcome, RemoveRequest};
 use fleet_core::cluster::ClusterId;
+use fleet_core::manifest::Gvk;
 use fleet_core::memory::MemoryApplier;
+use fleet_core::observe::{Depth, Observation};
 use fleet_core::work::AppliedState;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
@@ -84,8 +86,8 @@ impl Applier for Late {
         SETTLE
     }
 
-    fn drift(&self, cluster: &ClusterId) -> BoxStream<'static, Drift> {
-        self.inner.drift(cluster)
+    fn observe(&self, cluster: &ClusterId, kind: &Gvk, depth: Depth) -> BoxStream<'static, Observation> {
+        self.inner.observe(cluster, kind, depth)
     }
 }
 

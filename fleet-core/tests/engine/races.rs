@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleet_core::apply::{Applier, ApplyRequest, Drift, Outcome, RemoveRequest};
+use fleet_core::apply::{Applier, ApplyRequest, Outcome, RemoveRequest};
 use fleet_core::cluster::ClusterId;
+use fleet_core::manifest::Gvk;
 use fleet_core::memory::{MemoryApplier, Settled};
+use fleet_core::observe::{Depth, Observation};
 use fleet_core::source::SourceItem;
 use fleet_core::work::AppliedState;
 use futures::stream::BoxStream;
@@ -93,8 +95,8 @@ impl Applier for Gated {
         Duration::ZERO
     }
 
-    fn drift(&self, cluster: &ClusterId) -> BoxStream<'static, Drift> {
-        self.inner.drift(cluster)
+    fn observe(&self, cluster: &ClusterId, kind: &Gvk, depth: Depth) -> BoxStream<'static, Observation> {
+        self.inner.observe(cluster, kind, depth)
     }
 }
 
@@ -207,8 +209,8 @@ impl Applier for Refusing {
         Duration::ZERO
     }
 
-    fn drift(&self, cluster: &ClusterId) -> BoxStream<'static, Drift> {
-        self.inner.drift(cluster)
+    fn observe(&self, cluster: &ClusterId, kind: &Gvk, depth: Depth) -> BoxStream<'static, Observation> {
+        self.inner.observe(cluster, kind, depth)
     }
 }
 

@@ -11,7 +11,6 @@ use fleet_core::cluster::{Cluster, ClusterId};
 use fleet_core::engine::{Config, Engine, Handle, Parts};
 use fleet_core::environment::{Clock, Environment};
 use fleet_core::event::Event;
-use fleet_core::filter::Filter;
 use fleet_core::manifest::{Manifest, ObjectRef};
 use fleet_core::memory::{MemoryApplier, MemoryCatalog, MemoryClusters, MemorySource, MemoryStore};
 use fleet_core::position::{Domain, Position};
@@ -185,16 +184,11 @@ pub(crate) fn source() -> SourceDef {
 
 /// The login story: login creates, logout deletes, in every production cluster.
 pub(crate) fn trigger() -> TriggerDef {
+    let production = LabelSelector::labels([("env", "production")]).unwrap();
     TriggerDef {
-        name: "names".into(),
-        source: "users".into(),
-        filter: Filter::default(),
-        source_clusters: LabelSelector::labels([("env", "production")]).unwrap(),
-        destination_clusters: None,
         action: Some(" $type\n".to_owned()),
-        key: None,
         payload: vec![template("$subject")],
-        identity: None,
+        ..TriggerDef::new("names", "users", production)
     }
 }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleet_core::apply::{Applier, ApplyRequest, Drift, InventoryItem, Outcome, RemoveRequest};
+use fleet_core::apply::{Applier, ApplyRequest, InventoryItem, Outcome, Owner, Placed, RemoveRequest};
 use fleet_core::cluster::ClusterId;
 use fleet_core::environment::Clock;
-use fleet_core::manifest::Manifest;
+use fleet_core::manifest::{Gvk, Manifest};
+use fleet_core::observe::{Depth, Observation};
 use fleet_core::work::WorkId;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -75,14 +76,14 @@ impl Run<'_> {
             let (mark, content) = (mark.clone(), content.clone());
             step = match step {
                 Step::Create => match self.call(name, Request::Create { mark, content }).await {
-                    Ok(object) => return Ok(Outcome::Applied { uid: object.uid }),
+                    Ok(object) => return Ok(Outcome::Applied(Placed::new(object.uid))),
                     Err(Failure::AlreadyExists) => Step::Look,
                     Err(failure) => return Err(failure),
                 },
                 Step::Update(uid) => {
                     match self.call(name, Request::Update { uid: Arc::clone(&uid), mark, content }).await {
                         Ok(object) if object.is_going => return Ok(being_deleted()),
-                        Ok(_) => return Ok(Outcome::Applied { uid }),
+                        Ok(_) => return Ok(Outcome::Applied(Placed::new(uid))),
                         Err(Failure::UidMismatch) => Step::Look,
                         Err(failure) => return Err(failure),
                     }
@@ -93,7 +94,9 @@ impl Run<'_> {
                     Some(object) if object.mark.as_deref() == Some(self.work.hash()) => {
                         Step::Update(object.uid)
                     }
-                    Some(_) => return Ok(Outcome::Conflict { owner: "somebody else".to_owned() }),
+                    Some(_) => {
+                        return Ok(Outcome::Conflict { owner: Owner::Other("somebody else".to_owned()) });
+                    }
                 },
             };
         }
@@ -185,7 +188,7 @@ impl Applier for SimApplier {
         if self.world.lie == Lie::NothingLandsLate { Duration::ZERO } else { SETTLE }
     }
 
-    fn drift(&self, _cluster: &ClusterId) -> BoxStream<'static, Drift> {
+    fn observe(&self, _: &ClusterId, _: &Gvk, _: Depth) -> BoxStream<'static, Observation> {
         futures::stream::empty().boxed()
     }
 }

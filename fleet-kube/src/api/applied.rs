@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.cluster"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".spec.state.phase"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".spec.state.reason"),
+    printcolumn(name = "Health", type_ = "string", json_path = ".spec.health.status"),
     printcolumn(name = "Updated", type_ = "date", json_path = ".spec.updated"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Generation", type_ = "integer", priority = "1", json_path = ".spec.generation"),
@@ -49,6 +50,12 @@ pub struct AppliedWorkSpec {
     pub inventory: Vec<AppliedObject>,
     /// How far it is.
     pub state: AppliedWorkState,
+    /// How what was applied is doing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<AppliedHealth>,
+    /// Objects that it wants and somebody else has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<AppliedBlocked>,
     /// When the state was last written.
     pub updated: String,
     /// Changes with every write.
@@ -70,6 +77,21 @@ pub struct AppliedObject {
     /// When it was last written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_at: Option<String>,
+    /// When it was last written because somebody else had changed or deleted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired_at: Option<String>,
+    /// A hash over those of its fields that are ours, as they were after the last write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub print: Option<String>,
+    /// Its resourceVersion after the last write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Whether it was there before, and is to be given back rather than deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
+    /// The name of the template that it was rendered from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
 }
 
 /// Which object.
@@ -93,7 +115,7 @@ pub struct AppliedObjectRef {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedWorkState {
-    /// Pending, Applied, Waiting, Stalled or Retrying.
+    /// Pending, Applied, Waiting, Stalled, Retrying, Previewed or Left.
     pub phase: String,
     /// Why: one word if stalled, else what is waited for or what failed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,4 +123,68 @@ pub struct AppliedWorkState {
     /// What is wrong and what to do, if stalled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What a write would do, if it is only previewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Vec<AppliedForeseen>>,
+}
+
+/// What a write would do to one object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedForeseen {
+    /// Which object.
+    pub object: AppliedObjectRef,
+    /// What would happen; absent if it would fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<AppliedChange>,
+    /// Why it would fail, or what it would wait for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What would happen to an object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedChange {
+    /// Nothing, Create, Update, Recreate, Delete or GiveBack.
+    pub change: String,
+    /// What an update would change, line by line. Values of Secrets are masked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff: Option<String>,
+    /// Why an update is not possible, where it would be made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How an object, or all that a Work has in a cluster, is doing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedHealth {
+    /// Ready, Progressing or Failed.
+    pub status: String,
+    /// What is waited for, or what is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// An object that a Work wants and somebody else has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedBlocked {
+    /// Which object.
+    pub object: AppliedObjectRef,
+    /// Whose it is.
+    pub owner: AppliedOwner,
+}
+
+/// Whose an object is. One of the two.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedOwner {
+    /// Another Work's, with this hash in its mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<String>,
+    /// Somebody's, as far as the cluster tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<String>,
 }

@@ -21,7 +21,10 @@ mod status;
 mod trigger;
 mod work;
 
-pub use applied::{AppliedObject, AppliedObjectRef, AppliedWork, AppliedWorkSpec, AppliedWorkState};
+pub use applied::{
+    AppliedBlocked, AppliedChange, AppliedForeseen, AppliedHealth, AppliedObject, AppliedObjectRef,
+    AppliedOwner, AppliedWork, AppliedWorkSpec, AppliedWorkState,
+};
 pub use cluster::{Cluster, ClusterSpec, ClusterStatus, DirectorySpec, InClusterSpec, SecretKeyRef};
 pub use crd::{crds, crds_yaml};
 pub use duration::{InvalidDuration, parse_duration};

@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::applied::{AppliedObject, AppliedWorkState};
+use super::applied::{AppliedBlocked, AppliedHealth, AppliedObject, AppliedWorkState};
 
 /// The intent of one trigger and key: the record that is durable before an event is acknowledged. Written by the
 /// operator alone, in its own namespace.
@@ -77,6 +77,9 @@ pub struct WorkSpec {
     pub positions: Vec<String>,
     /// When the last event was accepted.
     pub received: String,
+    /// When the last event was published, if its transport tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<String>,
     /// What is to be applied in clusters that have no AppliedWork yet: durable in the same step as the event. Taken out
     /// by the next write after the AppliedWork is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -88,7 +91,7 @@ pub struct WorkSpec {
     pub write: i64,
 }
 
-/// What an event is about: one key has one lifecycle. Exactly one of the two.
+/// What an event is about: one key has one lifecycle. Exactly one of the three.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkKey {
@@ -98,6 +101,9 @@ pub struct WorkKey {
     /// The text that the trigger's key template gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// True for the Work that stands for all keys of a trigger together.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
 }
 
 /// Where an event came from, its source and its subject.
@@ -178,6 +184,12 @@ pub struct WorkPlan {
     pub inventory: Vec<AppliedObject>,
     /// How far it is.
     pub state: AppliedWorkState,
+    /// How what was applied is doing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<AppliedHealth>,
+    /// Objects that it wants and somebody else has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<AppliedBlocked>,
     /// When it was planned.
     pub updated: String,
     /// With which write of the Work it came.

@@ -48,14 +48,14 @@ impl Run<'_> {
             step = match step {
                 Step::Create => match self.create(id, &resource, &object).await {
                     Ok(object) => {
-                        return Ok(Outcome::Applied { uid: Arc::clone(object.uid()) });
+                        return Ok(Outcome::Applied(object.placed(self.policy.excluded(id))));
                     }
                     Err(Failure::AlreadyExists) => Step::Look,
                     Err(failure) => return Err(failure),
                 },
                 Step::Update(uid) => match self.update(id, &resource, &object, &uid).await {
                     Ok(object) if object.is_going() => return Ok(being_deleted(id)),
-                    Ok(_) => return Ok(Outcome::Applied { uid }),
+                    Ok(object) => return Ok(Outcome::Applied(object.placed(self.policy.excluded(id)))),
                     Err(Failure::UidMismatch) => Step::Look,
                     Err(failure) => return Err(failure),
                 },

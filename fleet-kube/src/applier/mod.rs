@@ -13,9 +13,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleet_core::apply::{Applier, ApplyRequest, Drift, Identity, Mode, Outcome, RemoveRequest};
+use fleet_core::apply::{Applier, ApplyRequest, Identity, Mode, Outcome, RemoveRequest};
 use fleet_core::cluster::ClusterId;
 use fleet_core::manifest::{Gvk, ObjectRef};
+use fleet_core::observe::{Depth, Observation};
+use fleet_core::policy::Policy;
 use fleet_core::work::WorkId;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -70,14 +72,15 @@ impl KubeApplier {
 #[async_trait]
 impl Applier for KubeApplier {
     async fn apply(&self, request: ApplyRequest) -> Vec<Outcome> {
-        let ApplyRequest { cluster, work, manifests, inventory, identity, mode, deadline } = request;
+        let ApplyRequest { cluster, work, manifests, inventory, identity, mode, deadline, policy, .. } =
+            request;
         let all = |outcome: Outcome| vec![outcome; manifests.len()];
         if mode == Mode::Preview {
             return all(Outcome::Rejected { reason: "preview is not supported yet".to_owned() });
         }
         let run = match self
             .link(&cluster.id)
-            .and_then(|link| Run::new(link, &work, identity.as_ref(), deadline))
+            .and_then(|link| Run::new(link, &work, &policy, identity.as_ref(), deadline))
         {
             Ok(run) => run,
             Err(outcome) => return all(outcome),
@@ -98,10 +101,11 @@ impl Applier for KubeApplier {
     }
 
     async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
-        let RemoveRequest { cluster, work, items, identity, deadline } = request;
+        let RemoveRequest { cluster, work, items, identity, deadline, .. } = request;
+        let policy = Policy::default();
         let run = match self
             .link(&cluster.id)
-            .and_then(|link| Run::new(link, &work, identity.as_ref(), deadline))
+            .and_then(|link| Run::new(link, &work, &policy, identity.as_ref(), deadline))
         {
             Ok(run) => run,
             Err(outcome) => return vec![outcome; items.len()],
@@ -125,7 +129,7 @@ impl Applier for KubeApplier {
     }
 
     /// Empty: this Applier does not watch.
-    fn drift(&self, _cluster: &ClusterId) -> BoxStream<'static, Drift> {
+    fn observe(&self, _: &ClusterId, _: &Gvk, _: Depth) -> BoxStream<'static, Observation> {
         futures::stream::empty().boxed()
     }
 }
@@ -166,6 +170,7 @@ where
 struct Run<'a> {
     link: Arc<Link>,
     work: &'a WorkId,
+    policy: &'a Policy,
     identity: Option<&'a Identity>,
     deadline: Instant,
     /// Set once the cluster turned out to be out of reach: the rest is not tried.
@@ -176,6 +181,7 @@ impl<'a> Run<'a> {
     fn new(
         link: Arc<Link>,
         work: &'a WorkId,
+        policy: &'a Policy,
         identity: Option<&'a Identity>,
         deadline: Duration,
     ) -> Result<Self, Outcome> {
@@ -184,7 +190,14 @@ impl<'a> Run<'a> {
                           account; remove `as` from it";
             return Err(Outcome::Rejected { reason: reason.to_owned() });
         }
-        Ok(Self { link, work, identity, deadline: Instant::now() + deadline, out_of_reach: OnceLock::new() })
+        Ok(Self {
+            link,
+            work,
+            policy,
+            identity,
+            deadline: Instant::now() + deadline,
+            out_of_reach: OnceLock::new(),
+        })
     }
 
     /// One object's outcome, unless the cluster is out of reach already.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fleet_core::manifest::MARK;
+use fleet_core::apply::{Owner, Placed};
+use fleet_core::observe::Owned;
+use fleet_core::policy::JsonPointer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -24,6 +26,8 @@ pub(super) struct Object {
 struct Metadata {
     uid: Arc<str>,
     #[serde(default)]
+    resource_version: Option<Arc<str>>,
+    #[serde(default)]
     deletion_timestamp: Option<String>,
     #[serde(default)]
     labels: Option<Labels>,
@@ -38,6 +42,7 @@ struct Labels {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct ManagedFields {
     #[serde(default)]
     manager: String,
@@ -45,6 +50,14 @@ struct ManagedFields {
     operation: String,
     #[serde(default)]
     subresource: String,
+    #[serde(default)]
+    fields_v1: Option<Arc<Value>>,
+}
+
+impl ManagedFields {
+    fn is_ours(&self) -> bool {
+        self.manager == FIELD_MANAGER && self.subresource.is_empty()
+    }
 }
 
 impl Object {
@@ -69,9 +82,9 @@ impl Object {
     }
 
     /// Whose it is, as far as can be told.
-    pub(super) fn owner(&self) -> String {
+    pub(super) fn owner(&self) -> Owner {
         if let Some(mark) = self.mark() {
-            return format!("another Work, with {MARK}={mark}");
+            return Owner::Work(mark.into());
         }
         let mut managers: Vec<&str> = self
             .metadata
@@ -81,7 +94,28 @@ impl Object {
             .filter(|manager| !manager.is_empty())
             .collect();
         managers.dedup();
-        if managers.is_empty() { "somebody unknown".to_owned() } else { managers.join(", ") }
+        Owner::Other(if managers.is_empty() { "somebody unknown".to_owned() } else { managers.join(", ") })
+    }
+
+    /// Those of its fields that are ours: what we applied, or before the first apply what our POST set, with what the
+    /// server filled in then.
+    pub(super) fn owned(&self) -> Owned {
+        let ours = |operation: &str| {
+            let entries = self.metadata.managed_fields.iter();
+            entries
+                .filter(|entry| entry.is_ours() && entry.operation == operation)
+                .find_map(|entry| entry.fields_v1.clone())
+        };
+        Owned(ours("Apply").or_else(|| ours("Update")).unwrap_or_else(|| Arc::new(json!({}))))
+    }
+
+    /// What is to be remembered of it after a write of ours.
+    pub(super) fn placed<'a>(&self, excluded: impl Iterator<Item = &'a JsonPointer>) -> Placed {
+        Placed {
+            print: Some(self.owned().print(excluded)),
+            version: self.metadata.resource_version.clone(),
+            ..Placed::new(Arc::clone(self.uid()))
+        }
     }
 
     /// What turns the fields that our POST set into fields that we applied, so that an apply can take them back.
@@ -120,6 +154,8 @@ impl Object {
 
 #[cfg(test)]
 mod tests {
+    use fleet_core::manifest::MARK;
+
     use super::*;
 
     fn object(managed_fields: Value) -> Object {

@@ -1,5 +1,7 @@
 //! `EventTrigger` objects.
 
+use std::sync::Arc;
+
 use fleet_core::apply::Identity;
 use fleet_core::catalog::{Payload, TriggerDef};
 use fleet_core::filter::Filter;
@@ -139,6 +141,9 @@ impl TriggerDraft {
             key: self.spec.key.clone(),
             payload,
             identity: self.identity.clone(),
+            policy: Arc::default(),
+            one_for_event: true,
+            ttl: None,
         }
     }
 }

@@ -229,8 +229,10 @@ impl Record for PlannedWork {
                     subject: subject.clone(),
                 }),
                 text: None,
+                all: false,
             },
-            EventKey::Text(text) => WorkKey { about: None, text: Some(text.clone()) },
+            EventKey::Text(text) => WorkKey { about: None, text: Some(text.clone()), all: false },
+            EventKey::All => WorkKey { about: None, text: None, all: true },
         };
         let header =
             |(name, value): &(String, String)| WorkHeader { name: name.clone(), value: value.clone() };
@@ -251,6 +253,7 @@ impl Record for PlannedWork {
             },
             positions: work.positions.iter().map(ToString::to_string).collect(),
             received: work.received.to_string(),
+            published: work.published.map(|time| time.to_string()),
             plans: plans.iter().map(write_plan).collect::<Result<_, _>>().map_err(|error| unfit(&error))?,
             recent: work
                 .recent
@@ -271,14 +274,15 @@ impl Record for PlannedWork {
             text.parse::<ClusterId>().map_err(|_| "its origin is not of the form namespace/name".to_owned())
         };
         let time = |text: &str| text.parse().map_err(|_| "one of its times cannot be read".to_owned());
-        let key = match (spec.key.about, spec.key.text) {
-            (Some(about), None) => EventKey::About {
+        let key = match (spec.key.about, spec.key.text, spec.key.all) {
+            (Some(about), None, false) => EventKey::About {
                 origin: about.origin.as_ref().map(cluster).transpose()?,
                 source: about.source,
                 subject: about.subject,
             },
-            (None, Some(text)) => EventKey::Text(text),
-            _ => return Err("its key is not exactly one of about and text".to_owned()),
+            (None, Some(text), false) => EventKey::Text(text),
+            (None, None, true) => EventKey::All,
+            _ => return Err("its key is not exactly one of about, text and all".to_owned()),
         };
         if WorkId::new(&spec.trigger, &key) != id {
             return Err("its name belongs to another trigger and key".to_owned());
@@ -312,6 +316,7 @@ impl Record for PlannedWork {
             }),
             positions,
             received: time(&spec.received)?,
+            published: spec.published.as_deref().map(time).transpose()?,
             recent: recent.collect::<Result<_, _>>()?,
         };
         Ok(Self::new(Arc::new(work), plans))

@@ -277,20 +277,15 @@ mod tests {
             message: Arc::default(),
             positions: Default::default(),
             received: Timestamp::UNIX_EPOCH,
+            published: None,
             recent: Vec::new(),
         }
     }
 
     fn applied(number: usize, generation: u64, state: AppliedState) -> Arc<AppliedWork> {
-        Arc::new(AppliedWork {
-            work: work(Intent::Create).id,
-            cluster: ClusterId::new("civo", &format!("c{number:03}")).unwrap(),
-            generation,
-            digest: None,
-            inventory: Vec::new(),
-            state,
-            updated: Timestamp::UNIX_EPOCH,
-        })
+        let cluster = ClusterId::new("civo", &format!("c{number:03}")).unwrap();
+        let pending = AppliedWork::pending(&work(Intent::Create), cluster, Timestamp::UNIX_EPOCH);
+        Arc::new(AppliedWork { generation, state, ..pending })
     }
 
     fn at(second: i64) -> Timestamp {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use fleet_core::apply::{Applier, ApplyRequest, Identity, InventoryItem, Mode, Outcome, RemoveRequest};
+use fleet_core::apply::{
+    Applier, ApplyRequest, Identity, InventoryItem, Mode, Outcome, Placed, RemoveRequest,
+};
 use fleet_core::cluster::{Cluster, ClusterId, Labels};
 use fleet_core::manifest::Manifest;
 use fleet_core::work::{EventKey, WorkId};
@@ -128,6 +130,8 @@ impl Ours {
             manifests: manifests.into(),
             inventory: inventory.to_vec(),
             identity,
+            claims: Vec::new(),
+            policy: Arc::default(),
             mode: Mode::Write,
             deadline,
         };
@@ -145,6 +149,7 @@ impl Ours {
             cluster: Arc::clone(&self.target),
             work: work.clone(),
             items: items.to_vec(),
+            mode: Mode::Write,
             identity: None,
             deadline: SOON,
         };
@@ -159,17 +164,13 @@ pub fn work(name: &str) -> WorkId {
 }
 
 pub fn item(object: &Value, uid: Option<&str>) -> InventoryItem {
-    InventoryItem {
-        object: Manifest::new(object.clone()).unwrap().id().clone(),
-        uid: uid.map(Into::into),
-        uncertain_until: None,
-        applied_at: None,
-    }
+    let planned = InventoryItem::planned(Manifest::new(object.clone()).unwrap().id().clone());
+    InventoryItem { uid: uid.map(Into::into), ..planned }
 }
 
 pub fn uid(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Applied { uid } => uid.to_string(),
+        Outcome::Applied(Placed { uid, .. }) => uid.to_string(),
         other => panic!("{other:?}"),
     }
 }

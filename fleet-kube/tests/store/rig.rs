@@ -139,6 +139,7 @@ pub(crate) fn work_with(subject: &str, generation: u64, data: Value) -> Arc<Work
         message: Arc::new(Message::default()),
         positions: Positions::default(),
         received: Timestamp::now(),
+        published: None,
         recent: Vec::new(),
     })
 }
@@ -148,15 +149,7 @@ pub(crate) fn cluster(name: &str) -> ClusterId {
 }
 
 pub(crate) fn applied(work: &Work, name: &str, state: AppliedState) -> Arc<AppliedWork> {
-    Arc::new(AppliedWork {
-        work: work.id.clone(),
-        cluster: cluster(name),
-        generation: work.generation,
-        digest: None,
-        inventory: Vec::new(),
-        state,
-        updated: Timestamp::now(),
-    })
+    Arc::new(AppliedWork { state, ..AppliedWork::pending(work, cluster(name), Timestamp::now()) })
 }
 
 pub(crate) fn plan(work: &Work, name: &str) -> AppliedWork {

@@ -143,4 +143,8 @@ impl Catalog for Recorded {
         }
         self.catalog.report(subject, condition);
     }
+
+    fn withdrawn(&self, subject: &Subject) {
+        self.catalog.withdrawn(subject);
+    }
 }

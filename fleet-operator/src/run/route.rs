@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleet_core::apply::{Applier, ApplyRequest, Drift, Outcome, RemoveRequest};
+use fleet_core::apply::{Applier, ApplyRequest, Outcome, RemoveRequest};
 use fleet_core::cluster::ClusterId;
 use fleet_core::directory::DirectoryApplier;
+use fleet_core::manifest::Gvk;
+use fleet_core::observe::{Depth, Observation};
 use fleet_kube::applier::KubeApplier;
 use fleet_kube::clusters::{Clusters, Route};
 use fleet_kube::connection::{ClusterDefinition, Connection};
@@ -81,14 +83,14 @@ impl Applier for Routed {
         servers.max(self.folders.settle_time())
     }
 
-    fn drift(&self, cluster: &ClusterId) -> BoxStream<'static, Drift> {
-        self.applier(cluster).drift(cluster)
+    fn observe(&self, cluster: &ClusterId, kind: &Gvk, depth: Depth) -> BoxStream<'static, Observation> {
+        self.applier(cluster).observe(cluster, kind, depth)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::apply::{InventoryItem, Mode};
+    use fleet_core::apply::{InventoryItem, Mode, Placed};
     use fleet_core::cluster::{Cluster, Labels};
     use fleet_core::manifest::Manifest;
     use fleet_core::work::{EventKey, WorkId};
@@ -123,22 +125,21 @@ mod tests {
             manifests: vec![manifest(name)].into(),
             inventory: Vec::new(),
             identity: None,
+            claims: Vec::new(),
+            policy: Arc::default(),
             mode: Mode::Write,
             deadline: Duration::from_secs(5),
         };
-        let Outcome::Applied { uid } = routed.apply(apply("a")).await.remove(0) else { panic!() };
+        let Outcome::Applied(Placed { uid, .. }) = routed.apply(apply("a")).await.remove(0) else { panic!() };
         leads.store(false, Ordering::Relaxed);
         assert!(matches!(routed.apply(apply("b")).await[..], [Outcome::Retry { cluster: true, .. }]));
-        let items = vec![InventoryItem {
-            object: manifest("a").id().clone(),
-            uid: Some(uid),
-            uncertain_until: None,
-            applied_at: None,
-        }];
+        let planned = InventoryItem::planned(manifest("a").id().clone());
+        let items = vec![InventoryItem { uid: Some(uid), ..planned }];
         let remove = || RemoveRequest {
             cluster: Arc::clone(&cluster),
             work: work.clone(),
             items: items.clone(),
+            mode: Mode::Write,
             identity: None,
             deadline: Duration::from_secs(5),
         };

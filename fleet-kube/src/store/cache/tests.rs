@@ -21,6 +21,8 @@ fn record(number: i64) -> Arc<AppliedWork> {
         digest: None,
         inventory: Vec::new(),
         state: AppliedState::Pending,
+        health: None,
+        blocked: Vec::new(),
         updated: Timestamp::UNIX_EPOCH,
     })
 }
