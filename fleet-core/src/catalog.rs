@@ -1,6 +1,6 @@
 //! The Catalog: EventSources, triggers, and the templates they refer to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +49,9 @@ pub struct CatalogSnapshot {
     pub triggers: BTreeMap<Arc<str>, Arc<TriggerDef>>,
     /// Whether something that is not in here is known to be gone.
     pub complete: bool,
+    /// Triggers that are not in here because they are about to go: each is held back until
+    /// [`withdrawn`](Catalog::withdrawn) says that nothing is left of it.
+    pub leaving: BTreeSet<Arc<str>>,
 }
 
 /// What the engine must know of an EventSource. How to connect is the business of whoever builds the source.

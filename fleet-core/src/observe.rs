@@ -48,6 +48,9 @@ pub struct Seen {
     pub mark: Arc<str>,
     /// Its UID.
     pub uid: Arc<str>,
+    /// The Applier's note of what it is like now, to be compared with [`Placed::version`](crate::apply::Placed::version).
+    /// Where both are decimal numbers the later one is higher, so that what is told late is known to be old.
+    pub version: Option<Arc<str>>,
     /// Whether it is being deleted.
     pub going: bool,
     /// Whether it shows that this Applier's writer has written it: a copy that somebody made does not.
@@ -56,7 +59,8 @@ pub struct Seen {
     pub owned: Owned,
     /// Who else wrote it last, as far as it tells.
     pub other: Option<Arc<str>>,
-    /// The object, if it is looked at whole. Of a Secret nothing but `metadata` and `type`.
+    /// The object, if it is looked at whole. Of a Secret nothing but `metadata` and `type`. `None` also where nothing but
+    /// its existence can be told (folders): then it is healthy by being there.
     pub whole: Option<Arc<Map<String, Value>>>,
 }
 

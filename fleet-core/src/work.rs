@@ -135,6 +135,15 @@ impl WorkId {
         self.name.rsplit_once('-').map_or("", |(_, hash)| hash)
     }
 
+    /// The part of a mark that tells ids apart, as a number.
+    pub(crate) fn number_of_mark(mark: &str) -> Option<u64> {
+        u64::from_str_radix(mark.get(..16)?, 16).ok()
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// A part of the hash, for spreading Works over shards.
     pub(crate) fn shard(&self, shards: usize) -> usize {
         // The remainder of a division by a usize fits into one.
@@ -271,6 +280,11 @@ impl AppliedWork {
             blocked: Vec::new(),
             updated: now,
         }
+    }
+
+    /// Whether what is there stays though the Work does not belong there.
+    pub(crate) fn is_left(&self) -> bool {
+        matches!(self.state, AppliedState::Left { .. })
     }
 
     /// Names every manifest in the inventory, as something that may come to be.

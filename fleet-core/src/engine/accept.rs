@@ -14,6 +14,7 @@ use crate::engine::Shared;
 use crate::engine::judge::{Intention, Refusal};
 use crate::engine::triggers::Trigger;
 use crate::event::Event;
+use crate::policy::SyncMode;
 use crate::position::{Domain, Position};
 use crate::source::Message;
 use crate::store::{Revision, StoreError};
@@ -263,7 +264,7 @@ fn hash(event: &Event) -> String {
 /// What the lanes would plan first anyway, so that it is durable in the same step as the Work. What cannot be rendered
 /// is left to the lanes, which report it.
 fn plans(shared: &Shared, trigger: &Trigger, work: &Work) -> Vec<AppliedWork> {
-    if work.intent == Intent::Delete {
+    if work.intent == Intent::Delete || trigger.def.policy.sync == SyncMode::DryRun {
         return Vec::new();
     }
     let targets = trigger.targets(work.origin.as_ref(), &shared.clusters);
@@ -272,7 +273,7 @@ fn plans(shared: &Shared, trigger: &Trigger, work: &Work) -> Vec<AppliedWork> {
     }
     let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
     let plan = |cluster: &Arc<Cluster>| {
-        let manifests = trigger.render(work, cluster, origin.as_deref()).ok()?;
+        let manifests = trigger.render(work, cluster, origin.as_deref()).ok()?.manifests;
         let mut applied = AppliedWork::pending(work, cluster.id.clone(), work.received);
         applied.plan(&manifests);
         Some(applied)

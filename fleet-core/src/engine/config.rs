@@ -33,6 +33,12 @@ pub struct Config {
     pub stalled: Backoff,
     /// The same for a cluster that is out of reach.
     pub cluster_down: Backoff,
+    /// So often within a minute an object is repaired, until it is left for a pause to whoever changes it.
+    pub most_repairs: usize,
+    /// The first and the longest of these pauses.
+    pub contested: Backoff,
+    /// The first and the longest pause before a preview is made anew.
+    pub preview: Backoff,
 }
 
 /// Pauses that double from the first to the longest, with jitter.
@@ -75,6 +81,9 @@ impl Default for Config {
             waiting: Backoff::millis(100, 3_000),
             stalled: Backoff::millis(5_000, 600_000),
             cluster_down: Backoff::millis(250, 30_000),
+            most_repairs: 5,
+            contested: Backoff::millis(30_000, 600_000),
+            preview: Backoff::millis(15_000, 30_000),
         }
     }
 }

@@ -77,6 +77,12 @@ pub struct Counters {
     pub given_back: Counter,
     /// Times a Work was brought up to date in a cluster.
     pub applied: Counter,
+    /// Times an object was put right that somebody had changed or deleted.
+    pub repaired: Counter,
+    /// Times an object was left for a pause to somebody who changes it again and again.
+    pub contested: Counter,
+    /// Objects seen that carry a mark without being any Work's.
+    pub strays: Counter,
     /// Times a Work was removed from a cluster.
     pub removed: Counter,
     /// Times a Work stalled in a cluster.

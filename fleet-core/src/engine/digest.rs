@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::triggers::Trigger;
 use crate::manifest::Manifest;
+use crate::policy::SyncMode;
 
 /// A digest over all that decides whether it has to be applied again.
 pub(super) fn digest(manifests: &[Manifest], trigger: &Trigger) -> String {
@@ -14,6 +15,10 @@ pub(super) fn digest(manifests: &[Manifest], trigger: &Trigger) -> String {
         let _ = serde_json::to_writer(Hashing(&mut hasher), manifest.object());
         hasher.update([0]);
     }
+    let policy = &trigger.def.policy;
+    // What decides how it is applied, or what was taken note of.
+    let how = (policy.sync == SyncMode::ContinuousWithDriftDetection, policy.adopt, &policy.drift_exclusions);
+    hasher.update(format!("{how:?}").as_bytes());
     if let Some(identity) = &trigger.def.identity {
         hasher.update(identity.namespace.as_bytes());
         hasher.update([0]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::dead_letter::DeadLetterBox;
 use crate::engine::deliver::Attached;
 use crate::engine::sweep::{self, HeldWithdrawals};
-use crate::engine::{Counters, Shared};
+use crate::engine::{Counters, Shared, Stray};
 use crate::source::EventSource;
 
 /// A handle to an engine: attaches sources and looks at what it does. Clones speak of the same engine.
@@ -81,6 +81,11 @@ impl Handle {
     /// How many Works are kept only because an older event may still come.
     pub fn tombstones(&self) -> usize {
         self.shared.tombstones.len()
+    }
+
+    /// Objects that carry a mark and are not known to belong to any Work.
+    pub fn strays(&self) -> Vec<Stray> {
+        self.shared.holdings.strays()
     }
 
     /// Withdrawals that wait to be confirmed, because they are too many at once.

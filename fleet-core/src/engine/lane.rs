@@ -49,6 +49,10 @@ pub(super) struct Entry {
     pub(super) phase: Phase,
     /// Something changed while it ran: once more.
     pub(super) again: bool,
+    /// Something of it was seen in the cluster while it ran, which may be its own doing.
+    pub(super) sighted: bool,
+    /// Nothing else was a reason to look.
+    pub(super) only_seen: bool,
     /// Its resources may be withdrawn though its last event said Create.
     pub(super) withdraw: bool,
     /// See [`Job::uncertain_until`].
@@ -71,6 +75,8 @@ pub(super) struct Job {
     pub(super) work: WorkId,
     /// See [`Schedule::withdraw`]. Used up once the Work belongs into the cluster again.
     pub(super) withdraw: bool,
+    /// It is looked at because something of it was seen in the cluster, and for no other reason.
+    pub(super) only_seen: bool,
     /// Until when a call that got no answer may still take effect. It stands in the record as well, unless that could not
     /// be written.
     pub(super) uncertain_until: Option<Timestamp>,
@@ -94,6 +100,13 @@ impl Lane {
         !state.refilling
     }
 
+    /// What was seen of a Work so far is taken into account, or something is `left`.
+    pub(super) fn has_looked(&self, work: &WorkId, left: bool) {
+        if let Some(entry) = self.state.lock().entries.get_mut(work) {
+            entry.sighted = left;
+        }
+    }
+
     /// The next job for a worker; `None`: the worker is to end.
     pub(super) fn next(&self) -> Option<Job> {
         let mut state = self.state.lock();
@@ -103,8 +116,10 @@ impl Lane {
         {
             entry.phase = Phase::Running;
             entry.again = false;
+            entry.sighted = false;
             let withdraw = std::mem::take(&mut entry.withdraw);
-            return Some(Job { work, withdraw, uncertain_until: entry.uncertain_until });
+            let (only_seen, uncertain_until) = (entry.only_seen, entry.uncertain_until);
+            return Some(Job { work, withdraw, only_seen, uncertain_until });
         }
         state.workers -= 1;
         None
@@ -142,6 +157,7 @@ impl LaneState {
             }
             Some(entry) => {
                 entry.withdraw |= withdraw;
+                entry.only_seen = false;
                 // What kept it from succeeding may have changed.
                 entry.failures = 0;
                 match entry.phase {
@@ -158,17 +174,30 @@ impl LaneState {
         self.start_worker(most)
     }
 
+    /// Has a Work looked at because something of it was seen. One that waits for its time goes on waiting.
+    pub(super) fn look(&mut self, work: &WorkId, most: usize) -> bool {
+        match self.entries.get_mut(work) {
+            None => {
+                self.entries.insert(work.clone(), Entry { only_seen: true, ..Entry::default() });
+                self.queue.push_back(work.clone());
+            }
+            Some(entry) => entry.sighted |= entry.phase == Phase::Running,
+        }
+        self.start_worker(most)
+    }
+
     pub(super) fn requeue(&mut self, work: &WorkId) {
         if let Some(entry) = self.entries.get_mut(work) {
             entry.phase = Phase::Queued;
             entry.again = false;
+            entry.sighted = false;
             self.queue.push_back(work.clone());
         }
     }
 
     pub(super) fn finish_done(&mut self, work: &WorkId) {
         match self.entries.get(work) {
-            Some(entry) if entry.again => self.requeue(work),
+            Some(entry) if entry.again || entry.sighted => self.requeue(work),
             _ => {
                 self.entries.remove(work);
             }

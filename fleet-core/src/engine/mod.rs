@@ -12,9 +12,12 @@ mod config;
 mod counters;
 mod deliver;
 mod digest;
+mod found;
 mod handle;
+mod holdings;
 mod judge;
 mod lane;
+mod observing;
 mod others;
 mod reconcile;
 mod record;
@@ -44,13 +47,17 @@ use tokio_util::task::TaskTracker;
 pub use self::config::{Backoff, Config};
 pub use self::counters::{BUCKETS, Counter, Counters, Histogram};
 pub use self::handle::Handle;
+pub use self::holdings::Stray;
 pub use self::resend::{ResendError, Resent};
 pub use self::sweep::HeldWithdrawals;
 
 use self::clusters::ClusterIndex;
 use self::conditions::Conditions;
 use self::deliver::Attached;
+use self::found::FoundObjects;
+use self::holdings::Holdings;
 use self::lane::Lane;
+use self::observing::Observers;
 use self::schedule::{Schedule, Start, Verdict};
 use self::sweep::Sweeps;
 use self::tombstones::Tombstones;
@@ -92,7 +99,6 @@ impl std::fmt::Debug for Parts {
 /// The engine. See the [module](self).
 pub struct Engine {
     shared: Arc<Shared>,
-    clusters: Arc<dyn ClusterSelector>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -105,6 +111,7 @@ impl std::fmt::Debug for Engine {
 struct Shared {
     store: Arc<dyn WorkStore>,
     catalog: Arc<dyn Catalog>,
+    selector: Arc<dyn ClusterSelector>,
     renderer: Arc<dyn Renderer>,
     applier: Arc<dyn Applier>,
     environment: Environment,
@@ -124,6 +131,9 @@ struct Shared {
     schedule: Schedule,
     sweeps: Sweeps,
     tombstones: Tombstones,
+    holdings: Holdings,
+    observers: Observers,
+    found: FoundObjects,
     conditions: Conditions,
     /// How many Works are to be somewhere, roughly between sweeps: what is only remembered does not count.
     live: AtomicUsize,
@@ -155,6 +165,7 @@ impl Engine {
             letters: Arc::new(InStore::of(Arc::clone(&store))),
             store,
             catalog,
+            selector: clusters,
             renderer,
             applier,
             counters: Arc::default(),
@@ -167,6 +178,9 @@ impl Engine {
             schedule: Schedule::new(config.cluster_concurrency, config.max_queued),
             sweeps: Sweeps::default(),
             tombstones: Tombstones::default(),
+            holdings: Holdings::default(),
+            observers: Observers::default(),
+            found: FoundObjects::default(),
             conditions: Conditions::default(),
             live: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
@@ -179,7 +193,7 @@ impl Engine {
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
         };
-        Self { shared: Arc::new(shared), clusters }
+        Self { shared: Arc::new(shared) }
     }
 
     /// A handle to it, to attach sources and to look at it.
@@ -190,11 +204,12 @@ impl Engine {
     /// Runs until `stop` is cancelled; then stops reading, lets what is in flight finish, and returns. What is not done
     /// by the drain deadline is given up: what is stored is done after the next start, what is not is given back.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { shared, clusters } = self;
+        let Self { shared } = self;
         shared.started();
-        let world = world::follow(&shared, &*clusters);
+        let world = world::follow(&shared);
         let sweeps = async {
             shared.wait_until_loaded().await;
+            observing::load(&shared).await;
             sweep::run(&shared).await;
         };
         let timers = async {
@@ -212,6 +227,7 @@ impl Engine {
             () = timers => {}
             () = tombstones::expire(&shared) => {}
             () = others::follow(&shared) => {}
+            () = found::run(&shared) => {}
         }
         shared.stop.cancel();
         shared.tasks.close();
@@ -389,6 +405,7 @@ impl Shared {
                     tracing::error!(work = %job.work, cluster = %lane.cluster, "this is a bug, please report it");
                     shared.later(shared.config.stalled)
                 });
+                lane.has_looked(&job.work, shared.holdings.has_sights(&job.work, &lane.cluster));
                 shared.schedule.finish(&lane, &job, verdict, shared.entropy());
                 if shared.stop.is_cancelled() {
                     return;

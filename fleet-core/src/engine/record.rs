@@ -10,9 +10,9 @@ use crate::apply::{InventoryItem, Outcome};
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
 use crate::engine::lane::Job;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, ObjectRef};
 use crate::store::{StoreError, Stored};
-use crate::work::{AppliedState, AppliedWork, Work};
+use crate::work::{AppliedState, AppliedWork, Blocked, Work};
 
 /// The record of a Work in a cluster, and what is stored of it.
 pub(super) struct Record {
@@ -70,7 +70,58 @@ impl Record {
         Duration::try_from(last.duration_since(now)).ok().filter(|left| !left.is_zero())
     }
 
+    /// What is recorded of an object.
+    pub(super) fn item(&mut self, object: &ObjectRef) -> Option<&mut InventoryItem> {
+        self.applied.inventory.iter_mut().find(|item| item.object.same_object(object))
+    }
+
+    /// Whether an object is there, as far as is known.
+    pub(super) fn has(&self, object: &ObjectRef) -> bool {
+        self.applied.inventory.iter().any(|item| item.uid.is_some() && item.object.same_object(object))
+    }
+
+    pub(super) fn has_all(&self, manifests: &[Manifest]) -> bool {
+        manifests.iter().all(|manifest| self.has(manifest.id()))
+    }
+
+    /// Whether there is anything beside these.
+    pub(super) fn has_more_than(&self, manifests: &[Manifest]) -> bool {
+        let is_rendered =
+            |item: &InventoryItem| manifests.iter().any(|manifest| manifest.id().same_object(&item.object));
+        !self.applied.inventory.iter().all(is_rendered)
+    }
+
+    /// Forgets objects that other Works have taken over: they were left to these.
+    pub(super) fn let_go_of_what_others_have(&mut self, shared: &Shared) {
+        let AppliedWork { work, cluster, inventory, .. } = &mut self.applied;
+        inventory.retain(|item| {
+            item.uid.is_none()
+                || shared.holdings.holder(&item.object, cluster).is_none_or(|holder| holder == *work)
+        });
+    }
+
+    /// Takes in objects that carry the mark and were not known.
+    pub(super) fn take_orphans(&mut self, orphans: Vec<(ObjectRef, Arc<str>)>) {
+        for (object, uid) in orphans {
+            match self.item(&object) {
+                Some(item) => item.uid = Some(uid),
+                None => self
+                    .applied
+                    .inventory
+                    .push(InventoryItem { uid: Some(uid), ..InventoryItem::planned(object) }),
+            }
+        }
+    }
+
+    /// Notes that an object was put right after somebody had changed it.
+    pub(super) fn repaired(&mut self, object: &ObjectRef, now: Timestamp) {
+        if let Some(item) = self.item(object) {
+            item.repaired_at = Some(now);
+        }
+    }
+
     pub(super) fn stall(&mut self, work: &Work, reason: &str, message: String) {
+        self.applied.blocked.clear();
         self.applied.generation = work.generation;
         self.applied.digest = None;
         self.applied.state = AppliedState::Stalled { reason: reason.to_owned(), message };
@@ -80,6 +131,7 @@ impl Record {
         &mut self,
         manifest: &Manifest,
         outcome: &Outcome,
+        template: Option<&Arc<str>>,
         now: Timestamp,
         uncertain_until: Option<Timestamp>,
     ) {
@@ -99,14 +151,22 @@ impl Record {
                     version: placed.version.clone(),
                     adopted: item.adopted || placed.adopted,
                     repaired_at: item.repaired_at,
-                    template: item.template.clone(),
+                    template: template.cloned(),
                     // An earlier call without an answer is not settled by the answer to this one.
                     uncertain_until: item.uncertain_until.filter(|until| *until > now),
                     applied_at: Some(now),
                 };
             }
+            Outcome::Conflict { owner } => {
+                self.applied.blocked.push(Blocked { object: manifest.id().clone(), owner: owner.clone() });
+                let Some(item) = inventory.get(place) else { return };
+                if item.uid.is_some() || item.uncertain_until.is_some_and(|until| until > now) {
+                    return;
+                }
+                inventory.remove(place);
+            }
             // The answer says that it is not ours, and an earlier try cannot make it so any more.
-            Outcome::Conflict { .. } | Outcome::Rejected { .. }
+            Outcome::Rejected { .. }
                 if item.uid.is_none() && item.uncertain_until.is_none_or(|until| until <= now) =>
             {
                 inventory.remove(place);
@@ -117,8 +177,12 @@ impl Record {
     }
 
     /// Writes the record, unless it is stored like that.
-    pub(super) async fn write(&mut self, shared: &Shared) -> Result<(), StoreError> {
+    pub(super) async fn write(&mut self, shared: &Arc<Shared>) -> Result<(), StoreError> {
         self.tell(shared);
+        shared.take_in(&self.applied, self.trigger.as_ref());
+        let AppliedWork { work, cluster, state, .. } = &self.applied;
+        self.applied.health =
+            if *state == AppliedState::Applied { shared.holdings.health(work, cluster) } else { None };
         if self.stored.as_ref().is_some_and(|stored| *stored.value == self.applied) {
             return Ok(());
         }

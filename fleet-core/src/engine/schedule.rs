@@ -116,6 +116,21 @@ impl Schedule {
         Start { worker: start.then_some(lane), refill: None }
     }
 
+    /// The same because something of it was seen in the cluster: while it runs, or waits for its time, that is not another
+    /// reason to look.
+    pub(super) fn look(&self, work: &WorkId, cluster: &ClusterId) -> Start {
+        let lane = self.lane(cluster);
+        let mut state = lane.state.lock();
+        if state.waiting() >= self.most_queued && !state.entries.contains_key(work) {
+            let begin = state.overflow();
+            drop(state);
+            return Start { worker: None, refill: begin.then_some(lane) };
+        }
+        let start = state.look(work, self.most_workers());
+        drop(state);
+        Start { worker: start.then_some(lane), refill: None }
+    }
+
     /// The same, and allows that the Work's resources are taken out of the cluster though no event said so.
     pub(super) fn withdraw(&self, work: &WorkId, cluster: &ClusterId) -> Start {
         let lane = self.lane(cluster);
@@ -176,6 +191,9 @@ impl Schedule {
             }
             Verdict::Again => {
                 state.failures = 0;
+                if let Some(entry) = state.entries.get_mut(work) {
+                    entry.only_seen = false;
+                }
                 state.requeue(work);
             }
             Verdict::Later { backoff, least } => {

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::apply::{InventoryItem, Outcome};
+use crate::apply::{InventoryItem, Outcome, Owner};
 use crate::engine::Shared;
+use crate::manifest::ObjectRef;
 
 /// The worst of a set of outcomes, by what is to be done about it.
 #[derive(Default)]
 pub(super) struct Summary {
     pub(super) cluster: Option<(Duration, String)>,
     pub(super) retry: Option<(Duration, String)>,
+    /// Somebody undoes it again and again: it is left to them for so long.
+    pub(super) contested: Option<(Duration, String)>,
     pub(super) waiting: Option<String>,
     pub(super) stalled: Option<(&'static str, String)>,
     /// All is as it should be, but a call without an answer may still change that for so long.
@@ -19,7 +22,8 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn add(&mut self, object: String, outcome: &Outcome) {
+    /// Takes in an outcome; `name` says whose something is.
+    pub(super) fn add(&mut self, object: &ObjectRef, outcome: &Outcome, name: impl FnOnce(&Owner) -> String) {
         match outcome {
             Outcome::Applied(_) | Outcome::Would(_) | Outcome::Gone => {}
             Outcome::Retry { after, reason, cluster: true } => {
@@ -36,6 +40,7 @@ impl Summary {
             }
             Outcome::Conflict { owner } => {
                 self.stalled.get_or_insert_with(|| {
+                    let owner = name(owner);
                     ("Conflict", format!("{object} exists and is not ours; it belongs to {owner} and is left alone; give ours another name"))
                 });
             }
@@ -52,6 +57,7 @@ impl Summary {
         mut item: InventoryItem,
         outcome: &Outcome,
         began: Timestamp,
+        name: impl FnOnce(&Owner) -> String,
     ) -> Option<InventoryItem> {
         match (outcome, item.uncertain_until) {
             (Outcome::Gone, Some(until)) if until > began => {
@@ -63,11 +69,15 @@ impl Summary {
             (Outcome::Unknown { .. }, _) => item.uncertain_until = shared.uncertain_until(),
             _ => {}
         }
-        self.add(item.object.to_string(), outcome);
+        self.add(&item.object, outcome, name);
         Some(item)
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.cluster.is_none() && self.retry.is_none() && self.waiting.is_none() && self.stalled.is_none()
+        self.cluster.is_none()
+            && self.retry.is_none()
+            && self.contested.is_none()
+            && self.waiting.is_none()
+            && self.stalled.is_none()
     }
 }

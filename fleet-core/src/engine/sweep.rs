@@ -11,11 +11,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::catalog::Subject;
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
-use crate::engine::triggers::Found;
-use crate::store::StoreError;
-use crate::work::{AppliedWork, Intent, Work, WorkId};
+use crate::engine::triggers::{Definitions, Found};
+use crate::policy::{StopMatching, SyncMode};
+use crate::store::{StoreError, Stored};
+use crate::work::{AppliedState, AppliedWork, Intent, Work, WorkId};
 
 /// How many Works are read at a time.
 const PAGE: usize = 256;
@@ -147,6 +149,8 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
     let only = wanted.only_trigger();
     let definitions = shared.definitions.load_full();
     let mut withdrawals = BTreeSet::new();
+    // Triggers that are gone, and of which something is left.
+    let mut unfinished = BTreeSet::new();
     let mut after: Option<WorkId> = None;
     let mut live = 0;
     loop {
@@ -180,6 +184,10 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
                     Some(there) if there.keeps_resources() && shared.clusters.get(cluster).is_none() => {
                         shared.withdraw(&work.id, cluster);
                     }
+                    // Nothing is taken away there.
+                    Some(_) if stays(&definitions, &work, applied_in(&applied, cluster)) => {
+                        shared.enqueue(&work.id, cluster);
+                    }
                     Some(_) => {
                         withdrawals.insert((work.id.clone(), cluster.clone()));
                     }
@@ -188,6 +196,10 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
             if targets.is_none() && applied.is_empty() {
                 // It is to be gone, or its trigger is, and so is everything that it made.
                 shared.finish_removal(&work.id).await?;
+            } else if matches!(definitions.find(&work.trigger), Found::Gone)
+                && applied.iter().any(|applied| !applied.value.is_left())
+            {
+                unfinished.insert(Arc::clone(&work.trigger));
             }
         }
     }
@@ -206,7 +218,37 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
         }
     }
     withdraw(shared, withdrawals, wanted.everything);
+    tell_of_withdrawn(shared, wanted, &unfinished);
     Ok(())
+}
+
+/// Whether what a Work has in a cluster stays there though it does not belong there.
+fn stays(definitions: &Definitions, work: &Work, applied: Option<&AppliedWork>) -> bool {
+    match definitions.find(&work.trigger) {
+        Found::Trigger(trigger) => {
+            let policy = &trigger.def.policy;
+            policy.stop_matching == StopMatching::LeavePolicies || policy.sync == SyncMode::DryRun
+        }
+        Found::Gone => applied.is_some_and(|applied| {
+            matches!(applied.state, AppliedState::Left { .. } | AppliedState::Previewed { .. })
+        }),
+        Found::Unknown => true,
+    }
+}
+
+fn applied_in<'a>(applied: &'a [Stored<Arc<AppliedWork>>], cluster: &ClusterId) -> Option<&'a AppliedWork> {
+    applied.iter().map(|applied| &*applied.value).find(|applied| applied.cluster == *cluster)
+}
+
+/// Tells whoever holds back a trigger that is gone that nothing is left of it.
+fn tell_of_withdrawn(shared: &Shared, wanted: &Wanted, unfinished: &BTreeSet<Arc<str>>) {
+    let definitions = shared.definitions.load();
+    let swept = wanted.triggers.iter().chain(definitions.leaving().filter(|_| wanted.everything));
+    for trigger in swept {
+        if matches!(definitions.find(trigger), Found::Gone) && !unfinished.contains(trigger) {
+            shared.catalog.withdrawn(&Subject::Trigger(Arc::clone(trigger)));
+        }
+    }
 }
 
 /// A Work and a cluster.

@@ -1,13 +1,16 @@
 //! Triggers as the engine uses them: compiled, by the source they listen to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use crate::catalog::{CatalogSnapshot, Condition, Payload, SourceDef, TriggerDef};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
-use crate::manifest::Manifest;
+use crate::health::{self, Check};
+use crate::manifest::{Gvk, Manifest, ObjectRef};
+use crate::observe::Depth;
+use crate::policy::Target;
 use crate::render::{
     Context, Renderer, Template, TemplateError, TemplateFault, TemplateKind, TemplateSource,
 };
@@ -18,7 +21,18 @@ pub(super) struct Trigger {
     pub(super) def: Arc<TriggerDef>,
     pub(super) action: Option<Result<Arc<dyn Template>, TemplateError>>,
     pub(super) key: Option<Result<Arc<dyn Template>, TemplateError>>,
-    payload: Result<Vec<Arc<dyn Template>>, Fault>,
+    payload: Result<Vec<Named>, Fault>,
+    checks: Result<Vec<Check>, Fault>,
+}
+
+/// A compiled template and its name.
+type Named = (Arc<str>, Arc<dyn Template>);
+
+/// What a Work should have in a cluster.
+pub(super) struct Rendered {
+    pub(super) manifests: Arc<[Manifest]>,
+    /// The name of the template of each.
+    pub(super) templates: Vec<Arc<str>>,
 }
 
 /// Why a Work cannot be rendered.
@@ -86,14 +100,22 @@ impl Trigger {
         };
         let payload = def.payload.iter().map(|payload| match payload {
             Payload::Template(source) => {
-                guarded(|| source.name.clone(), || renderer.compile(source)).map_err(Fault::from)
+                let compiled = guarded(|| source.name.clone(), || renderer.compile(source));
+                Ok((source.name.as_str().into(), compiled.map_err(Fault::from)?))
             }
             Payload::Missing { reason } => Err(Fault { reason: "ReferenceMissing", message: reason.clone() }),
+        });
+        let checks = def.policy.health_checks.iter().map(|check| {
+            Check::compile(check).map_err(|reason| {
+                let message = format!("EventTrigger {}, health check {}: {reason}", def.name, check.name);
+                Fault { reason: "HealthCheckError", message }
+            })
         });
         Self {
             action: text("cloudEventAction", &def.action),
             key: text("key", &def.key),
             payload: payload.collect(),
+            checks: checks.collect(),
             def,
         }
     }
@@ -105,6 +127,8 @@ impl Trigger {
         let (ready, reason, message) = if let Some(error) = broken {
             (false, "TemplateError", error.to_string())
         } else if let Err(fault) = &self.payload {
+            (false, fault.reason, fault.message.clone())
+        } else if let Err(fault) = &self.checks {
             (false, fault.reason, fault.message.clone())
         } else if !source_known {
             let message =
@@ -156,13 +180,18 @@ impl Trigger {
         selects(&self.def.source_clusters) || self.def.destination_clusters.as_ref().is_some_and(selects)
     }
 
+    /// The checks of an object's health.
+    pub(super) fn checks<'a>(&'a self, object: &'a ObjectRef) -> impl Iterator<Item = &'a Check> {
+        self.checks.iter().flatten().filter(|check| check.covers(object))
+    }
+
     /// Renders a Work for a cluster.
     pub(super) fn render(
         &self,
         work: &Work,
         cluster: &Cluster,
         origin: Option<&Cluster>,
-    ) -> Result<Vec<Manifest>, Fault> {
+    ) -> Result<Rendered, Fault> {
         let templates = self.payload.as_ref().map_err(Clone::clone)?;
         let context = Context {
             event: Some(&work.event),
@@ -171,8 +200,8 @@ impl Trigger {
             origin,
             trigger: &self.def.name,
         };
-        let mut manifests: Vec<Manifest> = Vec::new();
-        for template in templates {
+        let (mut manifests, mut names): (Vec<Manifest>, Vec<_>) = Default::default();
+        for (from, template) in templates {
             let name = || format!("a template of EventTrigger {}", self.def.name);
             for manifest in guarded(name, || template.manifests(&context))? {
                 if let Some(twice) = manifests.iter().find(|it| it.id().same_object(manifest.id())) {
@@ -181,9 +210,10 @@ impl Trigger {
                     return Err(Fault { reason: "TemplateError", message });
                 }
                 manifests.push(manifest);
+                names.push(Arc::clone(from));
             }
         }
-        Ok(manifests)
+        Ok(Rendered { manifests: manifests.into(), templates: names })
     }
 }
 
@@ -195,6 +225,8 @@ pub(super) struct Definitions {
     by_source: BTreeMap<Arc<str>, Vec<Arc<Trigger>>>,
     /// Whether a trigger that is not among them is known to be gone.
     complete: bool,
+    /// Triggers that are about to go: gone for us, and held back until nothing is left of them.
+    leaving: BTreeSet<Arc<str>>,
 }
 
 /// What a trigger's name stands for.
@@ -216,6 +248,11 @@ pub(super) struct Changed {
 }
 
 impl Definitions {
+    /// Triggers that are held back until nothing is left of them.
+    pub(super) fn leaving(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.leaving.iter()
+    }
+
     /// Triggers that listen to a source.
     pub(super) fn listening(&self, source: &str) -> &[Arc<Trigger>] {
         self.by_source.get(source).map(Vec::as_slice).unwrap_or_default()
@@ -225,7 +262,7 @@ impl Definitions {
     pub(super) fn find(&self, trigger: &str) -> Found<'_> {
         match self.triggers.get(trigger) {
             Some(trigger) => Found::Trigger(trigger),
-            None if self.complete => Found::Gone,
+            None if self.complete || self.leaving.contains(trigger) => Found::Gone,
             None => Found::Unknown,
         }
     }
@@ -248,7 +285,7 @@ impl Definitions {
         let mut sources = snapshot.sources.clone();
         for (name, trigger) in &self.triggers {
             if !triggers.contains_key(name) {
-                if snapshot.complete {
+                if snapshot.complete || snapshot.leaving.contains(name) {
                     changed.push(Arc::clone(name));
                 } else {
                     triggers.insert(Arc::clone(name), Arc::clone(trigger));
@@ -266,7 +303,7 @@ impl Definitions {
         }
         let complete = snapshot.complete;
         Changed {
-            definitions: Self { sources, triggers, by_source, complete },
+            definitions: Self { sources, triggers, by_source, complete, leaving: snapshot.leaving.clone() },
             triggers: changed,
             everything: complete && !self.complete,
         }
@@ -279,6 +316,26 @@ impl Definitions {
             (Arc::clone(name), trigger.condition(known))
         };
         self.triggers.iter().map(condition).collect()
+    }
+
+    /// Whether any trigger that was there before judges objects otherwise now.
+    pub(super) fn judges_otherwise(&self, before: &Self) -> bool {
+        self.triggers.iter().any(|(name, trigger)| {
+            before.triggers.get(name).is_some_and(|before| {
+                let (now, before) = (&trigger.def.policy, &before.def.policy);
+                now.health_checks != before.health_checks || now.drift_exclusions != before.drift_exclusions
+            })
+        })
+    }
+
+    /// How much of a kind has to be seen to tell how it is doing.
+    pub(super) fn depth(&self, kind: &Gvk) -> Depth {
+        let is_about = |target: &Target| {
+            target.group.as_ref().is_none_or(|group| *group == kind.group)
+                && target.kind.as_ref().is_none_or(|it| *it == kind.kind)
+        };
+        let mut checks = self.triggers.values().flat_map(|trigger| &trigger.def.policy.health_checks);
+        if checks.any(|check| is_about(&check.target)) { Depth::Whole } else { health::depth(kind) }
     }
 
     /// The selectors that any trigger uses.

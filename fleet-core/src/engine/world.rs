@@ -7,19 +7,19 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use crate::catalog::CatalogSnapshot;
-use crate::cluster::{ClusterChange, ClusterFeed, ClusterSelector};
+use crate::cluster::{ClusterChange, ClusterFeed};
 use crate::engine::Shared;
 use crate::position::Domain;
 
 /// Follows both until one of them has ended for good.
-pub(super) async fn follow(shared: &Arc<Shared>, selector: &dyn ClusterSelector) {
+pub(super) async fn follow(shared: &Arc<Shared>) {
     begin_epoch(shared).await;
     let mut snapshots = snapshots(shared).await;
     let Some(first) = snapshots.next().await else {
         return;
     };
     take_definitions(shared, &first);
-    let mut changes = clusters(shared, selector).await;
+    let mut changes = clusters(shared).await;
     shared.sweeps.everything();
     // Nobody has to wait for it.
     shared.loaded.send_replace(true);
@@ -36,7 +36,7 @@ pub(super) async fn follow(shared: &Arc<Shared>, selector: &dyn ClusterSelector)
                 // The feed was closed because it fell behind: begin anew from what there is now, though not in a hurry.
                 None => {
                     tokio::time::sleep(shared.pause(shared.config.retry, 0)).await;
-                    changes = clusters(shared, selector).await;
+                    changes = clusters(shared).await;
                 }
             },
         }
@@ -68,10 +68,10 @@ async fn snapshots(shared: &Shared) -> BoxStream<'static, Arc<CatalogSnapshot>> 
 }
 
 /// Takes in all clusters, and what is different from what was known.
-async fn clusters(shared: &Arc<Shared>, selector: &dyn ClusterSelector) -> BoxStream<'static, ClusterChange> {
+async fn clusters(shared: &Arc<Shared>) -> BoxStream<'static, ClusterChange> {
     let mut failures = 0;
     let ClusterFeed { snapshot, changes } = loop {
-        match selector.subscribe().await {
+        match shared.selector.subscribe().await {
             Ok(feed) => break feed,
             Err(error) => tracing::warn!(%error, "trying again"),
         }
@@ -90,11 +90,16 @@ async fn clusters(shared: &Arc<Shared>, selector: &dyn ClusterSelector) -> BoxSt
 }
 
 fn take_definitions(shared: &Arc<Shared>, snapshot: &CatalogSnapshot) {
-    let changed = shared.definitions.load().follow(snapshot, &*shared.renderer);
+    let before = shared.definitions.load_full();
+    let changed = before.follow(snapshot, &*shared.renderer);
     shared.conditions.define(changed.definitions.conditions(), &*shared.catalog);
     let definitions = Arc::new(changed.definitions);
     shared.clusters.keep_selectors(|selector| definitions.uses(selector));
+    let is_judged_anew = definitions.judges_otherwise(&before);
     shared.definitions.store(definitions);
+    if is_judged_anew {
+        shared.observe_anew();
+    }
     if changed.everything {
         shared.sweeps.everything();
     }
@@ -112,9 +117,16 @@ fn take_change(shared: &Arc<Shared>, change: &ClusterChange) {
     match (&old, &new) {
         (Some(old), None) => {
             shared.left.lock().insert(id.clone(), Arc::clone(old));
+            shared.ignore_cluster(&id);
+            if shared.holdings.is_loaded() && shared.holdings.is_empty(&id) {
+                shared.selector.withdrawn(&id);
+            }
         }
         _ => {
             shared.left.lock().remove(&id);
+            if old.is_none() {
+                shared.observe_cluster(&id);
+            }
         }
     }
     let relabelled = match (&old, &new) {

@@ -1,6 +1,6 @@
 //! Definitions in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -34,6 +34,7 @@ impl MemoryCatalog {
             sources: sources.into_iter().map(|source| (Arc::clone(&source.name), Arc::new(source))).collect(),
             triggers: triggers.into_iter().map(|it| (Arc::clone(&it.name), Arc::new(it))).collect(),
             complete: true,
+            leaving: BTreeSet::new(),
         };
         Self { snapshot: watch::Sender::new(Arc::new(snapshot)), conditions: Mutex::default() }
     }

@@ -261,7 +261,7 @@ async fn two_works_that_want_one_object_do_not_fight() {
     rig.until_names("c1", &["shared"]).await;
     rig.source.send(event("auth.login", "b")).await.await;
     until("the second is told who has it", async || {
-        rig.applied().await.iter().any(|it| matches!(&it.state, AppliedState::Stalled { message, .. } if message.contains("the Work with mark")))
+        rig.applied().await.iter().any(|it| matches!(&it.state, AppliedState::Stalled { message, .. } if message.contains("of EventTrigger names")))
     })
     .await;
     // When the first lets go, the second gets it: it is tried again slowly.

@@ -8,6 +8,7 @@
 )]
 
 mod delivery;
+mod desired;
 mod isolation;
 mod late;
 mod levels;

@@ -29,7 +29,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Replaces `$subject`, `$type` and `$cluster`; `$fail` fails, and `$bug` panics for the subject `bug`. A manifest template is a list of ConfigMap names.
+/// Replaces `$subject`, `$type` and `$cluster`; `$fail` fails, and `$bug` panics for the subject `bug`. A manifest template is a list of
+/// ConfigMaps: `name`, or `name=value`, or `kind/name`.
 pub(crate) struct Words;
 
 struct Compiled {
@@ -78,8 +79,14 @@ impl Template for Compiled {
 
     fn manifests<'a>(&self, context: &Context<'a>) -> Result<Vec<Manifest>, TemplateError> {
         let names = self.text(context)?;
-        let manifest = |name: &str| {
-            let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+        let manifest = |word: &str| {
+            let (kind, word) = word.split_once('/').unwrap_or(("ConfigMap", word));
+            let (name, value) = word.split_once('=').unzip();
+            let mut object =
+                json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name.unwrap_or(word)}});
+            if let Some(value) = value {
+                object["data"] = json!({"v": value});
+            }
             Manifest::new(object).map_err(|fault| error(&self.source, TemplateFault::Output, &fault.reason))
         };
         names.split_whitespace().map(manifest).collect()

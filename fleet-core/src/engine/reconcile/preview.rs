@@ -1,0 +1,135 @@
+//! Telling what would be done, and doing nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Step;
+use crate::apply::{ApplyRequest, Change, InventoryItem, Mode, Outcome, RemoveRequest};
+use crate::cluster::Cluster;
+use crate::engine::record::Record;
+use crate::engine::schedule::Verdict;
+use crate::engine::triggers::{Fault, Rendered, Trigger};
+use crate::manifest::{Manifest, ObjectRef};
+use crate::store::{StoreError, Stored};
+use crate::work::{AppliedState, AppliedWork, Foreseen, Work};
+
+impl Step<'_> {
+    /// Writes down what would happen: to all that the trigger renders, or to all that is there if it is to be gone.
+    pub(super) async fn preview(
+        &mut self,
+        work: &Work,
+        trigger: Option<&Trigger>,
+        target: Arc<Cluster>,
+        record: Option<Stored<Arc<AppliedWork>>>,
+    ) -> Result<Verdict, StoreError> {
+        let shared = self.shared;
+        if record.is_none() && trigger.is_none() {
+            return Ok(Verdict::Done);
+        }
+        let mut record = record.map_or_else(
+            || Record::new(work, target.id.clone(), shared.now()),
+            |stored| Record::read(shared, self.job, stored, Some(Arc::clone(&work.trigger))),
+        );
+        record.let_go_of_what_others_have(shared);
+        if trigger.is_none() && record.applied.inventory.is_empty() {
+            self.forget(record).await?;
+            return Ok(Verdict::Done);
+        }
+        let manifests: Arc<[Manifest]> = match trigger {
+            None => Arc::default(),
+            Some(trigger) => {
+                let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
+                match trigger.render(work, &target, origin.as_deref()) {
+                    Ok(Rendered { manifests, .. }) => manifests,
+                    Err(Fault { reason, message }) => {
+                        record.stall(work, reason, message);
+                        record.write(shared).await?;
+                        return Ok(Verdict::Done);
+                    }
+                }
+            }
+        };
+        let mut changes = Vec::new();
+        if !manifests.is_empty() {
+            let outcomes = self.ask_to_apply(&record, &manifests, &target, trigger).await;
+            changes.extend(
+                manifests
+                    .iter()
+                    .zip(outcomes)
+                    .filter_map(|(manifest, outcome)| foresee(manifest.id(), outcome)),
+            );
+        }
+        let is_stale =
+            |item: &&InventoryItem| !manifests.iter().any(|manifest| manifest.id().same_object(&item.object));
+        let stale: Vec<_> = record.applied.inventory.iter().filter(is_stale).cloned().collect();
+        if !stale.is_empty() {
+            let outcomes = self.ask_to_remove(&record, &stale, &target, trigger).await;
+            changes.extend(
+                stale.iter().zip(outcomes).filter_map(|(item, outcome)| foresee(&item.object, outcome)),
+            );
+        }
+        record.applied.generation = work.generation;
+        record.applied.digest = None;
+        record.applied.health = None;
+        record.applied.blocked.clear();
+        record.applied.state = AppliedState::Previewed { changes };
+        record.write(shared).await?;
+        // What others do there shows only when one looks.
+        Ok(Verdict::Later { backoff: shared.config.preview, least: Duration::ZERO })
+    }
+
+    async fn ask_to_apply(
+        &mut self,
+        record: &Record,
+        manifests: &Arc<[Manifest]>,
+        target: &Arc<Cluster>,
+        trigger: Option<&Trigger>,
+    ) -> Vec<Outcome> {
+        let shared = self.shared;
+        let request = ApplyRequest {
+            cluster: Arc::clone(target),
+            work: record.applied.work.clone(),
+            manifests: Arc::clone(manifests),
+            inventory: record.applied.inventory.clone(),
+            claims: Vec::new(),
+            policy: trigger.map(|trigger| Arc::clone(&trigger.def.policy)).unwrap_or_default(),
+            identity: trigger.and_then(|trigger| trigger.def.identity.clone()),
+            mode: Mode::Preview,
+            deadline: shared.config.apply_deadline,
+        };
+        shared.bounded(self.lane, shared.applier.apply(request), manifests.len()).await
+    }
+
+    async fn ask_to_remove(
+        &mut self,
+        record: &Record,
+        items: &[InventoryItem],
+        target: &Arc<Cluster>,
+        trigger: Option<&Trigger>,
+    ) -> Vec<Outcome> {
+        let shared = self.shared;
+        let request = RemoveRequest {
+            cluster: Arc::clone(target),
+            work: record.applied.work.clone(),
+            items: items.to_vec(),
+            mode: Mode::Preview,
+            identity: trigger.and_then(|trigger| trigger.def.identity.clone()),
+            deadline: shared.config.apply_deadline,
+        };
+        shared.bounded(self.lane, shared.applier.remove(request), items.len()).await
+    }
+}
+
+/// What would become of an object; nothing where nothing would.
+fn foresee(object: &ObjectRef, outcome: Outcome) -> Option<Foreseen> {
+    let (change, reason) = match outcome {
+        Outcome::Would(Change::Nothing) | Outcome::Gone | Outcome::Applied(_) => return None,
+        Outcome::Would(change) => (Some(change), None),
+        Outcome::Conflict { owner } => (None, Some(format!("it is not ours; it belongs to {owner}"))),
+        Outcome::Waiting { reason }
+        | Outcome::Rejected { reason }
+        | Outcome::Retry { reason, .. }
+        | Outcome::Unknown { reason } => (None, Some(reason)),
+    };
+    Some(Foreseen { object: object.clone(), change, reason })
+}
