@@ -27,7 +27,11 @@ pub enum Observation {
     /// An object is there, or changed.
     There(Seen),
     /// The list is complete: what was not in it is not there.
-    Listed,
+    Listed {
+        /// What it is as of, as a [version](Seen::version): what was written later is told after it. `None`: as of when
+        /// it began.
+        version: Option<Arc<str>>,
+    },
     /// An object is not there any more, or does not carry the mark any more.
     Gone {
         /// Which object.
@@ -59,8 +63,8 @@ pub struct Seen {
     pub owned: Owned,
     /// Who else wrote it last, as far as it tells.
     pub other: Option<Arc<str>>,
-    /// The object, if it is looked at whole. Of a Secret nothing but `metadata` and `type`. `None` also where nothing but
-    /// its existence can be told (folders): then it is healthy by being there.
+    /// The object, if it is looked at whole, without `managedFields`; of a Secret nothing but `metadata` and `type`. `None`
+    /// also where nothing reports a status (folders): then it is as it should be by being there.
     pub whole: Option<Arc<Map<String, Value>>>,
 }
 
@@ -213,11 +217,19 @@ fn hash_tree(value: &Value, hasher: &mut Sha256) {
             hasher.update(b"]");
         }
         scalar => {
-            let text = scalar.to_string();
+            let text = whole(scalar).map_or_else(|| scalar.to_string(), |whole| whole.to_string());
             hasher.update((text.len() as u64).to_be_bytes());
             hasher.update(text.as_bytes());
         }
     }
+}
+
+/// A number that was written with a fraction or an exponent and has no need of it: YAML reads back an integer.
+fn whole(value: &Value) -> Option<i64> {
+    /// Up to here a float holds each integer.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let number = value.as_number().filter(|number| number.is_f64())?.as_f64()?;
+    (number.fract() == 0.0 && number.abs() < EXACT).then_some(number as i64)
 }
 
 fn digits(hasher: Sha256) -> String {

@@ -12,8 +12,10 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::layout::{Place, STAGING};
-use crate::apply::Owner;
+use crate::apply::{Owner, Placed};
 use crate::manifest::{MARK, Manifest, ObjectRef};
+use crate::observe::Owned;
+use crate::policy::JsonPointer;
 use crate::work::WorkId;
 use crate::yaml;
 
@@ -34,7 +36,7 @@ pub(super) enum Found {
 
 /// The parts of a file that tell whose it is.
 #[derive(Deserialize)]
-struct Head {
+pub(super) struct Head {
     #[serde(rename = "apiVersion")]
     api_version: String,
     kind: String,
@@ -53,12 +55,25 @@ struct Metadata {
 }
 
 impl Head {
-    fn names(&self, object: &ObjectRef) -> bool {
+    pub(super) fn names(&self, object: &ObjectRef) -> bool {
         let group = self.api_version.split_once('/').map_or("", |(group, _)| group);
         group == &*object.gvk.group
             && self.kind == *object.gvk.kind
             && self.metadata.name == *object.name
             && self.metadata.namespace.as_deref() == object.namespace.as_deref()
+    }
+
+    pub(super) fn namespace(&self) -> Option<&str> {
+        self.metadata.namespace.as_deref()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
+    /// Mark and UID, if it has both.
+    pub(super) fn ours(&self) -> Option<(&str, &str)> {
+        Some((self.metadata.labels.get(MARK)?, self.metadata.annotations.get(UID)?))
     }
 }
 
@@ -119,6 +134,41 @@ fn head(text: &str) -> Option<Head> {
         [Ok(document)] => document.decode().ok(),
         _ => None,
     }
+}
+
+/// What a file holds.
+pub(super) struct Content {
+    pub(super) head: Head,
+    pub(super) object: Map<String, Value>,
+}
+
+/// Reads a file; `None` if it is not one object and nothing else.
+pub(super) fn content(path: &Path) -> io::Result<Option<Content>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(head(&text).zip(object(&text)).map(|(head, object)| Content { head, object })),
+        Err(error) if error.kind() == ErrorKind::InvalidData => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The object that a file's text means.
+pub(super) fn object(text: &str) -> Option<Map<String, Value>> {
+    match yaml::documents(text).pop()?.ok()?.value {
+        Value::Object(object) => Some(object),
+        _ => None,
+    }
+}
+
+/// What is to be remembered of an object after its file was written: as a later look at it shows it.
+pub(super) fn placed<'a>(
+    uid: Arc<str>,
+    text: &str,
+    excluded: impl Iterator<Item = &'a JsonPointer>,
+) -> Placed {
+    let print = object(text).map(|object| Owned::of_values(&object).print(excluded));
+    let digest = Sha256::digest(text.as_bytes());
+    let version: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Placed { print, version: Some(version.into()), ..Placed::new(uid) }
 }
 
 fn what(meta: &fs::Metadata) -> &'static str {

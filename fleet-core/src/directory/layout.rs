@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::cluster::ClusterId;
-use crate::manifest::ObjectRef;
+use crate::manifest::{Gvk, ObjectRef};
 
 /// Stands for the namespace of objects that have none. No namespace can have this name.
 const NO_NAMESPACE: &str = "_cluster";
@@ -16,7 +16,7 @@ const CORE: &str = "core";
 pub(super) const STAGING: &str = ".staging";
 /// The longest name of a file or folder that common file systems take, less the ending of a file.
 const LONGEST: usize = 255 - ENDING.len();
-const ENDING: &str = ".yaml";
+pub(super) const ENDING: &str = ".yaml";
 
 /// The path of an object's file, as the folders below the root and the file's name.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,14 +29,12 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn of(cluster: &ClusterId, object: &ObjectRef) -> Self {
-        let group = if object.gvk.group.is_empty() { CORE } else { &object.gvk.group };
-        let kind = format!("{}.{group}", object.gvk.kind.to_ascii_lowercase());
         Self {
             folders: [
                 segment(cluster.namespace()),
                 segment(cluster.name()),
                 object.namespace.as_deref().map_or_else(|| NO_NAMESPACE.to_owned(), segment),
-                segment(&kind),
+                kind_folder(&object.gvk),
             ],
             file: segment(&object.name) + ENDING,
         }
@@ -65,6 +63,12 @@ impl Place {
 /// The folder of everything in a cluster.
 pub(super) fn cluster_folder(root: &Path, cluster: &ClusterId) -> PathBuf {
     root.join(segment(cluster.namespace())).join(segment(cluster.name()))
+}
+
+/// The name of the folder of a kind's objects.
+pub(super) fn kind_folder(kind: &Gvk) -> String {
+    let group = if kind.group.is_empty() { CORE } else { &kind.group };
+    segment(&format!("{}.{group}", kind.kind.to_ascii_lowercase()))
 }
 
 /// A name as one segment of a path that is the same on file systems which tell upper from lower case and those which

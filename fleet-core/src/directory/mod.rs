@@ -10,6 +10,7 @@
 
 mod file;
 mod layout;
+mod observe;
 
 use std::hash::BuildHasher;
 use std::io;
@@ -18,17 +19,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use self::file::{Found, Write};
 use self::layout::Place;
-use crate::apply::{Applier, ApplyRequest, Mode, Outcome, Owner, Placed, RemoveRequest};
+use self::observe::Notes;
+use crate::apply::{Applier, ApplyRequest, Mode, Outcome, Owner, RemoveRequest};
 use crate::cluster::ClusterId;
 use crate::manifest::{Gvk, Manifest, ObjectRef};
 use crate::observe::{Depth, Observation};
+use crate::policy::Policy;
 use crate::work::WorkId;
 
 /// Locks that keep calls for one cluster apart. A fixed number, shared by all clusters.
@@ -40,6 +42,7 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct DirectoryApplier {
     root: Arc<PathBuf>,
+    notes: Arc<Notes>,
     locks: Arc<[Arc<Mutex<()>>]>,
     hasher: std::hash::RandomState,
 }
@@ -54,7 +57,9 @@ impl DirectoryApplier {
         let root = root.into();
         file::prepare(&root)?;
         let locks = (0..LOCKS).map(|_| Arc::default()).collect();
-        Ok(Self { root: Arc::new(root), locks, hasher: std::hash::RandomState::new() })
+        let root = Arc::new(root);
+        let notes = Arc::new(Notes::new(Arc::clone(&root)));
+        Ok(Self { root, notes, locks, hasher: std::hash::RandomState::new() })
     }
 
     /// Whether there is anything in the folder of a cluster.
@@ -94,7 +99,14 @@ impl DirectoryApplier {
         }
     }
 
-    fn apply_one(&self, cluster: &ClusterId, work: &WorkId, manifest: &Manifest, mode: Mode) -> Outcome {
+    fn apply_one(
+        &self,
+        cluster: &ClusterId,
+        work: &WorkId,
+        manifest: &Manifest,
+        policy: &Policy,
+        mode: Mode,
+    ) -> Outcome {
         let place = Place::of(cluster, manifest.id());
         let found = match file::look(&self.root, &place, manifest.id(), work) {
             Ok(found) => found,
@@ -109,12 +121,13 @@ impl DirectoryApplier {
             Ok(text) => text,
             Err(reason) => return Outcome::Rejected { reason },
         };
+        let placed = |uid| file::placed(uid, &text, policy.excluded(manifest.id()));
         if mode == Mode::Preview || old.as_ref() == Some(&text) {
-            return Outcome::Applied(Placed::new(uid));
+            return Outcome::Applied(placed(uid));
         }
         let how = if old.is_some() { Write::Replace } else { Write::Create };
         match file::write(&self.root, &place, &text, how) {
-            Ok(()) => Outcome::Applied(Placed::new(uid)),
+            Ok(()) => Outcome::Applied(placed(uid)),
             Err(error) if how == Write::Create && error.kind() == io::ErrorKind::AlreadyExists => {
                 let owner = format!("whoever wrote {}", place.path(&self.root).display());
                 Outcome::Conflict { owner: Owner::Other(owner) }
@@ -161,10 +174,10 @@ impl Applier for DirectoryApplier {
             );
             return vec![Outcome::Rejected { reason }; request.manifests.len()];
         }
-        let ApplyRequest { cluster, work, manifests, mode, deadline, .. } = request;
+        let ApplyRequest { cluster, work, manifests, policy, mode, deadline, .. } = request;
         let id = cluster.id.clone();
         self.each(&cluster.id, manifests.to_vec(), deadline, move |this, manifest| {
-            this.apply_one(&id, &work, manifest, mode)
+            this.apply_one(&id, &work, manifest, &policy, mode)
         })
         .await
     }
@@ -182,9 +195,10 @@ impl Applier for DirectoryApplier {
         Duration::ZERO
     }
 
-    /// Folders are not watched.
-    fn observe(&self, _: &ClusterId, _: &Gvk, _: Depth) -> BoxStream<'static, Observation> {
-        futures::stream::empty().boxed()
+    /// Files are never seen [whole](crate::observe::Seen::whole): nobody reports a status in them, so there is nothing
+    /// to wait for. Does not end.
+    fn observe(&self, cluster: &ClusterId, kind: &Gvk, _: Depth) -> BoxStream<'static, Observation> {
+        observe::observe(Arc::clone(&self.root), Arc::clone(&self.notes), cluster, kind)
     }
 }
 

@@ -6,31 +6,38 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::apply::{Identity, InventoryItem};
+use crate::apply::{Identity, InventoryItem, Placed};
 use crate::cluster::Cluster;
 use crate::manifest::MARK;
 
-struct Lab {
-    dir: tempfile::TempDir,
-    applier: DirectoryApplier,
-    cluster: Arc<Cluster>,
+pub(super) struct Lab {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) applier: DirectoryApplier,
+    pub(super) cluster: Arc<Cluster>,
 }
 
-fn lab() -> Lab {
+pub(super) fn lab() -> Lab {
     let dir = tempfile::tempdir().unwrap();
     let applier = DirectoryApplier::new(dir.path()).unwrap();
     let id = ClusterId::new("civo", "cluster1").unwrap();
     Lab { dir, applier, cluster: Arc::new(Cluster::new(id, [("env", "production")])) }
 }
 
-const FILE: &str = "civo/cluster1/_cluster/namespace.core/mgianluc.yaml";
+pub(super) const FILE: &str = "civo/cluster1/_cluster/namespace.core/mgianluc.yaml";
 
-fn namespace() -> Value {
+pub(super) fn namespace() -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "mgianluc", "labels": {"a": "1e3"}}})
 }
 
-fn work(key: &str) -> WorkId {
+pub(super) fn work(key: &str) -> WorkId {
     WorkId::of_parts("manage-namespace", &[key])
+}
+
+pub(super) fn uid(outcome: Outcome) -> Arc<str> {
+    match outcome {
+        Outcome::Applied(Placed { uid, .. }) => uid,
+        other => panic!("{other:?}"),
+    }
 }
 
 impl Lab {
@@ -49,11 +56,11 @@ impl Lab {
         self.applier.apply(request).await.remove(0)
     }
 
-    async fn apply(&self, object: Value) -> Outcome {
+    pub(super) async fn apply(&self, object: Value) -> Outcome {
         self.apply_as(&work("k"), object).await
     }
 
-    async fn remove(&self, object: Value) -> Outcome {
+    pub(super) async fn remove(&self, object: Value) -> Outcome {
         let object = Manifest::new(object).unwrap().id().clone();
         let request = RemoveRequest {
             cluster: Arc::clone(&self.cluster),
@@ -70,7 +77,7 @@ impl Lab {
         serde_saphyr::from_str(&fs::read_to_string(self.dir.path().join(path)).unwrap()).unwrap()
     }
 
-    fn put(&self, path: &str, text: &str) {
+    pub(super) fn put(&self, path: &str, text: &str) {
         let path = self.dir.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -102,15 +109,11 @@ async fn an_object_comes_changes_and_goes() {
 
     let mut changed = namespace();
     changed["metadata"]["labels"] = json!({"b": "no"});
-    assert_eq!(
-        lab.apply(changed.clone()).await,
-        Outcome::Applied(Placed::new(uid.clone())),
-        "the UID outlives changes"
-    );
+    assert_eq!(self::uid(lab.apply(changed.clone()).await), uid, "the UID outlives changes");
     assert_eq!(lab.read(FILE)["metadata"]["labels"], json!({"b": "no", MARK: work("k").hash()}));
 
     let before = fs::metadata(lab.dir.path().join(FILE)).unwrap().modified().unwrap();
-    assert_eq!(lab.apply(changed.clone()).await, Outcome::Applied(Placed::new(uid.clone())));
+    assert_eq!(self::uid(lab.apply(changed.clone()).await), uid);
     let after = fs::metadata(lab.dir.path().join(FILE)).unwrap().modified().unwrap();
     assert_eq!(before, after, "what is as it should be is not written again");
 
@@ -168,8 +171,8 @@ async fn kinds_that_differ_in_case_only_do_not_overwrite_each_other() {
 async fn another_version_of_the_api_is_the_same_object() {
     let lab = lab();
     let object = |version: &str| json!({"apiVersion": version, "kind": "Foo", "metadata": {"name": "a"}});
-    let first = lab.apply(object("x.io/v1")).await;
-    assert_eq!(lab.apply(object("x.io/v2")).await, first);
+    let first = uid(lab.apply(object("x.io/v1")).await);
+    assert_eq!(uid(lab.apply(object("x.io/v2")).await), first);
 }
 
 #[cfg(unix)]

@@ -265,9 +265,9 @@ async fn follow(
                 let met = shared.holdings.see(cluster, &seen, |trigger| shared.judge(trigger, &seen));
                 take(shared, cluster, met, Some(&seen));
             }
-            Observation::Listed => {
+            Observation::Listed { version } => {
                 if let Some((began, told)) = list.take() {
-                    for work in shared.holdings.listed(cluster, &key, &told, began) {
+                    for work in shared.holdings.listed(cluster, &key, &told, (began, version.as_ref())) {
                         shared.look_again(&work, cluster);
                     }
                 }

@@ -367,6 +367,6 @@ impl Observer {
                 self.told.push_back(there);
             }
         }
-        self.told.push_back(Observation::Listed);
+        self.told.push_back(Observation::Listed { version: None });
     }
 }

@@ -6,6 +6,7 @@
 
 mod create;
 mod object;
+mod observe;
 mod outcome;
 mod remove;
 
@@ -24,6 +25,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+pub use self::observe::Watches;
 use crate::client::{Failure, Resource};
 use crate::clusters::{Clusters, Link, Route};
 
@@ -37,19 +39,27 @@ const SETTLE: Duration = Duration::from_secs(40);
 /// Applies to clusters that a registry knows, over their API servers.
 pub struct KubeApplier {
     clusters: Arc<Clusters>,
+    watches: Watches,
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl KubeApplier {
     /// An Applier for these clusters.
     pub fn new(clusters: Arc<Clusters>) -> Self {
-        Self { clusters, now: Arc::new(Timestamp::now) }
+        Self { clusters, watches: Watches::default(), now: Arc::new(Timestamp::now) }
     }
 
     /// The same, with another clock.
     #[must_use]
     pub fn with_clock(mut self, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.now = Arc::new(now);
+        self
+    }
+
+    /// The same, with other bounds on how long watches stand.
+    #[must_use]
+    pub fn with_watches(mut self, watches: Watches) -> Self {
+        self.watches = watches;
         self
     }
 
@@ -128,9 +138,9 @@ impl Applier for KubeApplier {
         SETTLE
     }
 
-    /// Empty: this Applier does not watch.
-    fn observe(&self, _: &ClusterId, _: &Gvk, _: Depth) -> BoxStream<'static, Observation> {
-        futures::stream::empty().boxed()
+    /// Holds a connection of its own. Empty for clusters that are folders.
+    fn observe(&self, cluster: &ClusterId, kind: &Gvk, depth: Depth) -> BoxStream<'static, Observation> {
+        observe::observe(&self.clusters, cluster, kind, depth, self.watches)
     }
 }
 

@@ -24,6 +24,10 @@ pub(super) struct Object {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
+    #[serde(default)]
+    namespace: Option<Arc<str>>,
+    #[serde(default)]
+    name: Arc<str>,
     uid: Arc<str>,
     #[serde(default)]
     resource_version: Option<Arc<str>>,
@@ -50,6 +54,9 @@ struct ManagedFields {
     operation: String,
     #[serde(default)]
     subresource: String,
+    /// RFC 3339 in UTC with whole seconds: sorts as text.
+    #[serde(default)]
+    time: String,
     #[serde(default)]
     fields_v1: Option<Arc<Value>>,
 }
@@ -69,6 +76,10 @@ impl Object {
 
     pub(super) fn uid(&self) -> &Arc<str> {
         &self.metadata.uid
+    }
+
+    pub(super) fn version(&self) -> Option<&Arc<str>> {
+        self.metadata.resource_version.as_ref()
     }
 
     /// Whether it is on its way out, so as good as gone.
@@ -95,6 +106,27 @@ impl Object {
             .collect();
         managers.dedup();
         Owner::Other(if managers.is_empty() { "somebody unknown".to_owned() } else { managers.join(", ") })
+    }
+
+    pub(super) fn namespace(&self) -> Option<&Arc<str>> {
+        self.metadata.namespace.as_ref()
+    }
+
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.metadata.name
+    }
+
+    /// Whether it shows that we have written it.
+    pub(super) fn is_written_by_us(&self) -> bool {
+        self.metadata.managed_fields.iter().any(ManagedFields::is_ours)
+    }
+
+    /// Who else wrote it last; controllers that report in its status aside.
+    pub(super) fn other(&self) -> Option<&str> {
+        let others = self.metadata.managed_fields.iter().filter(|entry| {
+            entry.manager != FIELD_MANAGER && !entry.manager.is_empty() && entry.subresource != "status"
+        });
+        others.max_by(|one, other| one.time.cmp(&other.time)).map(|entry| entry.manager.as_str())
     }
 
     /// Those of its fields that are ours: what we applied, or before the first apply what our POST set, with what the

@@ -25,7 +25,10 @@ impl Dial {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
+        // A peer that is gone without a word is noticed within a minute, also by a watch on which nothing happens.
         http.set_keepalive(Some(Duration::from_secs(30)));
+        http.set_keepalive_interval(Some(Duration::from_secs(10)));
+        http.set_keepalive_retries(Some(3));
         http.set_connect_timeout(Some(limit));
         Ok(Self { https: config.rustls_https_connector_with_connector(http)?, limit })
     }

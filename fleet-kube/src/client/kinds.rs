@@ -7,6 +7,7 @@ use std::time::Duration;
 use fleet_core::manifest::Gvk;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Call, ClusterClient, Failure};
@@ -54,6 +55,8 @@ impl Resource {
 #[derive(Default)]
 pub struct Kinds {
     versions: Mutex<HashMap<Name, Arc<GroupVersion>>>,
+    /// Tells that the cluster was asked for kinds.
+    asked: watch::Sender<()>,
 }
 
 /// Group and version.
@@ -106,6 +109,7 @@ impl Kinds {
         };
         let found = kinds.get(&*gvk.kind).cloned();
         version.set(Some(Read { kinds: Arc::new(kinds), at: Instant::now() }));
+        self.asked.send_replace(());
         Ok(found)
     }
 
@@ -136,6 +140,16 @@ impl Kinds {
             }
         }
         Ok(None)
+    }
+
+    /// Waits until the cluster was asked by somebody and is known to serve a kind, which it did not. Asks nothing itself.
+    pub(crate) async fn until_served(&self, gvk: &Gvk) {
+        let mut asked = self.asked.subscribe();
+        while self.version(gvk).known().is_none_or(|read| !read.kinds.contains_key(&*gvk.kind)) {
+            if asked.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Forgets where a kind was served: nothing was there.

@@ -8,6 +8,7 @@ mod dial;
 mod failure;
 mod kinds;
 mod patience;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,8 @@ use tower::{BoxError, Layer, ServiceExt};
 
 pub use failure::{Cause, Failure};
 pub use kinds::{Kinds, Resource};
-pub(crate) use patience::Patience;
+pub(crate) use patience::{Patience, spread};
+pub(crate) use watch::{Lines, Refused};
 
 /// The field manager under which everything is written.
 pub const FIELD_MANAGER: &str = "fleet";

@@ -1,5 +1,6 @@
 //! The delays between attempts to watch.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use kube::runtime::utils::Backoff;
@@ -35,6 +36,13 @@ impl Iterator for Patience {
 
 impl Backoff for Patience {
     fn reset(&mut self) {}
+}
+
+/// About as long, a fifth more or less, so that many do not move in step.
+pub(crate) fn spread(duration: Duration) -> Duration {
+    // A new RandomState hashes differently each time.
+    let part = RandomState::new().hash_one(0) % 400;
+    duration.mul_f64(0.8 + part as f64 / 1000.0)
 }
 
 #[cfg(test)]

@@ -64,6 +64,15 @@ pub enum Route {
     Unknown,
 }
 
+/// How a cluster can be reached over the network.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reach {
+    /// The connection, if one could be made.
+    pub(crate) link: Option<Arc<Link>>,
+    /// Whether the cluster answered when it was last probed.
+    pub(crate) ready: bool,
+}
+
 struct Shared {
     state: Mutex<State>,
     loaded: watch::Sender<bool>,
@@ -85,7 +94,8 @@ struct Entry {
     definition: ClusterDefinition,
     cluster: Arc<Cluster>,
     health: Arc<Health>,
-    link: Option<Arc<Link>>,
+    /// Closes when the cluster leaves.
+    reach: watch::Sender<Reach>,
     /// The last one that could be made: should the cluster leave together with its credentials, it is cleaned with it.
     last_link: Option<Arc<Link>>,
     _probe: Option<AbortOnDropHandle<()>>,
@@ -144,14 +154,24 @@ impl Clusters {
             Some(Entry {
                 definition: ClusterDefinition { connection: Connection::Directory, .. }, ..
             }) => Route::Directory,
-            Some(Entry { link: Some(link), .. }) => Route::Kube(Arc::clone(link)),
-            Some(Entry { health, .. }) => Route::Unreachable(health.message.clone()),
+            Some(Entry { reach, health, .. }) => {
+                let link = reach.borrow().link.clone();
+                link.map_or_else(|| Route::Unreachable(health.message.clone()), Route::Kube)
+            }
             None => {
                 state.forget_departed();
                 let departed = state.departed.iter().rev().find(|(_, departed, _)| departed == id);
                 departed.map_or(Route::Unknown, |(_, _, link)| Route::Kube(Arc::clone(link)))
             }
         }
+    }
+
+    /// How a cluster can be reached, as that changes; `None` if it is a folder, or not there. Closes when it leaves.
+    pub(crate) fn reach(&self, id: &ClusterId) -> Option<watch::Receiver<Reach>> {
+        let state = self.shared.lock();
+        let entry = state.entries.get(id)?;
+        let over_network = !matches!(entry.definition.connection, Connection::Directory);
+        over_network.then(|| entry.reach.subscribe())
     }
 
     /// How a cluster is doing.
@@ -254,10 +274,16 @@ impl Shared {
             }
         }
         let version = health.version.clone().or_else(|| entry.health.version.clone());
-        entry.link = link.cloned();
-        if entry.link.is_some() {
-            entry.last_link.clone_from(&entry.link);
+        if let Some(link) = link {
+            entry.last_link = Some(Arc::clone(link));
         }
+        entry.reach.send_if_modified(|reach| {
+            let now = Reach { link: link.cloned(), ready: health.ready };
+            let same = reach.link.as_ref().map(Arc::as_ptr) == now.link.as_ref().map(Arc::as_ptr);
+            let modified = !same || reach.ready != now.ready;
+            *reach = now;
+            modified
+        });
         let health = Health { version, ..health };
         if *entry.health != health {
             entry.health = Arc::new(health);
@@ -296,7 +322,7 @@ impl State {
             incarnation: self.joined,
             cluster: Arc::new(cluster),
             health: Arc::new(health),
-            link: None,
+            reach: watch::Sender::default(),
             last_link: None,
             _probe: shared.probe(&definition, self.joined),
             definition,

@@ -1,6 +1,5 @@
 //! One cluster's probe: makes the connection, and sees whether the API server answers.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::{Health, Link, Shared};
-use crate::client::{Call, ClusterClient, Failure};
+use crate::client::{Call, ClusterClient, Failure, spread};
 use crate::connection::Connection;
 use crate::kubeconfig;
 
@@ -97,9 +96,7 @@ impl Probe {
             None => healthy,
             Some(doublings) => failing.saturating_mul(1 << doublings.min(16)).min(healthy),
         };
-        // A new RandomState hashes differently each time.
-        let part = RandomState::new().hash_one(&self.id) % 400;
-        base.mul_f64(0.8 + part as f64 / 1000.0)
+        spread(base)
     }
 
     async fn probe(&mut self) -> Health {

@@ -94,9 +94,38 @@ mod tests {
     use fleet_core::cluster::{Cluster, Labels};
     use fleet_core::manifest::Manifest;
     use fleet_core::work::{EventKey, WorkId};
+    use futures::{FutureExt as _, StreamExt as _};
     use serde_json::json;
 
     use super::*;
+
+    #[tokio::test]
+    async fn each_cluster_is_watched_in_its_own_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = |name: &str, connection| ClusterDefinition {
+            id: ClusterId::new("civo", name).unwrap(),
+            labels: Labels::new(),
+            annotations: Labels::new(),
+            connection,
+        };
+        let clusters = Arc::new(Clusters::new());
+        // A server that is not there is waited for.
+        let missing = Connection::KubeconfigFile(dir.path().join("missing"));
+        clusters.update(vec![cluster("folder", Connection::Directory), cluster("server", missing)]);
+        let folders = DirectoryApplier::new(dir.path()).unwrap();
+        let routed = Routed::new(Arc::clone(&clusters), folders, Box::new(|| true));
+        let kind = Gvk { group: "".into(), version: "v1".into(), kind: "Namespace".into() };
+        let observe =
+            |name: &str| routed.observe(&ClusterId::new("civo", name).unwrap(), &kind, Depth::Metadata);
+        let mut folder = observe("folder");
+        assert!(matches!(folder.next().await, Some(Observation::Listing)));
+        assert!(matches!(folder.next().await, Some(Observation::Listed { .. })));
+        let mut server = observe("server");
+        assert!(server.next().now_or_never().is_none(), "it waits");
+        clusters.update(vec![cluster("folder", Connection::Directory)]);
+        assert!(server.next().await.is_none(), "it ends with the cluster");
+        assert!(observe("nowhere").next().await.is_none());
+    }
 
     #[tokio::test]
     async fn who_does_not_lead_any_more_changes_nothing() {

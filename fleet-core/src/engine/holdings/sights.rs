@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Holdings, InCluster, Key, KindKey};
+use super::{Held, Holdings, InCluster, Key, KindKey};
 use crate::apply::InventoryItem;
 use crate::cluster::ClusterId;
 use crate::health::{self, Health};
@@ -114,26 +114,28 @@ impl Holdings {
         self.cluster(cluster).lock().see_gone(object, uid)
     }
 
-    /// A list of a kind that began then is complete: what was not in it is gone. Returns the Works that have to look.
+    /// A list of a kind that began then, or is as of a version, is complete: what was not in it is gone. Returns the Works
+    /// that have to look.
     pub(in crate::engine) fn listed(
         &self,
         cluster: &ClusterId,
         kind: &KindKey,
         told: &HashSet<Key>,
-        began: Instant,
+        (began, version): (Instant, Option<&Arc<str>>),
     ) -> Vec<WorkId> {
         let found = self.cluster(cluster);
         let mut found = found.lock();
         found.strays.0.retain(|object, _| !kind.covers(object) || told.contains(&Key(object.clone())));
-        // What was written since the list began is told next.
+        // What was written since is told next.
+        let is_newer = |held: &Held| match version {
+            Some(_) => is_older(version, held.version.as_ref()),
+            None => held.at.is_some_and(|at| at >= began),
+        };
         let missing: Vec<ObjectRef> = found
             .objects
             .iter()
             .filter(|(key, held)| {
-                kind.covers(&key.0)
-                    && held.uid.is_some()
-                    && held.at.is_none_or(|at| at < began)
-                    && !told.contains(key)
+                kind.covers(&key.0) && held.uid.is_some() && !is_newer(held) && !told.contains(key)
             })
             .map(|(key, _)| key.0.clone())
             .collect();
@@ -273,6 +275,7 @@ impl InCluster {
         }
         if seen.written_by_us
             && let Some(id) = self.by_mark(&seen.mark).cloned()
+            && !self.has_uid(&id, &seen.uid)
         {
             if let Some(of_work) = self.works.get_mut(&id)
                 && of_work.orphans.len() < MOST_ORPHANS
@@ -286,6 +289,12 @@ impl InCluster {
         }
         let was = self.strays.0.insert(seen.object.clone(), Arc::clone(&seen.mark));
         Met::Stray { is_new: was.is_none() }
+    }
+
+    /// Whether a Work has an object with this UID: two have the same where one is a copied file.
+    fn has_uid(&self, work: &WorkId, uid: &Arc<str>) -> bool {
+        let has_it = |key: &Key| self.objects.get(key).is_some_and(|held| held.uid.as_ref() == Some(uid));
+        self.works.get(work).is_some_and(|of_work| of_work.objects.iter().any(has_it))
     }
 
     fn see_gone(&mut self, object: &ObjectRef, uid: Option<&Arc<str>>) -> Met {

@@ -1,0 +1,393 @@
+//! What becomes of marked objects: a list of them, then a watch that goes on where it left off.
+//!
+//! One kind in one cluster costs one connection, and no request while nothing happens, but for a new watch every few
+//! minutes: servers and networks forget old ones.
+
+mod seen;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::cluster::ClusterId;
+use fleet_core::manifest::{Gvk, MARK};
+use fleet_core::observe::{Depth, Observation};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use self::seen::{Event, Page, Reader};
+use crate::client::{Call, Failure, Lines, Refused, Resource, spread};
+use crate::clusters::{Clusters, Link, Reach};
+
+/// How many objects are listed at a time, of metadata only and whole. Less where the answer turns out to be too large.
+const PAGE: usize = 500;
+const PAGE_OF_WHOLE: usize = 100;
+/// How long a page may take.
+const LISTING: Duration = Duration::from_secs(60);
+/// A watch that ended sooner than that was not ended by its own timeout.
+const SHORT: Duration = Duration::from_secs(5);
+/// How much longer than it should a watch may stand, before it is dropped.
+const OVERDUE: Duration = Duration::from_secs(15);
+/// How often a server may refuse to go on from where a watch ended, before all is listed again.
+const REFUSALS: u32 = 3;
+/// The pause after a failure; it doubles with each further one.
+const SHORTEST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(5);
+/// How long it takes until a server is asked again that cannot be expected to answer differently: it does not know the
+/// kind, or we may not list it. Also how long a cluster that is not ready is left alone.
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// For how long watches stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Watches {
+    /// What is usual; each stands up to a fifth less or more, and the next goes on where it ended.
+    pub usual: Duration,
+    /// A server that tells now and then that nothing has happened (in bookmarks, about once a minute), and then falls
+    /// silent for this long, is taken for gone.
+    pub silence: Duration,
+}
+
+impl Default for Watches {
+    fn default() -> Self {
+        Self { usual: Duration::from_secs(450), silence: Duration::from_secs(180) }
+    }
+}
+
+pub(super) fn observe(
+    clusters: &Arc<Clusters>,
+    cluster: &ClusterId,
+    kind: &Gvk,
+    depth: Depth,
+    watches: Watches,
+) -> BoxStream<'static, Observation> {
+    let Some(reach) = clusters.reach(cluster) else {
+        return futures::stream::empty().boxed();
+    };
+    let reader = Reader::new(kind.clone(), depth);
+    let observer = Observer {
+        clusters: Arc::clone(clusters),
+        cluster: cluster.clone(),
+        watches,
+        page: if reader.whole() { PAGE_OF_WHOLE } else { PAGE },
+        reader,
+        reach,
+        stage: Stage::Begin,
+        told: VecDeque::new(),
+        failures: 0,
+        missing: None,
+        in_trouble: false,
+    };
+    futures::stream::unfold(observer, |mut observer| async move {
+        let told = Box::pin(observer.next()).await?;
+        Some((told, observer))
+    })
+    .boxed()
+}
+
+struct Observer {
+    clusters: Arc<Clusters>,
+    cluster: ClusterId,
+    reader: Reader,
+    watches: Watches,
+    page: usize,
+    reach: watch::Receiver<Reach>,
+    stage: Stage,
+    /// What was read and not taken yet: a page at most.
+    told: VecDeque<Observation>,
+    /// How often in a row something did not work.
+    failures: u32,
+    /// While the cluster does not serve the kind: how long it is until it is asked again.
+    missing: Option<Duration>,
+    in_trouble: bool,
+}
+
+enum Stage {
+    /// Where the kind is served is to be found out.
+    Begin,
+    /// The cluster does not serve it.
+    Missing,
+    /// Some pages were read, if there is a token for the next.
+    Listing(Resource, Option<String>),
+    /// All is known up to a version.
+    Resuming(Standing),
+    Watching(Standing, Open),
+}
+
+#[derive(Clone)]
+struct Standing {
+    resource: Resource,
+    version: Arc<str>,
+    refusals: u32,
+}
+
+struct Open {
+    lines: Lines,
+    since: Instant,
+    until: Instant,
+    /// Whether the server tells that nothing has happened.
+    bookmarks: bool,
+}
+
+/// What is tried next, after a pause for that reason.
+struct Pause {
+    then: Stage,
+    why: Failure,
+}
+
+impl Observer {
+    /// `None` once the cluster is not registered any more.
+    async fn next(&mut self) -> Option<Observation> {
+        loop {
+            if let Some(told) = self.told.pop_front() {
+                return Some(told);
+            }
+            let link = self.link().await?;
+            let mut reach = self.reach.clone();
+            let stage = std::mem::replace(&mut self.stage, Stage::Begin);
+            tokio::select! {
+                biased;
+                // Another connection may lead to another cluster, or with other rights: all is read again.
+                () = replaced(&mut reach, &link) => self.missing = None,
+                stage = self.step(&link, stage) => self.stage = stage,
+            }
+        }
+    }
+
+    /// The connection to the cluster, once there is one.
+    async fn link(&mut self) -> Option<Arc<Link>> {
+        loop {
+            if self.reach.has_changed().is_err() {
+                // It left; another one may have come under its name.
+                self.reach = self.clusters.reach(&self.cluster)?;
+                self.stage = Stage::Begin;
+            }
+            if let Some(link) = self.reach.borrow_and_update().link.clone() {
+                return Some(link);
+            }
+            // An error shows at the next turn.
+            let _ = self.reach.changed().await;
+        }
+    }
+
+    /// Does what is next, and waits where it did not work.
+    async fn step(&mut self, link: &Arc<Link>, stage: Stage) -> Stage {
+        let done = match stage {
+            Stage::Begin => self.begin(link).await,
+            Stage::Missing => {
+                let kind = self.reader.kind();
+                let wait = spread(self.missing.unwrap_or(SELDOM));
+                // Whoever applies objects of the kind asks too.
+                let _ = timeout(wait, link.kinds.until_served(kind)).await;
+                Ok(Stage::Begin)
+            }
+            Stage::Listing(resource, next) => self.list(link, resource, next).await,
+            Stage::Resuming(standing) => self.resume(link, standing).await,
+            Stage::Watching(standing, open) => self.watch(link, standing, open).await,
+        };
+        match done {
+            Ok(stage) => stage,
+            Err(Pause { then, why }) => {
+                self.pause(link, &why).await;
+                then
+            }
+        }
+    }
+
+    async fn begin(&mut self, link: &Link) -> Result<Stage, Pause> {
+        let deadline = Instant::now() + LISTING;
+        match link.kinds.find_in_any_version(&link.client, self.reader.kind(), deadline).await {
+            Ok(Some(resource)) => {
+                self.missing = None;
+                Ok(Stage::Listing(resource, None))
+            }
+            Ok(None) => {
+                if self.missing.is_none() {
+                    self.told.extend([Observation::Listing, Observation::Listed { version: None }]);
+                }
+                self.missing =
+                    Some(self.missing.map_or(Duration::from_secs(1), |wait| (wait * 2).min(SELDOM)));
+                Ok(Stage::Missing)
+            }
+            Err(why) => Err(Pause { then: Stage::Begin, why }),
+        }
+    }
+
+    async fn list(&mut self, link: &Link, resource: Resource, next: Option<String>) -> Result<Stage, Pause> {
+        let mut path = format!("{}?{}&limit={}", resource.collection(None), selector(), self.page);
+        if let Some(next) = &next {
+            path.push_str("&continue=");
+            path.extend(utf8_percent_encode(next, NON_ALPHANUMERIC));
+        }
+        let call = Call { accept: self.reader.accept_list(), ..Call::get(path) };
+        let answer = link.client.call(call, Instant::now() + LISTING).await;
+        let page = answer.and_then(|body| self.reader.page(&body));
+        match page {
+            Ok(Page { objects, next: further, version }) => {
+                if next.is_none() {
+                    self.told.push_back(Observation::Listing);
+                }
+                self.told.extend(objects.into_iter().map(Observation::There));
+                if further.is_some() {
+                    return Ok(Stage::Listing(resource, further));
+                }
+                self.told.push_back(Observation::Listed { version: Some(Arc::clone(&version)) });
+                Ok(Stage::Resuming(Standing { resource, version, refusals: 0 }))
+            }
+            Err(why) => {
+                match why {
+                    Failure::NoSuchPath => link.kinds.forget(self.reader.kind()),
+                    // Too large, or too much work for the server.
+                    Failure::NoAnswer { .. } => self.page = (self.page / 2).max(1),
+                    _ => {}
+                }
+                // A token for the next page is good for some minutes, and for this server's life, only.
+                Err(Pause { then: Stage::Begin, why })
+            }
+        }
+    }
+
+    async fn resume(&mut self, link: &Link, mut standing: Standing) -> Result<Stage, Pause> {
+        let lasts = spread(self.watches.usual).max(Duration::from_secs(1));
+        let path = format!(
+            "{}?{}&watch=true&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={}",
+            standing.resource.collection(None),
+            selector(),
+            standing.version,
+            lasts.as_secs(),
+        );
+        match link.client.watch(&path, self.reader.accept()).await {
+            Ok(lines) => {
+                if std::mem::take(&mut self.in_trouble) {
+                    tracing::info!(cluster = %self.cluster, "{} are watched again", self.reader);
+                }
+                let since = Instant::now();
+                let open = Open { lines, since, until: since + lasts + OVERDUE, bookmarks: false };
+                Ok(Stage::Watching(standing, open))
+            }
+            Err(Refused { failure, answered }) => match failure {
+                // The server has forgotten what was then: that is part of every watch's life.
+                Failure::Other { code: 410, .. } => Ok(Stage::Listing(standing.resource, None)),
+                Failure::NoSuchPath => {
+                    link.kinds.forget(self.reader.kind());
+                    Ok(Stage::Begin)
+                }
+                why => {
+                    if answered && !matches!(why, Failure::Throttled { .. }) {
+                        standing.refusals += 1;
+                    }
+                    Err(Pause { then: standing.again(), why })
+                }
+            },
+        }
+    }
+
+    /// Takes one event.
+    async fn watch(&mut self, link: &Link, mut standing: Standing, mut open: Open) -> Result<Stage, Pause> {
+        let silent = Instant::now() + self.watches.silence;
+        let until = if open.bookmarks { open.until.min(silent) } else { open.until };
+        let line = tokio::time::timeout_at(until, open.lines.next()).await;
+        let stood = open.since.elapsed() >= SHORT;
+        if stood {
+            self.failures = 0;
+        }
+        let line = match line {
+            Ok(Ok(Some(line))) => line,
+            Ok(Ok(None)) if stood => return Ok(Stage::Resuming(standing)),
+            Ok(Ok(None)) => {
+                let why = Failure::NoAnswer { reason: "the server ended the watch at once".to_owned() };
+                return Err(Pause { then: standing.again(), why });
+            }
+            Ok(Err(why)) => return Err(Pause { then: standing.again(), why }),
+            Err(_) => {
+                // Whoever is silent at the other end may be gone.
+                link.doubt();
+                return Ok(Stage::Resuming(standing));
+            }
+        };
+        match self.reader.event(&line) {
+            Ok(Event::Told(observation, version)) => {
+                standing.reached(version);
+                self.told.push_back(observation);
+            }
+            Ok(Event::Bookmark(version)) => {
+                standing.reached(Some(version));
+                open.bookmarks = true;
+            }
+            Ok(Event::Other) => {}
+            Ok(Event::Expired) => return Ok(Stage::Listing(standing.resource, None)),
+            Err(why) => {
+                standing.refusals += 1;
+                return Err(Pause { then: standing.again(), why });
+            }
+        }
+        Ok(Stage::Watching(standing, open))
+    }
+
+    /// Waits before something is tried again that failed.
+    async fn pause(&mut self, link: &Link, why: &Failure) {
+        let longest = match why {
+            Failure::Forbidden { .. } | Failure::Unauthorized | Failure::Invalid { .. } => SELDOM,
+            Failure::Unreachable { .. } | Failure::NoAnswer { .. } | Failure::NotTried { .. } => {
+                link.doubt();
+                LONGEST
+            }
+            _ => LONGEST,
+        };
+        let delay = match why {
+            Failure::Throttled { retry_after, .. } => *retry_after,
+            _ => SHORTEST.saturating_mul(1 << self.failures.min(16)).min(longest),
+        };
+        self.failures = self.failures.saturating_add(1);
+        self.warn(why);
+        sleep(spread(delay)).await;
+        // A cluster that does not answer is asked by its probe; the watches need not ask too.
+        let _ = timeout(spread(SELDOM), self.reach.wait_for(|reach| reach.ready)).await;
+    }
+
+    /// Says what is wrong, once. That a cluster is out of reach is said by the registry.
+    fn warn(&mut self, why: &Failure) {
+        let gone = matches!(
+            why,
+            Failure::Unreachable { .. }
+                | Failure::NoAnswer { .. }
+                | Failure::NotTried { .. }
+                | Failure::NoSuchPath
+                | Failure::Throttled { .. }
+                | Failure::Other { code: 410, .. }
+        );
+        if !gone && !std::mem::replace(&mut self.in_trouble, true) {
+            tracing::warn!(
+                cluster = %self.cluster, reason = %why,
+                "{} cannot be watched: what others change there is not noticed; grant list and watch", self.reader
+            );
+        }
+    }
+}
+
+impl Standing {
+    fn reached(&mut self, version: Option<Arc<str>>) {
+        if let Some(version) = version {
+            self.version = version;
+        }
+        self.refusals = 0;
+    }
+
+    /// From where it goes on; from the beginning, if that was refused too often.
+    fn again(self) -> Stage {
+        if self.refusals < REFUSALS { Stage::Resuming(self) } else { Stage::Listing(self.resource, None) }
+    }
+}
+
+/// Waits until a connection is not the cluster's any more.
+async fn replaced(reach: &mut watch::Receiver<Reach>, link: &Arc<Link>) {
+    let other = |reach: &Reach| !reach.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link));
+    // An error says that the cluster left.
+    let _ = reach.wait_for(other).await;
+}
+
+fn selector() -> String {
+    format!("labelSelector={}", utf8_percent_encode(MARK, NON_ALPHANUMERIC))
+}
