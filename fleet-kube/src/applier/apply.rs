@@ -1,17 +1,15 @@
 //! One manifest becomes an object.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use fleet_core::apply::{InventoryItem, Outcome};
 use fleet_core::manifest::{Manifest, ObjectRef};
-use http::Method;
-use serde_json::{Map, Value};
 
-use super::object::{METADATA, Object};
-use super::{Run, of_reading};
-use crate::client::{Call, FIELD_MANAGER, Failure, JSON, Resource};
+use super::object::Object;
+use super::refusal;
+use super::requests::{Basis, Deleted, Live};
+use super::run::{Run, Standing, being_deleted, keeps_changing};
+use crate::client::{Failure, Resource};
 
 /// How often an object may change under our hands before it is left for later.
 const TURNS: usize = 6;
@@ -20,7 +18,7 @@ enum Step {
     /// It is not there, as far as we know.
     Create,
     /// It is ours.
-    Update(Arc<str>),
+    Update(Basis),
     /// Something has its name.
     Look,
 }
@@ -30,168 +28,121 @@ impl Run<'_> {
         &self,
         manifest: &Manifest,
         inventory: &[InventoryItem],
-        request: &[Manifest],
     ) -> Result<Outcome, Failure> {
         let id = manifest.id();
-        let found = self.link.kinds.find(&self.link.client, &id.gvk, self.deadline).await;
-        let Some(resource) = found.map_err(of_reading)? else {
-            return Ok(unknown_kind(id, request));
+        let resource = match self.kind(id).await? {
+            Ok(resource) => resource,
+            Err(outcome) => return Ok(outcome),
         };
         if let Some(fault) = self.scope_fault(id, &resource) {
             return Ok(fault);
         }
-        let known =
-            inventory.iter().find(|item| item.object.same_object(id)).and_then(|item| item.uid.clone());
+        let known = inventory.iter().find(|item| item.object.same_object(id));
         let object = manifest.marked(self.work);
-        let mut step = known.map_or(Step::Create, Step::Update);
+        let mut step = self.first_step(id, known);
         for _ in 0..TURNS {
             step = match step {
-                Step::Create => match self.create(id, &resource, &object).await {
-                    Ok(object) => {
-                        return Ok(Outcome::Applied(object.placed(self.policy.excluded(id))));
-                    }
+                Step::Create => match self.create_where_it_belongs(id, &resource, &object).await {
+                    Ok(Ok(created)) => return Ok(self.applied(id, &created)),
+                    Ok(Err(outcome)) => return Ok(outcome),
                     Err(Failure::AlreadyExists) => Step::Look,
-                    Err(failure) => return Err(failure),
+                    Err(failure) => return Err(refusal::explained(failure, manifest)),
                 },
-                Step::Update(uid) => match self.update(id, &resource, &object, &uid).await {
-                    Ok(object) if object.is_going() => return Ok(being_deleted(id)),
-                    Ok(object) => return Ok(Outcome::Applied(object.placed(self.policy.excluded(id)))),
-                    Err(Failure::UidMismatch) => Step::Look,
-                    Err(failure) => return Err(failure),
-                },
-                Step::Look => match self.look(id, &resource).await? {
-                    None => Step::Create,
-                    Some(object) if object.is_going() => return Ok(being_deleted(id)),
-                    Some(object) if object.mark() == Some(self.work.hash()) => {
-                        Step::Update(Arc::clone(object.uid()))
+                Step::Update(basis) => match self.update(id, &resource, &object, &basis).await {
+                    Ok(updated) if updated.is_going() => return Ok(being_deleted(id)),
+                    Ok(updated) => return Ok(self.applied(id, &updated)),
+                    Err(Failure::UidMismatch | Failure::Conflict { .. }) => Step::Look,
+                    Err(Failure::NotFound { resource, .. }) if resource == "namespaces" => Step::Create,
+                    Err(failure) => {
+                        let Some(fixed) = refusal::immutable(&failure, manifest) else {
+                            return Err(refusal::explained(failure, manifest));
+                        };
+                        if let Some(refused) = self.recreation_refused(manifest, &basis, fixed) {
+                            return Ok(refused);
+                        }
+                        match self.delete(id, &resource, &basis.uid, &basis.version).await {
+                            Ok(Deleted::Going) => return Ok(being_deleted(id)),
+                            Ok(Deleted::Accepted)
+                            | Err(
+                                Failure::UidMismatch | Failure::Conflict { .. } | Failure::NotFound { .. },
+                            ) => Step::Look,
+                            Err(failure) => return Err(failure),
+                        }
                     }
-                    Some(object) => {
-                        return Ok(Outcome::Conflict { owner: object.owner() });
-                    }
                 },
+                Step::Look => {
+                    let live = if self.has_exclusions(id) {
+                        self.look_whole(id, &resource).await?
+                    } else {
+                        self.look(id, &resource).await?.map(|object| Live { object, whole: None })
+                    };
+                    match live {
+                        None => Step::Create,
+                        Some(live) if live.object.is_going() => return Ok(being_deleted(id)),
+                        Some(live) => match self.standing(id, &live.object, known) {
+                            Standing::Theirs(owner) => return Ok(Outcome::Conflict { owner }),
+                            Standing::Ours { adopted } => Step::Update(Basis::of(live, adopted)),
+                        },
+                    }
+                }
             };
         }
         Ok(keeps_changing())
     }
 
-    async fn create(
-        &self,
-        id: &ObjectRef,
-        resource: &Resource,
-        object: &Map<String, Value>,
-    ) -> Result<Object, Failure> {
-        let path = resource.collection(id.namespace.as_deref());
-        let call = Call {
-            method: Method::POST,
-            path: format!("{path}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict"),
-            content_type: Some(JSON),
-            accept: METADATA,
-            body: to_bytes(object)?,
-            identity: self.identity,
-        };
-        Object::parse(&self.link.client.call(call, self.deadline).await?)
-    }
-
-    /// Applies to the object with this UID and no other. The answer shows whether the fields of our POST are still
-    /// there beside those that we apply; then they become ours to take back, and the apply is repeated.
-    async fn update(
-        &self,
-        id: &ObjectRef,
-        resource: &Resource,
-        object: &Map<String, Value>,
-        uid: &str,
-    ) -> Result<Object, Failure> {
-        let path = resource.object(id.namespace.as_deref(), &id.name);
-        let apply = Call {
-            method: Method::PATCH,
-            path: format!("{path}?fieldManager={FIELD_MANAGER}&force=true&fieldValidation=Strict"),
-            content_type: Some("application/apply-patch+yaml"),
-            accept: METADATA,
-            body: to_bytes(&with_uid(object, uid))?,
-            identity: self.identity,
-        };
-        for _ in 0..TURNS {
-            let object = Object::parse(&self.link.client.call(apply.clone(), self.deadline).await?)?;
-            let Some(takeover) = object.takeover().filter(|_| !object.is_going()) else {
-                return Ok(object);
-            };
-            let take_over = Call {
-                method: Method::PATCH,
-                path: format!("{path}?fieldManager={FIELD_MANAGER}"),
-                content_type: Some("application/json-patch+json"),
-                accept: METADATA,
-                body: Bytes::from(takeover.to_string()),
-                identity: self.identity,
-            };
-            match self.link.client.call(take_over, self.deadline).await {
-                Ok(_) => {}
-                // Somebody wrote in between, so the list of managers is another one: the next answer shows it.
-                Err(Failure::Invalid { .. } | Failure::Conflict { .. }) => {}
-                Err(Failure::NotFound { .. }) => return Err(Failure::UidMismatch),
-                Err(failure) => return Err(failure),
+    /// As long as nobody else wrote to the object since our last write, which its resourceVersion tells, it carries our mark
+    /// and one request is enough.
+    fn first_step(&self, id: &ObjectRef, known: Option<&InventoryItem>) -> Step {
+        if self.may_claim(id) {
+            return Step::Look;
+        }
+        match known.map(|item| (item, item.uid.clone(), item.version.clone())) {
+            None | Some((_, None, _)) => Step::Create,
+            Some((item, Some(uid), Some(version))) if !self.has_exclusions(id) => {
+                Step::Update(Basis { uid, version, adopted: item.adopted, live: None })
             }
-        }
-        Err(Failure::Conflict { message: "others write to it all the time".to_owned() })
-    }
-
-    pub(super) async fn look(&self, id: &ObjectRef, resource: &Resource) -> Result<Option<Object>, Failure> {
-        let path = resource.object(id.namespace.as_deref(), &id.name);
-        let call = Call { accept: METADATA, identity: self.identity, ..Call::get(path) };
-        match self.link.client.call(call, self.deadline).await {
-            Ok(body) => Object::parse(&body).map(Some).map_err(of_reading),
-            Err(Failure::NotFound { .. }) => Ok(None),
-            Err(failure) => Err(of_reading(failure)),
+            Some(_) => Step::Look,
         }
     }
-}
 
-/// With a UID, server-side apply neither creates nor touches another object.
-fn with_uid(object: &Map<String, Value>, uid: &str) -> Map<String, Value> {
-    let mut object = object.clone();
-    if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
-        metadata.insert("uid".to_owned(), Value::String(uid.to_owned()));
+    fn applied(&self, id: &ObjectRef, object: &Object) -> Outcome {
+        Outcome::Applied(object.placed(self.policy.excluded(id)))
     }
-    object
-}
 
-fn to_bytes(object: &Map<String, Value>) -> Result<Bytes, Failure> {
-    serde_json::to_vec(object).map(Bytes::from).map_err(|_| Failure::Invalid {
-        message: "the manifest cannot be written as JSON".to_owned(),
-        causes: Vec::new(),
-    })
-}
-
-fn unknown_kind(id: &ObjectRef, request: &[Manifest]) -> Outcome {
-    let (api_version, kind) = (id.gvk.api_version(), &id.gvk.kind);
-    if request.iter().any(|manifest| defines(manifest, id)) {
-        return Outcome::Waiting { reason: format!("{kind} ({api_version}) is not established yet") };
-    }
-    Outcome::Rejected {
-        reason: format!(
-            "the cluster does not know the kind {kind} of {api_version}; install its CustomResourceDefinition, or \
-             correct apiVersion and kind"
-        ),
+    /// Why an object is not deleted and created anew for a change that is not possible otherwise; `None` if it may be.
+    pub(super) fn recreation_refused(
+        &self,
+        manifest: &Manifest,
+        basis: &Basis,
+        fixed: String,
+    ) -> Option<Outcome> {
+        let why_not = if !manifest.may_be_recreated() {
+            return Some(Outcome::Rejected { reason: refusal::with_advice(fixed) });
+        } else if basis.adopted {
+            "it was there before it was adopted, and is not deleted"
+        } else if self.is_protected(manifest.id()) {
+            "protected namespaces are never deleted"
+        } else {
+            return None;
+        };
+        Some(Outcome::Rejected { reason: format!("{fixed}; {why_not}; take the change back") })
     }
 }
 
-/// Whether a manifest is the definition of the kind.
-fn defines(manifest: &Manifest, id: &ObjectRef) -> bool {
-    let text = |path| {
-        manifest.object().get("spec").and_then(|spec: &Value| spec.pointer(path)).and_then(Value::as_str)
-    };
-    &*manifest.id().gvk.kind == "CustomResourceDefinition"
-        && text("/group") == Some(&*id.gvk.group)
-        && text("/names/kind") == Some(&*id.gvk.kind)
-}
-
-pub(super) fn being_deleted(id: &ObjectRef) -> Outcome {
-    Outcome::Waiting { reason: format!("{id} is being deleted") }
-}
-
-pub(super) fn keeps_changing() -> Outcome {
-    Outcome::Retry {
-        after: Duration::from_secs(1),
-        reason: "somebody else replaces the object all the time".to_owned(),
-        cluster: false,
+impl Basis {
+    pub(super) fn of(live: Live, adopted: bool) -> Self {
+        let object = &live.object;
+        Self {
+            uid: Arc::clone(object.uid()),
+            version: object.version().cloned().unwrap_or_else(|| "".into()),
+            adopted,
+            live: Some(live),
+        }
     }
 }
+
+/// What a creation came to: an object, or what is to be waited for before there can be one.
+pub(super) type Creation = Result<Result<Object, Outcome>, Failure>;
+
+/// Where a kind is served, or the outcome for an object of a kind that is not.
+pub(super) type Kind = Result<Result<Resource, Outcome>, Failure>;
