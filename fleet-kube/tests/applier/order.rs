@@ -156,3 +156,98 @@ async fn after_a_conflict_nothing_more_is_begun_unless_it_is_to_go_on() {
     );
     assert!(admin.get(&at("held")).await.is_some());
 }
+
+#[tokio::test]
+async fn what_others_need_comes_first_and_goes_last() {
+    let lab = Lab::shared().await;
+    let (ours, admin) = (Ours::new(&lab, User::Admin, Route::Direct).await, lab.admin().await);
+    let work = work("order");
+    // What is held shows by its resourceVersion when its deletion began.
+    let held = |api_version: &str, kind: &str, rest: Value| {
+        let mut object = json!({"apiVersion": api_version, "kind": kind,
+            "metadata": {"name": "ordered", "namespace": "default", "finalizers": ["example.com/hold"]}});
+        object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        object
+    };
+    let pods =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let objects = [
+        held(
+            "networking.k8s.io/v1",
+            "Ingress",
+            json!({"spec": {"defaultBackend": {"service": {"name": "a", "port": {"number": 80}}}}}),
+        ),
+        held(
+            "apps/v1",
+            "Deployment",
+            json!({"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": pods}}),
+        ),
+        held("v1", "Service", json!({"spec": {"ports": [{"port": 80}]}})),
+        held(
+            "rbac.authorization.k8s.io/v1",
+            "RoleBinding",
+            json!({"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "ordered"}}),
+        ),
+        held("rbac.authorization.k8s.io/v1", "Role", json!({"rules": []})),
+        held("v1", "Secret", json!({})),
+        held("v1", "ServiceAccount", json!({})),
+        held("v1", "LimitRange", json!({"spec": {"limits": []}})),
+    ];
+    let paths = [
+        "/apis/networking.k8s.io/v1/namespaces/default/ingresses/ordered",
+        "/apis/apps/v1/namespaces/default/deployments/ordered",
+        "/api/v1/namespaces/default/services/ordered",
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings/ordered",
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles/ordered",
+        "/api/v1/namespaces/default/secrets/ordered",
+        "/api/v1/namespaces/default/serviceaccounts/ordered",
+        "/api/v1/namespaces/default/limitranges/ordered",
+    ];
+    let versions = async || {
+        let mut versions = Vec::new();
+        for path in paths {
+            let object = admin.get(path).await.unwrap();
+            versions.push(object["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap());
+        }
+        versions
+    };
+    let outcomes = ours.apply_all(&work, &objects, &[], None, SOON).await;
+    let inventory: Vec<InventoryItem> =
+        objects.iter().zip(&outcomes).map(|(object, outcome)| placed(object, outcome)).collect();
+    let created = versions().await;
+    assert!(created.is_sorted_by(|later, earlier| later > earlier), "{created:?}");
+    for outcome in ours.remove(&work, &inventory).await {
+        assert!(matches!(outcome, Outcome::Waiting { .. }), "{outcome:?}");
+    }
+    let deleted = versions().await;
+    assert!(deleted.is_sorted_by(|first, then| first < then), "{deleted:?}");
+    for path in paths {
+        let release = json!({"metadata": {"finalizers": null}});
+        admin.send("PATCH", path, Some(&release)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_on_its_way_out_is_waited_for() {
+    let lab = Lab::shared().await;
+    let (ours, admin) = (Ours::new(&lab, User::Admin, Route::Direct).await, lab.admin().await);
+    let work = work("leaving");
+    let (object, path) = (within("leaving", config_map("a", &[])), "/api/v1/namespaces/leaving");
+    let first = ours.apply(&work, &object, &[]).await;
+    let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
+    admin.send("PATCH", &format!("{path}/configmaps/a"), Some(&hold)).await.unwrap();
+    admin.send("DELETE", path, None).await.unwrap();
+    let other = within("leaving", config_map("b", &[]));
+    let outcome = ours.apply(&work, &other, &[]).await;
+    assert!(
+        matches!(&outcome, Outcome::Waiting { reason } if reason.contains("namespace leaving is being deleted")),
+        "{outcome:?}"
+    );
+    let release = json!({"metadata": {"finalizers": null}});
+    admin.send("PATCH", &format!("{path}/configmaps/a"), Some(&release)).await.unwrap();
+    admin.until_gone(path).await;
+    // Gone, it is made anew.
+    let outcomes =
+        [ours.apply(&work, &object, &[placed(&object, &first)]).await, ours.apply(&work, &other, &[]).await];
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Applied(_))), "{outcomes:?}");
+}
