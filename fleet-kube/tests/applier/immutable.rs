@@ -71,6 +71,12 @@ async fn a_change_that_is_not_possible_is_refused_with_the_field_and_what_to_do(
                 "versions": [{"name": "v1", "served": true, "storage": true,
                     "schema": {"openAPIV3Schema": {"type": "object"}}}]}})
     };
+    // The scope of a kind is fixed once the kind is established, as it is once there is an object of it.
+    let of_the_kind = json!({"apiVersion": "fixed.example.com/v1", "kind": "Fixed",
+        "metadata": {"name": "a", "namespace": "default"}});
+    for outcome in ours.apply_all(&work, &[definition("Namespaced"), of_the_kind], &[], None, SOON).await {
+        let _ = uid(&outcome);
+    }
     for (before, after, field) in [
         (service(Value::Null), service(json!("None")), "spec.clusterIP"),
         (deployment("a"), deployment("b"), "spec.selector"),
