@@ -234,6 +234,16 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// What becomes of the other objects of a set after one was in conflict, where
+    /// [`Policy::continue_on_conflict`] is not set.
+    pub fn held_up(by: &ObjectRef, owner: &Owner) -> Self {
+        let reason =
+            format!("{by} is in conflict, it belongs to {owner}; continueOnConflict would go on without it");
+        Self::Waiting { reason }
+    }
+}
+
 /// Whose an object is that is not ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -264,7 +274,8 @@ pub enum Change {
     Create,
     /// Change it.
     Update {
-        /// Line by line, as unified diffs have it: `-`, `+` or a space, then YAML. Values of Secrets are masked.
+        /// Line by line, as unified diffs have it: `-`, `+` or a space, then YAML; `@@` where lines are left out. Values of
+        /// Secrets are masked.
         diff: String,
     },
     /// Delete it, to create it anew.

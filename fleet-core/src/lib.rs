@@ -11,6 +11,8 @@ pub mod apply;
 pub mod catalog;
 pub mod cluster;
 pub mod dead_letter;
+#[cfg(feature = "diff")]
+pub mod diff;
 #[cfg(feature = "directory")]
 pub mod directory;
 pub mod engine;
@@ -18,6 +20,7 @@ pub mod environment;
 pub mod event;
 pub mod filter;
 pub mod health;
+pub mod keep;
 pub mod manifest;
 pub mod memory;
 #[cfg(feature = "minijinja")]

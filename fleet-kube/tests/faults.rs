@@ -102,12 +102,12 @@ async fn lost_packets_leave_a_removal_open() {
     let ours = Ours::new(&lab, User::Admin, Route::Proxied).await;
     let work = work("silent");
     let object = config_map("one", &[]);
-    let made = uid(&ours.apply(&work, &object, &[]).await);
+    let made = placed(&object, &ours.apply(&work, &object, &[]).await);
     lab.cluster.proxy().set(Network::Silent);
     let request = fleet_core::apply::RemoveRequest {
         cluster: ours.target.clone(),
         work: work.clone(),
-        items: vec![item(&object, Some(&made))],
+        items: vec![made.clone()],
         mode: fleet_core::apply::Mode::Write,
         identity: None,
         deadline: Duration::from_millis(300),
@@ -115,7 +115,7 @@ async fn lost_packets_leave_a_removal_open() {
     let outcome = fleet_core::apply::Applier::remove(&ours.applier, request).await;
     assert!(matches!(outcome[0], Outcome::Unknown { .. }), "{outcome:?}");
     lab.cluster.proxy().heal();
-    let gone = async { while ours.remove(&work, &[item(&object, Some(&made))]).await != [Outcome::Gone] {} };
+    let gone = async { while ours.remove(&work, std::slice::from_ref(&made)).await != [Outcome::Gone] {} };
     tokio::time::timeout(SOON, gone).await.unwrap();
     assert!(lab.admin().await.get("/api/v1/namespaces/default/configmaps/one").await.is_none());
 }

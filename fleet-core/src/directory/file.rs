@@ -12,10 +12,9 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::layout::{Place, STAGING};
-use crate::apply::{Owner, Placed};
-use crate::manifest::{MARK, Manifest, ObjectRef};
+use crate::apply::Owner;
+use crate::manifest::{ADOPTED, MARK, Manifest, ObjectRef};
 use crate::observe::Owned;
-use crate::policy::JsonPointer;
 use crate::work::WorkId;
 use crate::yaml;
 
@@ -25,13 +24,19 @@ const UID: &str = "fleet-events.dev/uid";
 /// What lies where an object's file belongs.
 pub(super) enum Found {
     Nothing,
-    /// A file that this Work wrote.
-    Ours {
-        uid: Arc<str>,
-        text: String,
-    },
+    /// A readable file of this object.
+    Object(Kept),
     /// Anything else; says what, as the owner in a conflict.
     Foreign(Owner),
+}
+
+/// A readable file of an object.
+pub(super) struct Kept {
+    pub(super) text: String,
+    pub(super) object: Map<String, Value>,
+    pub(super) mark: Option<Arc<str>>,
+    pub(super) uid: Option<Arc<str>>,
+    pub(super) adopted: bool,
 }
 
 /// The parts of a file that tell whose it is.
@@ -78,7 +83,7 @@ impl Head {
 }
 
 /// Looks at what lies where the object's file belongs. Symbolic links are never followed.
-pub(super) fn look(root: &Path, place: &Place, object: &ObjectRef, work: &WorkId) -> io::Result<Found> {
+pub(super) fn look(root: &Path, place: &Place, object: &ObjectRef) -> io::Result<Found> {
     // A root that lost its disk looks empty; only its staging folder tells that from objects that are gone.
     fs::symlink_metadata(root.join(STAGING))?;
     for folder in place.folder_paths(root) {
@@ -104,7 +109,7 @@ pub(super) fn look(root: &Path, place: &Place, object: &ObjectRef, work: &WorkId
         }
         Err(error) => return Err(error),
     };
-    let Some(head) = head(&text) else {
+    let Some((head, whole)) = read(&text) else {
         return Ok(foreign(format!(
             "a file that is not one readable Kubernetes object at {}",
             path.display()
@@ -115,12 +120,15 @@ pub(super) fn look(root: &Path, place: &Place, object: &ObjectRef, work: &WorkId
             format!("a file of another object ({} {}) at {}", head.kind, head.metadata.name, path.display());
         return Ok(foreign(other));
     }
-    match (head.metadata.labels.get(MARK), head.metadata.annotations.get(UID)) {
-        (Some(mark), Some(uid)) if mark == work.hash() => Ok(Found::Ours { uid: uid.as_str().into(), text }),
-        (Some(mark), _) if mark != work.hash() => Ok(Found::Foreign(Owner::Work(mark.as_str().into()))),
-        (Some(_), _) => Ok(foreign(format!("somebody who removed annotation {UID} from {}", path.display()))),
-        (None, _) => Ok(foreign(format!("whoever wrote {}", path.display()))),
-    }
+    let Metadata { labels, annotations, .. } = head.metadata;
+    let found = |from: &BTreeMap<String, String>, name| from.get(name).map(|value| Arc::from(value.as_str()));
+    Ok(Found::Object(Kept {
+        mark: found(&labels, MARK),
+        uid: found(&annotations, UID),
+        adopted: annotations.contains_key(ADOPTED),
+        object: whole,
+        text,
+    }))
 }
 
 /// Says what lies there as the owner in a conflict.
@@ -128,10 +136,10 @@ fn foreign(what: String) -> Found {
     Found::Foreign(Owner::Other(what))
 }
 
-/// Reads what a file names, if it is one object and nothing else.
-fn head(text: &str) -> Option<Head> {
+/// Reads a file, if it is one object and nothing else.
+fn read(text: &str) -> Option<(Head, Map<String, Value>)> {
     match &yaml::documents(text)[..] {
-        [Ok(document)] => document.decode().ok(),
+        [Ok(document)] => Some((document.decode().ok()?, document.value.as_object()?.clone())),
         _ => None,
     }
 }
@@ -145,30 +153,10 @@ pub(super) struct Content {
 /// Reads a file; `None` if it is not one object and nothing else.
 pub(super) fn content(path: &Path) -> io::Result<Option<Content>> {
     match fs::read_to_string(path) {
-        Ok(text) => Ok(head(&text).zip(object(&text)).map(|(head, object)| Content { head, object })),
+        Ok(text) => Ok(read(&text).map(|(head, object)| Content { head, object })),
         Err(error) if error.kind() == ErrorKind::InvalidData => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// The object that a file's text means.
-pub(super) fn object(text: &str) -> Option<Map<String, Value>> {
-    match yaml::documents(text).pop()?.ok()?.value {
-        Value::Object(object) => Some(object),
-        _ => None,
-    }
-}
-
-/// What is to be remembered of an object after its file was written: as a later look at it shows it.
-pub(super) fn placed<'a>(
-    uid: Arc<str>,
-    text: &str,
-    excluded: impl Iterator<Item = &'a JsonPointer>,
-) -> Placed {
-    let print = object(text).map(|object| Owned::of_values(&object).print(excluded));
-    let digest = Sha256::digest(text.as_bytes());
-    let version: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Placed { print, version: Some(version.into()), ..Placed::new(uid) }
 }
 
 fn what(meta: &fs::Metadata) -> &'static str {
@@ -183,19 +171,48 @@ fn what(meta: &fs::Metadata) -> &'static str {
     }
 }
 
-/// The text of an object's file.
-pub(super) fn text(manifest: &Manifest, work: &WorkId, uid: &str) -> Result<String, String> {
+/// An object as its file is to have it.
+pub(super) fn object(manifest: &Manifest, work: &WorkId, uid: &str, adopted: bool) -> Map<String, Value> {
     let mut object = manifest.marked(work);
     if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
-        let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(Map::new()));
+        let annotations = metadata.entry("annotations").or_insert(Value::Null);
         if annotations.is_null() {
             *annotations = Value::Object(Map::new());
         }
         if let Value::Object(annotations) = annotations {
             annotations.insert(UID.to_owned(), Value::String(uid.to_owned()));
+            if adopted {
+                annotations.insert(ADOPTED.to_owned(), Value::String("true".to_owned()));
+            }
         }
     }
-    yaml::to_string(&Value::Object(object)).map_err(|error| error.to_string())
+    object
+}
+
+/// An object without what is ours in its metadata.
+pub(super) fn given_back(mut object: Map<String, Value>) -> Map<String, Value> {
+    if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+        for (field, names) in [("labels", &[MARK][..]), ("annotations", &[UID, ADOPTED])] {
+            let Some(Value::Object(entries)) = metadata.get_mut(field) else { continue };
+            names.iter().for_each(|name| {
+                entries.remove(*name);
+            });
+            if entries.is_empty() {
+                metadata.remove(field);
+            }
+        }
+    }
+    object
+}
+
+/// The text of an object's file.
+pub(super) fn text(object: &Map<String, Value>) -> Result<String, String> {
+    yaml::to_string(&Value::Object(object.clone())).map_err(|error| error.to_string())
+}
+
+/// What is ours of an object that a file holds: all of it.
+pub(super) fn owned(text: &str) -> Option<Owned> {
+    read(text).map(|(_, object)| Owned::of_values(&object))
 }
 
 /// A UID that no other object had or will have: it depends on when and by whom it is made, not on any content.

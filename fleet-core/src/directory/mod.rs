@@ -4,9 +4,14 @@
 //! `<root>/<cluster namespace>/<cluster name>/<object namespace or _cluster>/<kind>.<group or core>/<name>.yaml`, all
 //! lower case. What a path cannot hold (RBAC allows `:` and upper case in names) is percent-encoded.
 //!
-//! A file is ours if it is one readable object of the expected kind and name with the mark of the Work in its labels.
-//! Everything else in the way of an object is a conflict and stays untouched, symbolic links included. Files and folders
-//! are made for the owner alone (0600, 0700), because what is rendered may be secret.
+//! A file is ours if it is one readable object of the expected kind and name with the mark of the Work in its labels; one
+//! that lost its mark is ours by the UID in its annotations. Everything else in the way of an object is a conflict and
+//! stays untouched, symbolic links included. Files and folders are made for the owner alone (0600, 0700), because what is
+//! rendered may be secret.
+//!
+//! A readable file of the object that carries no mark may be [adopted](crate::policy::Policy::adopt). It becomes ours as a
+//! whole, because a file does not tell whose its fields are; given back, it stays as it is but for mark and annotations.
+//! No namespace is protected, and none is created for what belongs into it: a file dies alone, and needs no other.
 
 mod file;
 mod layout;
@@ -23,14 +28,17 @@ use futures::stream::BoxStream;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use self::file::{Found, Write};
+use self::file::{Found, Kept, Write};
 use self::layout::Place;
 use self::observe::Notes;
-use crate::apply::{Applier, ApplyRequest, Mode, Outcome, Owner, RemoveRequest};
+use crate::apply::{
+    Applier, ApplyRequest, Change, InventoryItem, Mode, Outcome, Owner, Placed, RemoveRequest,
+};
 use crate::cluster::ClusterId;
+use crate::diff;
+use crate::keep::keep;
 use crate::manifest::{Gvk, Manifest, ObjectRef};
 use crate::observe::{Depth, Observation};
-use crate::policy::Policy;
 use crate::work::WorkId;
 
 /// Locks that keep calls for one cluster apart. A fixed number, shared by all clusters.
@@ -73,7 +81,7 @@ impl DirectoryApplier {
         cluster: &ClusterId,
         items: Vec<T>,
         deadline: Duration,
-        step: impl Fn(&Self, &T) -> Outcome + Send + 'static,
+        mut step: impl FnMut(&Self, &T) -> Outcome + Send + 'static,
     ) -> Vec<Outcome> {
         let until = Instant::now() + deadline;
         let count = items.len();
@@ -99,59 +107,129 @@ impl DirectoryApplier {
         }
     }
 
-    fn apply_one(
-        &self,
-        cluster: &ClusterId,
-        work: &WorkId,
-        manifest: &Manifest,
-        policy: &Policy,
-        mode: Mode,
-    ) -> Outcome {
-        let place = Place::of(cluster, manifest.id());
-        let found = match file::look(&self.root, &place, manifest.id(), work) {
+    fn apply_one(&self, request: &ApplyRequest, manifest: &Manifest) -> Outcome {
+        let (id, policy) = (manifest.id(), &request.policy);
+        let place = Place::of(&request.cluster.id, id);
+        let found = match file::look(&self.root, &place, id) {
             Ok(found) => found,
             Err(error) => return self.failed(&place, "read", &error),
         };
-        let (uid, old) = match found {
+        let known = request.inventory.iter().find(|item| item.object.same_object(id));
+        let (old, adopted) = match found {
             Found::Foreign(owner) => return Outcome::Conflict { owner },
-            Found::Nothing => (file::new_uid(&place).into(), None),
-            Found::Ours { uid, text } => (uid, Some(text)),
+            Found::Nothing => (None, false),
+            Found::Object(kept) => match self.standing(&place, &kept, &request.work, known) {
+                Ok(adopted) => (Some(kept), adopted),
+                Err(Owner::Work(mark)) if claims(request, id, &mark) => {
+                    let adopted = kept.adopted;
+                    (Some(kept), adopted)
+                }
+                Err(Owner::Other(_)) if policy.adopt && kept.mark.is_none() => (Some(kept), true),
+                Err(owner) => return Outcome::Conflict { owner },
+            },
         };
-        let text = match file::text(manifest, work, &uid) {
+        let uid: Arc<str> =
+            old.as_ref().and_then(|kept| kept.uid.clone()).unwrap_or_else(|| file::new_uid(&place).into());
+        let mut object = file::object(manifest, &request.work, &uid, adopted);
+        if let Some(kept) = &old {
+            policy.excluded(id).for_each(|field| keep(&mut object, &kept.object, field));
+        }
+        let text = match file::text(&object) {
             Ok(text) => text,
             Err(reason) => return Outcome::Rejected { reason },
         };
-        let placed = |uid| file::placed(uid, &text, policy.excluded(manifest.id()));
-        if mode == Mode::Preview || old.as_ref() == Some(&text) {
-            return Outcome::Applied(placed(uid));
+        if request.mode == Mode::Preview {
+            return Outcome::Would(match &old {
+                None => Change::Create,
+                Some(kept) => diff::between(&kept.object, &object)
+                    .map_or(Change::Nothing, |diff| Change::Update { diff }),
+            });
+        }
+        let print = file::owned(&text).map(|owned| owned.print(policy.excluded(id)));
+        let applied = || Outcome::Applied(Placed { print, adopted, ..Placed::new(uid) });
+        if old.as_ref().is_some_and(|kept| kept.text == text) {
+            return applied();
         }
         let how = if old.is_some() { Write::Replace } else { Write::Create };
         match file::write(&self.root, &place, &text, how) {
-            Ok(()) => Outcome::Applied(placed(uid)),
+            Ok(()) => applied(),
             Err(error) if how == Write::Create && error.kind() == io::ErrorKind::AlreadyExists => {
-                let owner = format!("whoever wrote {}", place.path(&self.root).display());
-                Outcome::Conflict { owner: Owner::Other(owner) }
+                Outcome::Conflict { owner: self.writer(&place) }
             }
             Err(error) => self.failed(&place, "written", &error),
         }
     }
 
-    fn remove_one(&self, cluster: &ClusterId, work: &WorkId, object: &ObjectRef) -> Outcome {
-        let place = Place::of(cluster, object);
-        match file::look(&self.root, &place, object, work) {
+    fn remove_one(&self, request: &RemoveRequest, item: &InventoryItem) -> Outcome {
+        let place = Place::of(&request.cluster.id, &item.object);
+        let kept = match file::look(&self.root, &place, &item.object) {
             // Ours is not there; what is there instead is not ours to remove.
-            Ok(Found::Nothing | Found::Foreign(_)) => Outcome::Gone,
-            Ok(Found::Ours { .. }) => match file::remove(&self.root, &place) {
+            Ok(Found::Nothing | Found::Foreign(_)) => return gone(request.mode),
+            Ok(Found::Object(kept)) => kept,
+            Err(error) => return self.failed(&place, "read", &error),
+        };
+        let Ok(adopted) = self.standing(&place, &kept, &request.work, Some(item)) else {
+            return gone(request.mode);
+        };
+        if request.mode == Mode::Preview {
+            return Outcome::Would(if adopted { Change::GiveBack } else { Change::Delete });
+        }
+        if !adopted {
+            return match file::remove(&self.root, &place) {
                 Ok(()) => Outcome::Gone,
                 Err(error) => self.failed(&place, "removed", &error),
-            },
-            Err(error) => self.failed(&place, "read", &error),
+            };
         }
+        let text = match file::text(&file::given_back(kept.object)) {
+            Ok(text) => text,
+            Err(reason) => return Outcome::Rejected { reason },
+        };
+        match file::write(&self.root, &place, &text, Write::Replace) {
+            Ok(()) => Outcome::Gone,
+            Err(error) => self.failed(&place, "written", &error),
+        }
+    }
+
+    /// Whose a file is: ours, adopted or not, or somebody else's.
+    fn standing(
+        &self,
+        place: &Place,
+        kept: &Kept,
+        work: &WorkId,
+        known: Option<&InventoryItem>,
+    ) -> Result<bool, Owner> {
+        let path = || place.path(&self.root);
+        let known = known.filter(|item| item.uid.is_some() && item.uid == kept.uid);
+        let adopted = kept.adopted || known.is_some_and(|item| item.adopted);
+        match (&kept.mark, &kept.uid) {
+            (Some(mark), Some(_)) if **mark == *work.hash() => Ok(adopted),
+            (Some(mark), None) if **mark == *work.hash() => {
+                Err(Owner::Other(format!("somebody who removed its UID from {}", path().display())))
+            }
+            (Some(mark), _) => Err(Owner::Work(Arc::clone(mark))),
+            (None, _) if known.is_some() => Ok(adopted),
+            (None, _) => Err(self.writer(place)),
+        }
+    }
+
+    fn writer(&self, place: &Place) -> Owner {
+        Owner::Other(format!("whoever wrote {}", place.path(&self.root).display()))
     }
 
     fn failed(&self, place: &Place, what: &str, error: &io::Error) -> Outcome {
         let reason = format!("{} cannot be {what}: {error}", place.path(&self.root).display());
         Outcome::Retry { after: RETRY, reason, cluster: false }
+    }
+}
+
+fn claims(request: &ApplyRequest, object: &ObjectRef, mark: &str) -> bool {
+    request.claims.iter().any(|claim| claim.object.same_object(object) && &*claim.from == mark)
+}
+
+fn gone(mode: Mode) -> Outcome {
+    match mode {
+        Mode::Write => Outcome::Gone,
+        Mode::Preview => Outcome::Would(Change::Nothing),
     }
 }
 
@@ -174,20 +252,28 @@ impl Applier for DirectoryApplier {
             );
             return vec![Outcome::Rejected { reason }; request.manifests.len()];
         }
-        let ApplyRequest { cluster, work, manifests, policy, mode, deadline, .. } = request;
-        let id = cluster.id.clone();
-        self.each(&cluster.id, manifests.to_vec(), deadline, move |this, manifest| {
-            this.apply_one(&id, &work, manifest, &policy, mode)
+        let (cluster, deadline) = (Arc::clone(&request.cluster), request.deadline);
+        let manifests = request.manifests.to_vec();
+        let mut held_up = None;
+        self.each(&cluster.id, manifests, deadline, move |this, manifest| {
+            if let Some(held_up) = &held_up {
+                return Outcome::clone(held_up);
+            }
+            let outcome = this.apply_one(&request, manifest);
+            if let Outcome::Conflict { owner } = &outcome
+                && !request.policy.continue_on_conflict
+            {
+                held_up = Some(Outcome::held_up(manifest.id(), owner));
+            }
+            outcome
         })
         .await
     }
 
     async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
-        let RemoveRequest { cluster, work, items, deadline, .. } = request;
-        let id = cluster.id.clone();
-        let objects = items.into_iter().map(|item| item.object).collect();
-        self.each(&cluster.id, objects, deadline, move |this, object| this.remove_one(&id, &work, object))
-            .await
+        let (cluster, deadline, items) =
+            (Arc::clone(&request.cluster), request.deadline, request.items.clone());
+        self.each(&cluster.id, items, deadline, move |this, item| this.remove_one(&request, item)).await
     }
 
     /// Not at all: a later call for the same cluster waits until an earlier one has let go of the files.

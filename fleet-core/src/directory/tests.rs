@@ -6,9 +6,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::apply::{Identity, InventoryItem, Placed};
+use crate::apply::{Claim, Identity};
 use crate::cluster::Cluster;
 use crate::manifest::MARK;
+use crate::policy::{DriftExclusion, JsonPointer, Policy};
 
 pub(super) struct Lab {
     pub(super) dir: tempfile::TempDir,
@@ -33,16 +34,22 @@ pub(super) fn work(key: &str) -> WorkId {
     WorkId::of_parts("manage-namespace", &[key])
 }
 
-pub(super) fn uid(outcome: Outcome) -> Arc<str> {
+pub(super) fn placed(outcome: &Outcome) -> &Placed {
     match outcome {
-        Outcome::Applied(Placed { uid, .. }) => uid,
+        Outcome::Applied(placed) => placed,
         other => panic!("{other:?}"),
     }
 }
 
+/// What is remembered of an object.
+fn item(object: Value, placed: &Placed) -> InventoryItem {
+    let planned = InventoryItem::planned(Manifest::new(object).unwrap().id().clone());
+    InventoryItem { uid: Some(Arc::clone(&placed.uid)), adopted: placed.adopted, ..planned }
+}
+
 impl Lab {
-    async fn apply_as(&self, work: &WorkId, object: Value) -> Outcome {
-        let request = ApplyRequest {
+    fn request(&self, work: &WorkId, object: Value) -> ApplyRequest {
+        ApplyRequest {
             cluster: Arc::clone(&self.cluster),
             work: work.clone(),
             manifests: Arc::from([Manifest::new(object).unwrap()]),
@@ -52,8 +59,15 @@ impl Lab {
             policy: Arc::default(),
             mode: Mode::Write,
             deadline: Duration::from_secs(10),
-        };
+        }
+    }
+
+    async fn send(&self, request: ApplyRequest) -> Outcome {
         self.applier.apply(request).await.remove(0)
+    }
+
+    async fn apply_as(&self, work: &WorkId, object: Value) -> Outcome {
+        self.send(self.request(work, object)).await
     }
 
     pub(super) async fn apply(&self, object: Value) -> Outcome {
@@ -62,11 +76,15 @@ impl Lab {
 
     pub(super) async fn remove(&self, object: Value) -> Outcome {
         let object = Manifest::new(object).unwrap().id().clone();
+        self.take(&work("k"), InventoryItem::planned(object), Mode::Write).await
+    }
+
+    async fn take(&self, work: &WorkId, item: InventoryItem, mode: Mode) -> Outcome {
         let request = RemoveRequest {
             cluster: Arc::clone(&self.cluster),
-            work: work("k"),
-            items: vec![InventoryItem::planned(object)],
-            mode: Mode::Write,
+            work: work.clone(),
+            items: vec![item],
+            mode,
             identity: None,
             deadline: Duration::from_secs(10),
         };
@@ -109,11 +127,12 @@ async fn an_object_comes_changes_and_goes() {
 
     let mut changed = namespace();
     changed["metadata"]["labels"] = json!({"b": "no"});
-    assert_eq!(self::uid(lab.apply(changed.clone()).await), uid, "the UID outlives changes");
+    let again = lab.apply(changed.clone()).await;
+    assert_eq!(placed(&again).uid, uid, "the UID outlives changes");
     assert_eq!(lab.read(FILE)["metadata"]["labels"], json!({"b": "no", MARK: work("k").hash()}));
 
     let before = fs::metadata(lab.dir.path().join(FILE)).unwrap().modified().unwrap();
-    assert_eq!(self::uid(lab.apply(changed.clone()).await), uid);
+    assert_eq!(lab.apply(changed.clone()).await, again);
     let after = fs::metadata(lab.dir.path().join(FILE)).unwrap().modified().unwrap();
     assert_eq!(before, after, "what is as it should be is not written again");
 
@@ -134,7 +153,7 @@ async fn what_we_did_not_write_is_a_conflict_and_stays_as_it_is() {
     for (text, owner) in [
         ("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: mgianluc\n".to_owned(), "whoever wrote"),
         (marked("0123456789abcdef0123"), "mark 0123456789abcdef0123"),
-        (marked(work("k").hash()), "removed annotation"),
+        (marked(work("k").hash()), "removed its UID"),
         ("a: [".to_owned(), "not one readable"),
         (String::new(), "not one readable"),
         (marked(work("k").hash()).replace("mgianluc", "other"), "another object (Namespace other)"),
@@ -171,8 +190,8 @@ async fn kinds_that_differ_in_case_only_do_not_overwrite_each_other() {
 async fn another_version_of_the_api_is_the_same_object() {
     let lab = lab();
     let object = |version: &str| json!({"apiVersion": version, "kind": "Foo", "metadata": {"name": "a"}});
-    let first = uid(lab.apply(object("x.io/v1")).await);
-    assert_eq!(uid(lab.apply(object("x.io/v2")).await), first);
+    let first = lab.apply(object("x.io/v1")).await;
+    assert_eq!(placed(&lab.apply(object("x.io/v2")).await).uid, placed(&first).uid);
 }
 
 #[cfg(unix)]
@@ -249,24 +268,99 @@ async fn a_disk_that_went_away_does_not_look_like_objects_that_are_gone() {
 }
 
 #[tokio::test]
-async fn preview_writes_nothing() {
+async fn preview_tells_each_change_and_writes_nothing() {
     let lab = lab();
-    let request = ApplyRequest {
-        cluster: Arc::clone(&lab.cluster),
-        work: work("k"),
-        manifests: Arc::from([Manifest::new(namespace()).unwrap()]),
-        inventory: Vec::new(),
-        identity: None,
-        claims: Vec::new(),
-        policy: Arc::default(),
-        mode: Mode::Preview,
-        deadline: Duration::from_secs(10),
-    };
-    assert!(matches!(lab.applier.apply(request.clone()).await[..], [Outcome::Applied(_)]));
+    let preview = |object: Value| ApplyRequest { mode: Mode::Preview, ..lab.request(&work("k"), object) };
+    assert_eq!(lab.send(preview(namespace())).await, Outcome::Would(Change::Create));
     assert_eq!(lab.files(), [".staging"]);
+    let made = placed(&lab.apply(namespace()).await).clone();
+    let before = fs::read_to_string(lab.dir.path().join(FILE)).unwrap();
+    assert_eq!(lab.send(preview(namespace())).await, Outcome::Would(Change::Nothing));
+    let mut changed = namespace();
+    changed["metadata"]["labels"] = json!({"a": "2"});
+    let Outcome::Would(Change::Update { diff }) = lab.send(preview(changed)).await else { panic!() };
+    let changes: Vec<&str> = diff.lines().filter(|line| line.starts_with(['+', '-'])).collect();
+    assert_eq!(changes, ["-    a: \"1e3\"", "+    a: \"2\""]);
+    assert_eq!(
+        lab.take(&work("k"), item(namespace(), &made), Mode::Preview).await,
+        Outcome::Would(Change::Delete)
+    );
+    assert_eq!(
+        lab.take(&work("other"), item(namespace(), &made), Mode::Preview).await,
+        Outcome::Would(Change::Nothing)
+    );
+    assert_eq!(fs::read_to_string(lab.dir.path().join(FILE)).unwrap(), before);
+}
+
+#[tokio::test]
+async fn nobody_can_act_as_a_service_account() {
+    let lab = lab();
     let identity = Some(Identity { namespace: "a".into(), name: "b".into() });
-    let refused = lab.applier.apply(ApplyRequest { identity, mode: Mode::Write, ..request }).await;
-    assert!(matches!(&refused[..], [Outcome::Rejected { reason }] if reason.contains("service account a/b")));
+    let refused = lab.send(ApplyRequest { identity, ..lab.request(&work("k"), namespace()) }).await;
+    assert!(matches!(&refused, Outcome::Rejected { reason } if reason.contains("service account a/b")));
+}
+
+#[tokio::test]
+async fn a_handover_replaces_the_mark_and_the_loser_lets_go() {
+    let lab = lab();
+    let (loser, winner) = (work("loser"), work("winner"));
+    let made = placed(&lab.apply_as(&loser, namespace()).await).clone();
+    let claim = |from: &WorkId| Claim {
+        object: Manifest::new(namespace()).unwrap().id().clone(),
+        from: from.hash().into(),
+    };
+    let taking =
+        |from: &WorkId| ApplyRequest { claims: vec![claim(from)], ..lab.request(&winner, namespace()) };
+    assert!(matches!(lab.send(taking(&work("third"))).await, Outcome::Conflict { .. }));
+    assert_eq!(placed(&lab.send(taking(&loser)).await).uid, made.uid);
+    assert_eq!(lab.read(FILE)["metadata"]["labels"][MARK], winner.hash());
+
+    let inventory = vec![item(namespace(), &made)];
+    let late = lab.send(ApplyRequest { inventory, ..lab.request(&loser, namespace()) }).await;
+    assert_eq!(late, Outcome::Conflict { owner: Owner::Work(winner.hash().into()) });
+    assert_eq!(lab.take(&loser, item(namespace(), &made), Mode::Write).await, Outcome::Gone);
+    assert_eq!(lab.read(FILE)["metadata"]["labels"][MARK], winner.hash());
+}
+
+#[tokio::test]
+async fn what_is_adopted_is_given_back() {
+    let lab = lab();
+    let theirs = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: mgianluc\n  labels:\n    theirs: x\n";
+    lab.put(FILE, theirs);
+    let policy = Arc::new(Policy { adopt: true, ..Policy::default() });
+    let request = ApplyRequest { policy, ..lab.request(&work("k"), namespace()) };
+    let adopted = placed(&lab.send(request).await).clone();
+    assert!(adopted.adopted);
+    assert_eq!(lab.read(FILE)["metadata"]["labels"], json!({"a": "1e3", MARK: work("k").hash()}));
+    // As after a crash: the answer was never written down.
+    let again = placed(&lab.apply(namespace()).await).clone();
+    assert_eq!(again, adopted);
+    assert_eq!(
+        lab.take(&work("k"), item(namespace(), &again), Mode::Preview).await,
+        Outcome::Would(Change::GiveBack)
+    );
+    assert_eq!(lab.remove(namespace()).await, Outcome::Gone);
+    assert_eq!(lab.read(FILE), namespace(), "values stay, and nothing of ours");
+}
+
+#[tokio::test]
+async fn what_lost_its_mark_is_still_ours_and_what_others_drive_stays() {
+    let lab = lab();
+    let made = placed(&lab.apply(namespace()).await).clone();
+    let path = lab.dir.path().join(FILE);
+    let text = fs::read_to_string(&path).unwrap();
+    let edited = text.replace(MARK, "other").replace("1e3", "driven");
+    fs::write(&path, edited).unwrap();
+    assert!(matches!(lab.apply(namespace()).await, Outcome::Conflict { .. }), "nobody knows it");
+    let exclusion =
+        DriftExclusion { paths: vec![JsonPointer::parse("/metadata/labels/a").unwrap()], target: None };
+    let request = ApplyRequest {
+        inventory: vec![item(namespace(), &made)],
+        policy: Arc::new(Policy { drift_exclusions: vec![exclusion], ..Policy::default() }),
+        ..lab.request(&work("k"), namespace())
+    };
+    assert_eq!(placed(&lab.send(request).await).uid, made.uid);
+    assert_eq!(lab.read(FILE)["metadata"]["labels"], json!({"a": "driven", MARK: work("k").hash()}));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -341,6 +435,12 @@ async fn many_objects_get_an_outcome_each_in_order() {
         mode: Mode::Write,
         deadline: Duration::from_secs(10),
     };
-    let outcomes = lab.applier.apply(request).await;
+    let outcomes = lab.applier.apply(request.clone()).await;
+    assert!(
+        matches!(&outcomes[..], [Outcome::Applied(_), Outcome::Conflict { .. }, Outcome::Waiting { reason }]
+        if reason.contains("Namespace b is in conflict"))
+    );
+    let policy = Arc::new(Policy { continue_on_conflict: true, ..Policy::default() });
+    let outcomes = lab.applier.apply(ApplyRequest { policy, ..request }).await;
     assert!(matches!(outcomes[..], [Outcome::Applied(_), Outcome::Conflict { .. }, Outcome::Applied(_)]));
 }

@@ -144,12 +144,14 @@ impl Record {
         };
         match outcome {
             Outcome::Applied(placed) => {
+                // Whatever was adopted is still that; what took its place is not.
+                let is_same = item.uid.as_ref() == Some(&placed.uid);
                 *item = InventoryItem {
                     object: manifest.id().clone(),
                     uid: Some(Arc::clone(&placed.uid)),
                     print: placed.print.clone(),
                     version: placed.version.clone(),
-                    adopted: item.adopted || placed.adopted,
+                    adopted: (is_same && item.adopted) || placed.adopted,
                     repaired_at: item.repaired_at,
                     template: template.cloned(),
                     // An earlier call without an answer is not settled by the answer to this one.

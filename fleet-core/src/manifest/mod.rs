@@ -13,6 +13,14 @@ use crate::work::WorkId;
 /// The label that marks an object as ours; its value is the [hash](WorkId::hash) of the Work that made it.
 pub const MARK: &str = "fleet-events.dev/work";
 
+/// The annotation of an object that was there before and was taken over. It is on the object itself, so that not even a
+/// crash makes us delete what is to be given back.
+pub const ADOPTED: &str = "fleet-events.dev/adopted";
+
+/// The annotation with which a template allows, by the value `true`, that its object is deleted and created anew where a
+/// change is not possible otherwise.
+pub const RECREATE: &str = "fleet-events.dev/recreate";
+
 /// Group, version and kind of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -168,6 +176,12 @@ impl Manifest {
     /// The object as rendered.
     pub fn object(&self) -> &Map<String, Value> {
         &self.object
+    }
+
+    /// Whether the object may be deleted and created anew for a change that is not possible otherwise.
+    pub fn may_be_recreated(&self) -> bool {
+        let annotations = self.object.get("metadata").and_then(|metadata| metadata.get("annotations"));
+        annotations.and_then(|annotations| annotations.get(RECREATE)).and_then(Value::as_str) == Some("true")
     }
 
     /// The object with the mark of a Work: what an Applier writes.

@@ -13,7 +13,7 @@ mod fill;
 mod position;
 mod read;
 mod resolve;
-#[cfg(feature = "directory")]
+#[cfg(feature = "diff")]
 mod write;
 
 use std::fmt;
@@ -25,7 +25,7 @@ pub(crate) use fault::{Fault, FaultKind};
 pub(crate) use fill::{Fill, Misfit, Nothing};
 pub(crate) use position::{Mark, Positions};
 pub(crate) use read::Reader;
-#[cfg(feature = "directory")]
+#[cfg(feature = "diff")]
 pub use write::{WriteError, to_string};
 
 /// How deep a document may nest.

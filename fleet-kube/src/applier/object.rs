@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fleet_core::apply::{Owner, Placed};
+use fleet_core::manifest::{ADOPTED, MARK};
 use fleet_core::observe::Owned;
 use fleet_core::policy::JsonPointer;
 use serde::Deserialize;
@@ -36,6 +37,8 @@ struct Metadata {
     #[serde(default)]
     labels: Option<Labels>,
     #[serde(default)]
+    annotations: Option<Annotations>,
+    #[serde(default)]
     managed_fields: Vec<ManagedFields>,
 }
 
@@ -43,6 +46,12 @@ struct Metadata {
 struct Labels {
     #[serde(rename = "fleet-events.dev/work")]
     mark: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Annotations {
+    #[serde(rename = "fleet-events.dev/adopted")]
+    adopted: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +89,11 @@ impl Object {
 
     pub(super) fn version(&self) -> Option<&Arc<str>> {
         self.metadata.resource_version.as_ref()
+    }
+
+    /// Whether it was there before it was ours.
+    pub(super) fn is_adopted(&self) -> bool {
+        self.metadata.annotations.as_ref().is_some_and(|annotations| annotations.adopted.is_some())
     }
 
     /// Whether it is on its way out, so as good as gone.
@@ -146,48 +160,105 @@ impl Object {
         Placed {
             print: Some(self.owned().print(excluded)),
             version: self.metadata.resource_version.clone(),
+            adopted: self.is_adopted(),
             ..Placed::new(Arc::clone(self.uid()))
         }
     }
 
     /// What turns the fields that our POST set into fields that we applied, so that an apply can take them back.
-    /// `None` if that was done, or was not needed.
+    /// `None` if that was done, or was not needed. It changes nothing if the object has changed since it was read.
     ///
-    /// There can be one `Apply` entry for a manager: the one that the first apply made beside the POST's is dropped, and
-    /// the next apply makes it again.
+    /// There can be one `Apply` entry for a manager: the POST's fields go to those of an apply, so that at no time a field
+    /// of ours is nobody's, and would stay for ever.
     pub(super) fn takeover(&self) -> Option<Value> {
-        let entries = &self.metadata.managed_fields;
-        let ours = |operation: &str| {
-            entries.iter().position(|entry| {
-                entry.manager == FIELD_MANAGER && entry.operation == operation && entry.subresource.is_empty()
-            })
-        };
-        let posted = ours("Update")?;
-        let test = |path: String, value: &str| json!({"op": "test", "path": path, "value": value});
-        let field = |index: usize, field: &str| format!("/metadata/managedFields/{index}/{field}");
-        let mut patch = vec![
-            test("/metadata/uid".to_owned(), self.uid()),
-            test(field(posted, "manager"), FIELD_MANAGER),
-            test(field(posted, "operation"), "Update"),
-        ];
-        let replace = json!({"op": "replace", "path": field(posted, "operation"), "value": "Apply"});
-        match ours("Apply") {
-            None => patch.push(replace),
+        let posted = self.ours("Update").next()?;
+        let mut patch = self.unchanged();
+        match self.ours("Apply").next() {
+            None => patch.push(json!({
+                "op": "replace", "path": format!("/metadata/managedFields/{posted}/operation"), "value": "Apply",
+            })),
             Some(applied) => {
-                patch.push(test(field(applied, "manager"), FIELD_MANAGER));
-                patch.push(test(field(applied, "operation"), "Apply"));
-                patch.push(replace);
-                patch.push(json!({"op": "remove", "path": format!("/metadata/managedFields/{applied}")}));
+                let fields = |entry: usize| self.metadata.managed_fields.get(entry)?.fields_v1.as_deref().cloned();
+                let mut all = fields(applied).unwrap_or_else(|| json!({}));
+                merge(&mut all, fields(posted).unwrap_or_default());
+                patch.push(json!({
+                    "op": "replace", "path": format!("/metadata/managedFields/{applied}/fieldsV1"), "value": all,
+                }));
+                patch.push(remove(format!("/metadata/managedFields/{posted}")));
             }
         }
         Some(Value::Array(patch))
     }
+
+    /// What takes everything that is ours off the object, and leaves its values as they are. `None` if nothing of ours
+    /// is left. It changes nothing if the object has changed since it was read.
+    pub(super) fn giving_back(&self) -> Option<Value> {
+        let mut patch = Vec::new();
+        let mut entries: Vec<usize> = self.ours("Update").chain(self.ours("Apply")).collect();
+        entries.sort_unstable();
+        // From the last one on, so that the places of the others stay.
+        patch.extend(entries.iter().rev().map(|entry| remove(format!("/metadata/managedFields/{entry}"))));
+        let path = |field, name: &str| format!("/metadata/{field}/{}", name.replace('/', "~1"));
+        if self.mark().is_some() {
+            patch.push(remove(path("labels", MARK)));
+        }
+        if self.is_adopted() {
+            patch.push(remove(path("annotations", ADOPTED)));
+        }
+        if patch.is_empty() {
+            return None;
+        }
+        let mut whole = self.unchanged();
+        whole.append(&mut patch);
+        Some(Value::Array(whole))
+    }
+
+    /// The fields that our POST set and that no apply has taken over, as `fieldsV1`.
+    pub(super) fn posted(&self) -> Option<&Arc<Value>> {
+        let entry = self.metadata.managed_fields.get(self.ours("Update").next()?)?;
+        entry.fields_v1.as_ref()
+    }
+
+    /// The fields of everybody but our POST, as `fieldsV1`.
+    pub(super) fn not_posted(&self) -> impl Iterator<Item = &Arc<Value>> {
+        let entries = self.metadata.managed_fields.iter();
+        entries
+            .filter(|entry| !(entry.is_ours() && entry.operation == "Update"))
+            .filter_map(|entry| entry.fields_v1.as_ref())
+    }
+
+    /// The places of our entries with an operation.
+    fn ours<'a>(&'a self, operation: &'a str) -> impl Iterator<Item = usize> + 'a {
+        let entries = self.metadata.managed_fields.iter().enumerate();
+        entries
+            .filter(move |(_, entry)| entry.is_ours() && entry.operation == operation)
+            .map(|(index, _)| index)
+    }
+
+    /// The conditions of a JSON patch to the object as it was read.
+    fn unchanged(&self) -> Vec<Value> {
+        let test = |path: &str, value: &str| json!({"op": "test", "path": path, "value": value});
+        let mut tests = vec![test("/metadata/uid", self.uid())];
+        tests.extend(self.version().map(|version| test("/metadata/resourceVersion", version)));
+        tests
+    }
+}
+
+/// Adds the fields of one tree to another.
+fn merge(fields: &mut Value, others: Value) {
+    if let (Value::Object(fields), Value::Object(others)) = (fields, others) {
+        for (name, other) in others {
+            merge(fields.entry(name).or_insert_with(|| json!({})), other);
+        }
+    }
+}
+
+fn remove(path: String) -> Value {
+    json!({"op": "remove", "path": path})
 }
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::manifest::MARK;
-
     use super::*;
 
     fn object(managed_fields: Value) -> Object {
@@ -202,17 +273,38 @@ mod tests {
         let applied = json!({"manager": "fleet", "operation": "Apply"});
         assert!(object(json!([status, other, applied])).takeover().is_none());
 
-        let posted = json!({"manager": "fleet", "operation": "Update"});
-        let patch = object(json!([applied, other, posted])).takeover().unwrap();
-        let replaced = patch.as_array().unwrap().iter().find(|op| op["op"] == "replace").unwrap();
-        assert_eq!(replaced["path"], "/metadata/managedFields/2/operation");
-        let last = patch.as_array().unwrap().last().unwrap();
-        assert_eq!(last, &json!({"op": "remove", "path": "/metadata/managedFields/0"}));
+        let posted = json!({"manager": "fleet", "operation": "Update", "fieldsV1": {"f:data": {"f:a": {}}}});
+        let patch = object(json!([other, posted])).takeover().unwrap();
+        assert_eq!(patch[1]["path"], "/metadata/managedFields/1/operation");
+
+        let applied = json!({"manager": "fleet", "operation": "Apply", "fieldsV1": {"f:data": {"f:b": {}}}});
+        let patch = object(json!([posted, other, applied])).takeover().unwrap();
+        assert_eq!(patch[1]["path"], "/metadata/managedFields/2/fieldsV1");
+        assert_eq!(patch[1]["value"], json!({"f:data": {"f:a": {}, "f:b": {}}}));
+        assert_eq!(patch[2], json!({"op": "remove", "path": "/metadata/managedFields/0"}));
     }
 
     #[test]
-    fn the_mark_is_read_under_its_name() {
-        let body = json!({"metadata": {"uid": "u", "labels": {(MARK): "0123"}}});
-        assert_eq!(Object::parse(&Bytes::from(body.to_string())).unwrap().mark(), Some("0123"));
+    fn mark_and_adoption_are_read_under_their_names() {
+        let body =
+            json!({"metadata": {"uid": "u", "labels": {(MARK): "0123"}, "annotations": {(ADOPTED): "true"}}});
+        let object = Object::parse(&Bytes::from(body.to_string())).unwrap();
+        assert_eq!((object.mark(), object.is_adopted()), (Some("0123"), true));
+    }
+
+    #[test]
+    fn all_that_is_ours_is_given_back_and_nothing_else() {
+        let entry = |manager: &str, operation: &str| json!({"manager": manager, "operation": operation});
+        let fields = json!([entry("fleet", "Apply"), entry("kubectl", "Update"), entry("fleet", "Update")]);
+        let patch = object(fields).giving_back().unwrap();
+        let removed: Vec<_> = patch
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|op| op["op"] == "remove")
+            .map(|op| &op["path"])
+            .collect();
+        assert_eq!(removed, ["/metadata/managedFields/2", "/metadata/managedFields/0"]);
+        assert!(object(json!([entry("kubectl", "Update")])).giving_back().is_none());
     }
 }

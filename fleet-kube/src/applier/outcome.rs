@@ -33,6 +33,7 @@ pub(super) fn of_failure(failure: Failure, id: &ObjectRef) -> Outcome {
         }
         Failure::Forbidden { message } => Outcome::Rejected { reason: forbidden(&message, id) },
         Failure::Invalid { message, causes } => Outcome::Rejected { reason: invalid(&message, &causes, id) },
+        Failure::TooLarge { sent, limit } => Outcome::Rejected { reason: too_large(sent, limit) },
         Failure::Unauthorized => retry(
             later,
             "the API server does not accept the credentials of the cluster's kubeconfig; renew them"
@@ -51,6 +52,16 @@ pub(super) fn of_failure(failure: Failure, id: &ObjectRef) -> Outcome {
             retry(later, format!("the API server answered {code}: {}", guarded(&message, id)), false)
         }
     }
+}
+
+fn too_large(sent: usize, limit: Option<u64>) -> String {
+    let limit = match limit {
+        Some(limit) => format!("{limit} bytes"),
+        None => "what its storage is set to (etcd: 1572864 bytes by default)".to_owned(),
+    };
+    format!(
+        "the object is too large: it has {sent} bytes, and the API server takes at most {limit}; split it up"
+    )
 }
 
 fn is_secret(id: &ObjectRef) -> bool {
@@ -79,7 +90,8 @@ fn invalid(message: &str, causes: &[Cause], id: &ObjectRef) -> String {
         .iter()
         .filter(|cause| !cause.field.is_empty())
         .map(|Cause { reason, message, field }| {
-            if is_secret(id) {
+            // How large something is tells nothing of its content.
+            if is_secret(id) && reason != "FieldValueTooLong" {
                 format!("{field}: {reason}")
             } else {
                 format!("{field}: {}", without_values(message))

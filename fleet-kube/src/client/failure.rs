@@ -57,6 +57,14 @@ pub enum Failure {
         /// What is wrong, by field.
         causes: Vec<Cause>,
     },
+    /// The object is larger than the API server or its storage takes.
+    #[error("it is too large for the API server: {sent} bytes were sent")]
+    TooLarge {
+        /// The size of what was sent, in bytes.
+        sent: usize,
+        /// How much it may be at most, if the server told.
+        limit: Option<u64>,
+    },
     /// Too many requests.
     #[error("{reason}")]
     Throttled {
@@ -131,8 +139,13 @@ impl Failure {
         matches!(self, Self::NoAnswer { .. })
     }
 
-    /// Sorts an answer that is not a success.
-    pub(super) fn of_status(code: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Self {
+    /// Sorts an answer that is not a success, to a request with a body of `sent` bytes.
+    pub(super) fn of_status(
+        code: StatusCode,
+        retry_after: Option<Duration>,
+        sent: usize,
+        body: &[u8],
+    ) -> Self {
         // A proxy or load balancer answers without a Status; a 429 is plain text from API servers as well.
         let status: Option<Status> = serde_json::from_slice(body).ok();
         let from_api_server = status.is_some();
@@ -171,10 +184,15 @@ impl Failure {
             StatusCode::UNPROCESSABLE_ENTITY | StatusCode::BAD_REQUEST => {
                 Self::Invalid { message, causes: details.causes }
             }
-            StatusCode::PAYLOAD_TOO_LARGE => Self::Invalid {
-                message: "the object is too large for the API server".to_owned(),
-                causes: Vec::new(),
-            },
+            StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge { sent, limit: limit(&message) },
+            // The storage's own bound, which is lower than the API server's.
+            _ if code.is_server_error()
+                && ["request is too large", "trying to send message larger than max"]
+                    .iter()
+                    .any(|words| message.contains(words)) =>
+            {
+                Self::TooLarge { sent, limit: None }
+            }
             // Both come before anything is stored: the schema does not have the field; a webhook cannot be asked.
             StatusCode::INTERNAL_SERVER_ERROR if message.contains("failed to create typed patch object") => {
                 Self::Invalid { message, causes: details.causes }
@@ -215,4 +233,10 @@ impl Failure {
             Self::NoAnswer { reason: "the connection to the API server broke".to_owned() }
         }
     }
+}
+
+/// As in `Request entity too large: limit is 3145728`.
+fn limit(message: &str) -> Option<u64> {
+    let (_, after) = message.split_once("limit is ")?;
+    after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }

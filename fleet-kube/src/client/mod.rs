@@ -154,14 +154,15 @@ impl ClusterClient {
         };
         let _permit =
             permit.map_err(|_| Failure::Unreachable { reason: "the client was closed".to_owned() })?;
+        let sent = call.body.len();
         let request = build(call, deadline)?;
-        match tokio::time::timeout_at(deadline, self.exchange(request)).await {
+        match tokio::time::timeout_at(deadline, self.exchange(request, sent)).await {
             Ok(answer) => answer,
             Err(_) => Err(Failure::NoAnswer { reason: "the API server did not answer in time".to_owned() }),
         }
     }
 
-    async fn exchange(&self, request: Request<Body>) -> Result<Bytes, Failure> {
+    async fn exchange(&self, request: Request<Body>, sent: usize) -> Result<Bytes, Failure> {
         let response = self.inner.send(request).await.map_err(Failure::of_transport)?;
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|_| Failure::NoAnswer {
@@ -171,7 +172,8 @@ impl ClusterClient {
         if parts.status.is_success() {
             return Ok(body);
         }
-        Err(Failure::of_status(parts.status, retry_after(parts.status, &parts.headers), &body))
+        let retry_after = retry_after(parts.status, &parts.headers);
+        Err(Failure::of_status(parts.status, retry_after, sent, &body))
     }
 }
 

@@ -39,7 +39,7 @@ impl ClusterClient {
             let body = Limited::new(body, LARGEST_ANSWER).collect().await;
             let body = body.map(|body| body.to_bytes()).unwrap_or_default();
             let retry_after = retry_after(parts.status, &parts.headers);
-            Err(Refused { failure: Failure::of_status(parts.status, retry_after, &body), answered: true })
+            Err(Refused { failure: Failure::of_status(parts.status, retry_after, 0, &body), answered: true })
         };
         tokio::time::timeout(OPENING, opening).await.unwrap_or_else(|_| Err(not_asked(no_answer())))
     }

@@ -114,6 +114,44 @@ impl Ours {
         Self { applier: KubeApplier::new(Arc::clone(&clusters)), clusters, target }
     }
 
+    /// A request to be changed, and then sent.
+    pub fn request(&self, work: &WorkId, objects: &[Value]) -> ApplyRequest {
+        let manifests: Vec<Manifest> =
+            objects.iter().map(|object| Manifest::new(object.clone()).unwrap()).collect();
+        ApplyRequest {
+            cluster: Arc::clone(&self.target),
+            work: work.clone(),
+            manifests: manifests.into(),
+            inventory: Vec::new(),
+            identity: None,
+            claims: Vec::new(),
+            policy: Arc::default(),
+            mode: Mode::Write,
+            deadline: SOON,
+        }
+    }
+
+    pub async fn send(&self, request: ApplyRequest) -> Vec<Outcome> {
+        let count = request.manifests.len();
+        let outcomes = self.applier.apply(request).await;
+        assert_eq!(outcomes.len(), count);
+        outcomes
+    }
+
+    pub async fn preview(
+        &self,
+        work: &WorkId,
+        objects: &[Value],
+        inventory: &[InventoryItem],
+    ) -> Vec<Outcome> {
+        let request = self.request(work, objects);
+        self.send(ApplyRequest { mode: Mode::Preview, inventory: inventory.to_vec(), ..request }).await
+    }
+
+    pub async fn preview_removal(&self, work: &WorkId, items: &[InventoryItem]) -> Vec<Outcome> {
+        self.take(work, items, Mode::Preview).await
+    }
+
     pub async fn apply_all(
         &self,
         work: &WorkId,
@@ -122,22 +160,8 @@ impl Ours {
         identity: Option<Identity>,
         deadline: Duration,
     ) -> Vec<Outcome> {
-        let manifests: Vec<Manifest> =
-            objects.iter().map(|object| Manifest::new(object.clone()).unwrap()).collect();
-        let request = ApplyRequest {
-            cluster: Arc::clone(&self.target),
-            work: work.clone(),
-            manifests: manifests.into(),
-            inventory: inventory.to_vec(),
-            identity,
-            claims: Vec::new(),
-            policy: Arc::default(),
-            mode: Mode::Write,
-            deadline,
-        };
-        let outcomes = self.applier.apply(request).await;
-        assert_eq!(outcomes.len(), objects.len());
-        outcomes
+        let request = self.request(work, objects);
+        self.send(ApplyRequest { inventory: inventory.to_vec(), identity, deadline, ..request }).await
     }
 
     pub async fn apply(&self, work: &WorkId, object: &Value, inventory: &[InventoryItem]) -> Outcome {
@@ -145,11 +169,15 @@ impl Ours {
     }
 
     pub async fn remove(&self, work: &WorkId, items: &[InventoryItem]) -> Vec<Outcome> {
+        self.take(work, items, Mode::Write).await
+    }
+
+    async fn take(&self, work: &WorkId, items: &[InventoryItem], mode: Mode) -> Vec<Outcome> {
         let request = RemoveRequest {
             cluster: Arc::clone(&self.target),
             work: work.clone(),
             items: items.to_vec(),
-            mode: Mode::Write,
+            mode,
             identity: None,
             deadline: SOON,
         };
@@ -166,6 +194,14 @@ pub fn work(name: &str) -> WorkId {
 pub fn item(object: &Value, uid: Option<&str>) -> InventoryItem {
     let planned = InventoryItem::planned(Manifest::new(object.clone()).unwrap().id().clone());
     InventoryItem { uid: uid.map(Into::into), ..planned }
+}
+
+/// What is remembered of an object that was applied.
+pub fn placed(object: &Value, outcome: &Outcome) -> InventoryItem {
+    let Outcome::Applied(Placed { uid, print, version, adopted }) = outcome.clone() else {
+        panic!("{outcome:?}")
+    };
+    InventoryItem { uid: Some(uid), print, version, adopted, ..item(object, None) }
 }
 
 pub fn uid(outcome: &Outcome) -> String {

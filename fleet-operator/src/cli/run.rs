@@ -45,6 +45,10 @@ pub(super) struct RunArgs {
     /// for `fleet-operator withdrawals confirm`.
     #[arg(long, value_name = "PERCENT", default_value = "20%", value_parser = percent)]
     max_withdraw: usize,
+    /// A namespace that is never deleted in any cluster, whoever made it; may be given many times. Always protected are
+    /// kube-system, kube-public, kube-node-lease, default, and the operator's own (`--namespace`).
+    #[arg(long, value_name = "NAMESPACE")]
+    protect_namespace: Vec<String>,
     /// How log lines on stderr look. What is logged: RUST_LOG, by default `info,async_nats=off`.
     #[arg(long, default_value = "text")]
     log_format: LogFormat,
@@ -91,6 +95,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
             .then_some(LeaderElection { lease: args.lease_name, timing: args.lease_duration }),
         drain: args.drain_timeout,
         max_withdraw_percent: args.max_withdraw,
+        protect_namespaces: args.protect_namespace,
     };
     let shutdown = CancellationToken::new();
     let stopper = AbortOnDropHandle::new(tokio::spawn(stop_on(signals, shutdown.clone())));

@@ -52,7 +52,9 @@ impl Composed {
             Some(tenure) => Box::new(move || tenure.holds()),
             None => Box::new(|| true),
         };
-        let applier = Arc::new(Routed::new(Arc::clone(&clusters), folders, leads));
+        let mut protected = options.protect_namespaces.clone();
+        protected.push(options.namespace.clone());
+        let applier = Arc::new(Routed::new(Arc::clone(&clusters), folders, protected, leads));
         let parts = Parts {
             store: Arc::clone(&store),
             catalog: Arc::clone(&catalog) as _,

@@ -50,6 +50,8 @@ pub struct Options {
     pub leader_election: Option<LeaderElection>,
     /// The share of all Works, in percent, that may be withdrawn at once without being confirmed.
     pub max_withdraw_percent: usize,
+    /// Namespaces that are never deleted in any cluster, beside the operator's own and Kubernetes'.
+    pub protect_namespaces: Vec<String>,
     /// How long stopping may take until what is in flight is cut off; a few seconds more for what is given back then.
     pub drain: Duration,
 }

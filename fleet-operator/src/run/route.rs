@@ -32,8 +32,13 @@ pub(super) type Leads = Box<dyn Fn() -> bool + Send + Sync>;
 const LEADS_NO_MORE: Duration = Duration::from_secs(1);
 
 impl Routed {
-    pub(super) fn new(clusters: Arc<Clusters>, folders: DirectoryApplier, leads: Leads) -> Self {
-        let servers = KubeApplier::new(Arc::clone(&clusters));
+    pub(super) fn new(
+        clusters: Arc<Clusters>,
+        folders: DirectoryApplier,
+        protected: Vec<String>,
+        leads: Leads,
+    ) -> Self {
+        let servers = KubeApplier::new(Arc::clone(&clusters)).protecting(protected);
         Self { clusters, folders, servers, any_server: AtomicBool::new(false), leads }
     }
 
@@ -141,7 +146,8 @@ mod tests {
         let leads = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&leads);
         let folders = DirectoryApplier::new(dir.path()).unwrap();
-        let routed = Routed::new(clusters, folders, Box::new(move || asked.load(Ordering::Relaxed)));
+        let routed =
+            Routed::new(clusters, folders, Vec::new(), Box::new(move || asked.load(Ordering::Relaxed)));
         let manifest = |name: &str| {
             Manifest::new(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
                 .unwrap()

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::apply::{Applier, Outcome, Placed};
-use crate::directory::tests::{FILE, Lab, lab, namespace, uid, work};
+use crate::directory::tests::{FILE, Lab, lab, namespace, placed, work};
 use crate::manifest::Manifest;
 use crate::observe::{Depth, Seen};
 
@@ -74,10 +74,7 @@ async fn files_are_seen_as_they_come_change_and_go() {
     let lab = lab();
     let mut watch = Watch::of(&lab, "Namespace");
     assert!(watch.list().await.is_empty(), "there is no folder yet");
-    let Outcome::Applied(Placed { uid: made, print, version, .. }) = lab.apply(namespace()).await else {
-        panic!()
-    };
-    assert!(version.is_some());
+    let Outcome::Applied(Placed { uid: made, print, .. }) = lab.apply(namespace()).await else { panic!() };
     let seen = watch.there().await;
     assert_eq!((&seen.uid, &*seen.mark, seen.written_by_us), (&made, work("k").hash(), true));
     assert_eq!(Some(seen.owned.print([])), print, "as the write said");
@@ -100,11 +97,11 @@ async fn files_are_seen_as_they_come_change_and_go() {
 
     fs::remove_file(path(&lab)).unwrap();
     assert_eq!(watch.gone().await, ("mgianluc".into(), Some(made.clone())));
-    let again = uid(lab.apply(namespace()).await);
+    let again = Arc::clone(&placed(&lab.apply(namespace()).await).uid);
     assert_eq!(watch.there().await.uid, again);
     fs::remove_dir_all(lab.dir.path().join("civo")).unwrap();
     assert_eq!(watch.gone().await.1, Some(again));
-    let again = uid(lab.apply(namespace()).await);
+    let again = Arc::clone(&placed(&lab.apply(namespace()).await).uid);
     assert_eq!(watch.there().await.uid, again);
     assert_eq!(lab.remove(namespace()).await, Outcome::Gone);
     assert_eq!(watch.gone().await.1, Some(again));
@@ -123,7 +120,7 @@ async fn what_is_in_its_place_and_not_ours_counts_as_gone() {
         ("a link", |path| std::os::unix::fs::symlink("/dev/null", path).unwrap()),
     ] {
         let lab = lab();
-        let made = uid(lab.apply(namespace()).await);
+        let made = Arc::clone(&placed(&lab.apply(namespace()).await).uid);
         let mut watch = Watch::of(&lab, "Namespace");
         assert_eq!(watch.list().await.len(), 1);
         fs::remove_file(path(&lab)).unwrap();
@@ -169,7 +166,7 @@ async fn kinds_and_clusters_are_told_apart() {
 #[tokio::test]
 async fn a_disk_that_goes_away_tells_nothing_until_it_is_back() {
     let lab = lab();
-    let made = uid(lab.apply(namespace()).await);
+    let made = Arc::clone(&placed(&lab.apply(namespace()).await).uid);
     let mut watch = Watch::of(&lab, "Namespace");
     assert_eq!(watch.list().await.len(), 1);
     let away = lab.dir.path().with_extension("away");

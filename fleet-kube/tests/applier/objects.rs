@@ -1,24 +1,13 @@
-//! What the Applier does to real clusters, and what it leaves alone.
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that meets the unexpected says so and stops; so do its helpers"
-)]
+//! Objects come, change and go.
 
-mod lab;
-
-use fleet_core::apply::{Identity, InventoryItem, Outcome, Owner, Placed};
+use fleet_core::apply::{Identity, InventoryItem, Outcome, Owner};
 use fleet_core::manifest::MARK;
 use jiff::{SignedDuration, Timestamp};
-use lab::*;
 use local_fleet::{Route, User};
 use serde_json::{Value, json};
 
-fn at(name: &str) -> String {
-    format!("/api/v1/namespaces/default/configmaps/{name}")
-}
+use super::at;
+use super::lab::*;
 
 #[tokio::test]
 async fn what_is_removed_from_a_manifest_is_removed_from_the_object() {
@@ -245,62 +234,6 @@ async fn what_a_cluster_cannot_take_is_refused_with_the_reason() {
     typo["datta"] = json!({});
     let outcome = ours.apply(&work, &typo, &[item(&made, Some(&uid))]).await;
     assert!(matches!(&outcome, Outcome::Rejected { reason } if reason.contains("datta")), "{outcome:?}");
-
-    let mut elsewhere = config_map("a", &[]);
-    elsewhere["metadata"]["namespace"] = json!("nowhere");
-    let outcome = ours.apply(&work, &elsewhere, &[]).await;
-    assert!(
-        matches!(&outcome, Outcome::Waiting { reason } if reason.contains("namespace nowhere does not exist")),
-        "{outcome:?}"
-    );
-}
-
-#[tokio::test]
-async fn a_kind_may_come_with_its_objects() {
-    let lab = Lab::shared().await;
-    let (ours, admin) = (Ours::new(&lab, User::Admin, Route::Direct).await, lab.admin().await);
-    let work = work("kinds");
-    let gadget = json!({"apiVersion": "gadgets.example.com/v1", "kind": "Gadget",
-        "metadata": {"name": "g", "namespace": "gadgets"}, "spec": {"size": 1}});
-    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "gadgets.gadgets.example.com"},
-        "spec": {"group": "gadgets.example.com", "scope": "Namespaced",
-            "names": {"plural": "gadgets", "singular": "gadget", "kind": "Gadget"},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
-                {"type": "object", "properties": {"spec": {"type": "object",
-                    "properties": {"size": {"type": "integer"}}}}}}}]}});
-    let objects = [gadget.clone(), definition, namespace("gadgets")];
-    let mut inventory = Vec::new();
-    let applied = async {
-        loop {
-            let outcomes = ours.apply_all(&work, &objects, &inventory, None, SOON).await;
-            inventory = objects
-                .iter()
-                .zip(&outcomes)
-                .map(|(object, outcome)| match outcome {
-                    Outcome::Applied(Placed { uid, .. }) => item(object, Some(uid)),
-                    _ => item(object, None),
-                })
-                .collect();
-            match &outcomes[0] {
-                Outcome::Applied(_) => break,
-                Outcome::Waiting { .. } | Outcome::Retry { cluster: false, .. } => {
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-    };
-    tokio::time::timeout(SOON, applied).await.unwrap();
-    assert!(inventory.iter().all(|item| item.uid.is_some()));
-    assert!(admin.get("/apis/gadgets.example.com/v1/namespaces/gadgets/gadgets/g").await.is_some());
-
-    let gone = async {
-        while ours.remove(&work, &inventory).await.iter().any(|outcome| *outcome != Outcome::Gone) {}
-    };
-    tokio::time::timeout(SOON, gone).await.unwrap();
-    // The kind is gone, so its objects are.
-    assert_eq!(ours.remove(&work, &inventory[..1]).await, [Outcome::Gone]);
 }
 
 #[tokio::test]
