@@ -236,7 +236,7 @@ async fn definitions_are_followed_and_their_conditions_tell_how_they_do() {
 
     // One bad object is named and does not touch the others; edited badly, the last good version stays.
     let mut bad = trigger("manage-namespace");
-    bad["spec"]["syncMode"] = json!("DryRun");
+    bad["spec"]["filters"] = json!([{"not": {"equals": {"type": "a"}}}]);
     management.apply(bad).await;
     management.apply(trigger("another")).await;
     let read = defined(&mut definitions, "both", |read| {
@@ -244,12 +244,29 @@ async fn definitions_are_followed_and_their_conditions_tell_how_they_do() {
     });
     let read = read.await;
     assert_eq!(read.problems.len(), 1, "{:?}", read.problems);
-    assert_eq!(read.problems[0].fault, Fault::NotSupported);
+    assert_eq!(read.problems[0].fault, Fault::Invalid);
     assert!(read.catalog.complete && text(&read.catalog, "manage-namespace").is_some());
     let bad =
         shown(&management, &trigger("manage-namespace"), "refused", |it| is(it, "Ready", "False")).await;
-    assert_eq!(condition(&bad, "Ready").unwrap()["reason"], "NotSupported");
+    assert_eq!(condition(&bad, "Ready").unwrap()["reason"], "Invalid");
     assert_eq!(bad["status"]["observedGeneration"], bad["metadata"]["generation"]);
+
+    // Triggers that wait for each other are told so, each of them, and stay as they were.
+    for (name, other) in [("manage-namespace", "another"), ("another", "manage-namespace")] {
+        let mut waiting = trigger(name);
+        waiting["spec"]["dependsOn"] = json!([other]);
+        management.apply(waiting).await;
+    }
+    for name in ["manage-namespace", "another"] {
+        shown(&management, &trigger(name), "told of the circle", |it| {
+            let ready = condition(it, "Ready").and_then(|ready| ready["message"].as_str());
+            let circle = "another → manage-namespace → another";
+            ready.is_some_and(|message| message.contains(circle)) && is(it, "Stalled", "True")
+        })
+        .await;
+    }
+    management.apply(trigger("manage-namespace")).await;
+    defined(&mut definitions, "mended", |read| read.problems.is_empty()).await;
 
     // What is deleted is gone.
     management.delete(trigger("manage-namespace")).await;

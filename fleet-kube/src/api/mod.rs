@@ -16,6 +16,7 @@ mod cluster;
 mod crd;
 mod duration;
 mod filter;
+mod policy;
 mod source;
 mod status;
 mod trigger;
@@ -28,12 +29,15 @@ pub use applied::{
 pub use cluster::{Cluster, ClusterSpec, ClusterStatus, DirectorySpec, InClusterSpec, SecretKeyRef};
 pub use crd::{crds, crds_yaml};
 pub use duration::{InvalidDuration, parse_duration};
+pub use policy::{
+    CelRule, DriftExclusion, PayloadPolicy, ResourceTarget, StopMatchingBehavior, SyncMode, ValidateHealth,
+};
 pub use source::{
     ClusterRef, DeadLetterSpec, DeadLetterStreamSpec, DedupeBy, DedupeSpec, DeliverFrom, EventSource,
     EventSourceSpec, HttpSpec, JetStreamSpec, NatsSpec, OriginSpec, SecretRef, SubjectTokens,
 };
 pub use status::Status;
-pub use trigger::{EventTrigger, EventTriggerSpec, PolicyKind, PolicyRef, SyncMode};
+pub use trigger::{EventTrigger, EventTriggerSpec, PolicyKind, PolicyRef};
 pub use work::{
     EventText, FailingCluster, Work, WorkHeader, WorkIntent, WorkKey, WorkKeyAbout, WorkMessage, WorkPlan,
     WorkRecentEvent, WorkSpec, WorkStatus,

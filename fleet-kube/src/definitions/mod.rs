@@ -10,7 +10,9 @@ mod dead_letter;
 mod filter;
 mod nats;
 mod object;
+mod order;
 mod parse;
+mod policy;
 mod references;
 mod source;
 mod transport;
@@ -19,7 +21,7 @@ mod trigger;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleet_core::catalog::CatalogSnapshot;
+use fleet_core::catalog::{CatalogSnapshot, Payload};
 
 pub use object::{Fault, Kind, LineOf, Location, ObjectId, Problem, RawObject};
 pub(crate) use parse::Parsed;
@@ -29,6 +31,9 @@ use crate::connection::ClusterDefinition;
 use object::Place;
 use parse::Body;
 use references::References;
+
+/// How many triggers of a circle are named at most.
+const MOST_SHOWN: usize = 20;
 
 /// Everything that was defined at one instant.
 #[derive(Clone, Debug, Default)]
@@ -73,10 +78,12 @@ impl Definitions {
         closed: &BTreeMap<(Kind, Arc<str>), String>,
         previous: Option<&Self>,
     ) -> Self {
-        let Identified { objects, unusable, stand_ins, unread, problems } =
-            identify(parsed, unread, previous);
+        let mut found = identify(parsed, unread, previous);
+        let circles = open_circles(&mut found, previous);
+        let Identified { objects, unusable, stand_ins, unread, problems } = found;
         let mut built = Self { problems, ..Self::default() };
-        let references = References { objects: &objects, unusable: &unusable, closed, unread };
+        let references =
+            References { objects: &objects, unusable: &unusable, closed, unread, circles: &circles };
         for (id, object) in &objects {
             if let Ok(body) = &object.body {
                 built.add(id, &object.place, body, &references, previous);
@@ -118,7 +125,17 @@ impl Definitions {
                 if let Err(reason) = references.source(draft.source()) {
                     problems.push(place.problem("/spec/eventSourceName", Fault::MissingReference, reason));
                 }
-                let trigger = draft.resolve(&id.name, place, references, problems);
+                for (index, name) in draft.depends_on().enumerate() {
+                    if let Err(reason) = references.dependency(name) {
+                        let pointer = format!("/spec/dependsOn/{index}");
+                        problems.push(place.problem(&pointer, Fault::MissingReference, reason));
+                    }
+                }
+                let mut trigger = draft.resolve(&id.name, place, references, problems);
+                if let Some(reason) = references.circles.get(&id.name) {
+                    // Events still become Work, which stalls and says why.
+                    trigger.payload = vec![Payload::Missing { reason: reason.clone() }];
+                }
                 self.catalog.triggers.insert(id.name.clone(), Arc::new(trigger));
             }
             Body::Cluster(draft) => {
@@ -218,6 +235,48 @@ fn identify(
         }
     }
     found
+}
+
+/// Takes back, to what was in `previous`, triggers that wait for each other in a circle; says of those that have always
+/// done so why nothing of theirs can be applied.
+fn open_circles(found: &mut Identified, previous: Option<&Definitions>) -> BTreeMap<Arc<str>, String> {
+    let mut taken_back: BTreeSet<ObjectId> = BTreeSet::new();
+    let mut told: BTreeSet<ObjectId> = BTreeSet::new();
+    let mut circles: BTreeMap<Arc<str>, String> = BTreeMap::new();
+    loop {
+        let waits_for = found.objects.iter().filter_map(|(id, object)| match &object.body {
+            Ok(Body::Trigger(draft)) if !circles.contains_key(&id.name) => {
+                Some((&*id.name, draft.depends_on().collect()))
+            }
+            _ => None,
+        });
+        let Some(circle) = order::circle(&waits_for.collect()) else { return circles };
+        let mut shown: Vec<&str> = circle.iter().take(MOST_SHOWN).copied().collect();
+        shown.extend((circle.len() > MOST_SHOWN).then_some("…"));
+        shown.extend(circle.first());
+        let reason = format!(
+            "these triggers wait for each other, so that nothing of theirs could ever be applied: {}; remove one of \
+             them from the dependsOn of another",
+            shown.join(" → ")
+        );
+        let ids: Vec<ObjectId> =
+            circle.into_iter().map(|name| ObjectId::cluster_scoped(Kind::EventTrigger, name)).collect();
+        let mut opened = false;
+        for id in &ids {
+            let Some(now) = found.objects.get(id) else { continue };
+            if told.insert(id.clone()) {
+                found.problems.push(now.place.problem("/spec/dependsOn", Fault::Invalid, reason.clone()));
+            }
+            let before = previous.and_then(|previous| previous.objects.get(id));
+            if let Some(before) = before.filter(|_| taken_back.insert(id.clone())) {
+                found.objects.insert(id.clone(), Arc::clone(before));
+                opened = true;
+            }
+        }
+        if !opened {
+            circles.extend(ids.into_iter().map(|id| (id.name, reason.clone())));
+        }
+    }
 }
 
 /// What was edited that must not be, in a folder: there is no API server that refuses it.

@@ -12,9 +12,10 @@ use serde_path_to_error::Segment;
 use super::cluster::ClusterDraft;
 use super::contents::Contents;
 use super::object::{Fault, Kind, ObjectId, Place, Problem, RawObject, join};
+use super::policy;
 use super::source::SourceDraft;
 use super::trigger::TriggerDraft;
-use crate::api::{GROUP, VERSION};
+use crate::api::{EventTriggerSpec, GROUP, VERSION};
 use crate::connection::ClusterDefinition;
 
 /// An object, read as far as it can be read by itself.
@@ -80,6 +81,9 @@ fn read(place: &mut Place, value: &Value) -> Result<Body, Unusable> {
         }
         Kind::EventTrigger => {
             known_fields(place, object, &["spec", "status"])?;
+            if let Some(Value::Object(spec)) = object.get("spec") {
+                policy::check_fields::<EventTriggerSpec>(place, spec)?;
+            }
             let draft = TriggerDraft::new(place, spec(place, object)?)?;
             Ok(Body::Trigger(Box::new(draft)))
         }
@@ -251,7 +255,11 @@ fn spec<T: DeserializeOwned + Serialize>(place: &Place, object: &Map<String, Val
 }
 
 /// Reads a value into a type, and names the field that is in the way. The message shows what was found: not for Secrets.
-fn strict<T: DeserializeOwned + Serialize>(place: &Place, root: &str, value: &Value) -> Result<T, Problem> {
+pub(super) fn strict<T: DeserializeOwned + Serialize>(
+    place: &Place,
+    root: &str,
+    value: &Value,
+) -> Result<T, Problem> {
     let read: T = serde_path_to_error::deserialize(value).map_err(|error| {
         let pointer = error.path().iter().fold(root.to_owned(), |pointer, segment| match segment {
             Segment::Seq { index } => join(&pointer, &index.to_string()),
