@@ -52,6 +52,9 @@ pub const VERSION: &str = "v1alpha1";
 /// A ConfigMap or Secret with this annotation set to `"true"` holds templates; others are applied as they stand.
 pub const TEMPLATE_ANNOTATION: &str = "fleet-events.dev/template";
 
+/// The finalizer of EventTriggers and Clusters: they go once what is there because of them is withdrawn.
+pub const WITHDRAW_FINALIZER: &str = "fleet-events.dev/withdraw";
+
 /// The label of a `Cluster` that tells which version of Kubernetes it runs.
 pub const KUBERNETES_VERSION_LABEL: &str = "fleet-events.dev/kubernetes-version";
 

@@ -21,7 +21,7 @@ use super::{duration, filter};
     category = "fleet-events",
     status = "Status",
     derive = "PartialEq",
-    doc = "The rule: which events, from which clusters, do what, where, from which templates.",
+    doc = "The rule: which events, from which clusters, do what, where, from which templates. Deleted, it stays until the operator has withdrawn what its events made (finalizer fleet-events.dev/withdraw).",
     printcolumn(name = "Source", type_ = "string", json_path = ".spec.eventSourceName"),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.syncMode"),
     printcolumn(

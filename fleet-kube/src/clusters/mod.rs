@@ -98,7 +98,21 @@ struct Entry {
     reach: watch::Sender<Reach>,
     /// The last one that could be made: should the cluster leave together with its credentials, it is cleaned with it.
     last_link: Option<Arc<Link>>,
+    stage: Stage,
     _probe: Option<AbortOnDropHandle<()>>,
+}
+
+/// How far a cluster is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// It is managed.
+    Managed,
+    /// It is being taken out, and cannot be reached yet.
+    Leaving,
+    /// To readers of the feed it has left.
+    Left,
+    /// Nothing is left in it.
+    Withdrawn,
 }
 
 impl Clusters {
@@ -117,16 +131,32 @@ impl Clusters {
     /// Takes the complete set of clusters. What did not change keeps its connections; a cluster that is not among them
     /// has left. Call it only with a set that was read completely. Needs a tokio runtime.
     pub fn update(&self, definitions: Vec<ClusterDefinition>) {
-        let mut definitions: BTreeMap<ClusterId, ClusterDefinition> =
-            definitions.into_iter().map(|definition| (definition.id.clone(), definition)).collect();
+        self.update_all(definitions, Vec::new());
+    }
+
+    /// As [`update`](Self::update), with clusters that are being taken out: to the engine they have left as soon as they
+    /// can be reached (for only then can be withdrawn what is there), and their connections stay until they are not among
+    /// these either. Should such a one lose its credentials, the last good ones are used.
+    pub fn update_all(&self, definitions: Vec<ClusterDefinition>, leaving: Vec<ClusterDefinition>) {
+        let leaving = leaving.into_iter().map(|definition| (definition.id.clone(), (definition, true)));
+        let staying = definitions.into_iter().map(|definition| (definition.id.clone(), (definition, false)));
+        let mut definitions: BTreeMap<ClusterId, (ClusterDefinition, bool)> =
+            leaving.chain(staying).collect();
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        let gone: Vec<ClusterId> =
-            state.entries.keys().filter(|id| !definitions.contains_key(*id)).cloned().collect();
+        let gone = state.entries.iter().filter(|(id, entry)| match definitions.get(*id) {
+            None => true,
+            // Nothing comes back from leaving: this is another cluster of that name.
+            Some((_, leaving)) => !leaving && entry.stage != Stage::Managed,
+        });
+        let gone: Vec<ClusterId> = gone.map(|(id, _)| id.clone()).collect();
         for id in gone {
             state.leave(&id);
         }
-        while let Some((id, definition)) = definitions.pop_first() {
+        while let Some((id, (mut definition, leaving))) = definitions.pop_first() {
+            if let Some(entry) = state.entries.get(&id).filter(|_| leaving) {
+                definition.keep_credentials(&entry.definition);
+            }
             match state.entries.get_mut(&id) {
                 Some(entry) if same_connection(&entry.definition.connection, &definition.connection) => {
                     entry.definition = definition;
@@ -142,6 +172,9 @@ impl Clusters {
                 None => state.join(&self.shared, definition),
             }
             state.refresh(&id);
+            if leaving {
+                state.part(&id);
+            }
         }
         drop(guard);
         self.shared.loaded.send_replace(true);
@@ -179,15 +212,26 @@ impl Clusters {
         self.shared.lock().entries.get(id).map(|entry| Arc::clone(&entry.health))
     }
 
+    /// Clusters that are being taken out and in which nothing is left any more. May tell one more than once.
+    pub fn withdrawals(&self) -> BoxStream<'static, ClusterId> {
+        let mailbox = self.shared.lock().mailbox();
+        futures::stream::unfold((Arc::downgrade(&self.shared), mailbox), |(shared, mailbox)| async move {
+            loop {
+                let id = mailbox.take().await?;
+                let shared_now = shared.upgrade()?;
+                let stage = shared_now.lock().entries.get(&id).map(|entry| entry.stage);
+                if stage == Some(Stage::Withdrawn) {
+                    return Some((id, (shared, mailbox)));
+                }
+            }
+        })
+        .boxed()
+    }
+
     /// The health of every cluster, and again whenever it changed; `None` for one that left. A reader that is slow
     /// misses what was in between, never the last.
     pub fn health_changes(&self) -> BoxStream<'static, (ClusterId, Option<Arc<Health>>)> {
-        let mailbox = Arc::new(Mailbox::default());
-        {
-            let mut state = self.shared.lock();
-            state.entries.keys().for_each(|id| mailbox.put(id));
-            state.readers.push(Arc::downgrade(&mailbox));
-        }
+        let mailbox = self.shared.lock().mailbox();
         let shared = Arc::downgrade(&self.shared);
         let told = BTreeMap::<ClusterId, Arc<Health>>::new();
         futures::stream::unfold((shared, mailbox, told), |(shared, mailbox, mut told)| async move {
@@ -223,14 +267,22 @@ impl ClusterSelector for Clusters {
         let mailbox = Arc::new(Mailbox::default());
         let mut state = self.shared.lock();
         state.readers.push(Arc::downgrade(&mailbox));
-        let told: BTreeMap<ClusterId, feed::Told> = state
-            .entries
-            .iter()
-            .map(|(id, entry)| (id.clone(), (entry.incarnation, Arc::clone(&entry.cluster))))
-            .collect();
+        // One that is leaving is in the snapshot, so that its leaving can be told.
+        state.entries.iter().filter(|(_, entry)| entry.has_left()).for_each(|(id, _)| mailbox.put(id));
+        let told: BTreeMap<ClusterId, feed::Told> =
+            state.entries.iter().map(|(id, entry)| (id.clone(), entry.told())).collect();
         drop(state);
-        let snapshot = told.values().map(|(_, cluster)| Arc::clone(cluster)).collect();
+        let snapshot = told.values().map(|told| Arc::clone(&told.cluster)).collect();
         Ok(ClusterFeed { snapshot, changes: feed::changes(Arc::downgrade(&self.shared), mailbox, told) })
+    }
+
+    fn withdrawn(&self, cluster: &ClusterId) {
+        let mut state = self.shared.lock();
+        // Before the feed told that it leaves, nobody can speak of that.
+        if let Some(entry) = state.entries.get_mut(cluster).filter(|entry| entry.stage == Stage::Left) {
+            entry.stage = Stage::Withdrawn;
+            state.tell(cluster);
+        }
     }
 }
 
@@ -290,6 +342,9 @@ impl Shared {
             state.tell(id);
         }
         state.refresh(id);
+        if state.entries.get(id).is_some_and(|entry| entry.stage == Stage::Leaving) {
+            state.part(id);
+        }
     }
 }
 
@@ -298,6 +353,18 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         state.readers.iter().filter_map(Weak::upgrade).for_each(|reader| reader.close());
+    }
+}
+
+impl Entry {
+    /// It, as one that is there.
+    fn told(&self) -> feed::Told {
+        feed::Told { incarnation: self.incarnation, cluster: Arc::clone(&self.cluster), left: false }
+    }
+
+    /// Whether readers of the feed are to know it as one that left.
+    fn has_left(&self) -> bool {
+        self.stage >= Stage::Left
     }
 }
 
@@ -324,6 +391,7 @@ impl State {
             health: Arc::new(health),
             reach: watch::Sender::default(),
             last_link: None,
+            stage: Stage::Managed,
             _probe: shared.probe(&definition, self.joined),
             definition,
         };
@@ -337,6 +405,26 @@ impl State {
         }
         self.forget_departed();
         self.tell(id);
+    }
+
+    /// Has a cluster that is being taken out leave, if that can be dealt with now.
+    fn part(&mut self, id: &ClusterId) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        // What stays there needs no connection.
+        let now = entry.cluster.ready || entry.cluster.keeps_resources();
+        let stage = entry.stage.max(if now { Stage::Left } else { Stage::Leaving });
+        if entry.stage != stage {
+            entry.stage = stage;
+            self.tell(id);
+        }
+    }
+
+    /// A mailbox that every cluster is in, and then each that changes.
+    fn mailbox(&mut self) -> Arc<Mailbox> {
+        let mailbox = Arc::new(Mailbox::default());
+        self.entries.keys().for_each(|id| mailbox.put(id));
+        self.readers.push(Arc::downgrade(&mailbox));
+        mailbox
     }
 
     fn forget_departed(&mut self) {

@@ -29,7 +29,7 @@ pub use transport::{ClientCertificate, DeadLetterStream, JetStream, NatsAuth, Na
 
 use crate::connection::ClusterDefinition;
 use object::Place;
-use parse::Body;
+use parse::{Body, Unusable};
 use references::References;
 
 /// How many triggers of a circle are named at most.
@@ -45,6 +45,9 @@ pub struct Definitions {
     pub transports: BTreeMap<Arc<str>, Transport>,
     /// The clusters, in the order of their names.
     pub clusters: Vec<ClusterDefinition>,
+    /// Clusters that are being taken out: not among the others any more, but still to be reached, so that what is there
+    /// can be withdrawn. In the order of their names.
+    pub leaving: Vec<ClusterDefinition>,
     /// What somebody has to change, in the order of files and lines.
     pub problems: Vec<Problem>,
     /// Which ConfigMaps and Secrets are referred to, there or not.
@@ -80,7 +83,7 @@ impl Definitions {
     ) -> Self {
         let mut found = identify(parsed, unread, previous);
         let circles = open_circles(&mut found, previous);
-        let Identified { objects, unusable, stand_ins, unread, problems } = found;
+        let Identified { objects, unusable, stand_ins, leaving, unread, problems } = found;
         let mut built = Self { problems, ..Self::default() };
         let references =
             References { objects: &objects, unusable: &unusable, closed, unread, circles: &circles };
@@ -89,6 +92,10 @@ impl Definitions {
                 built.add(id, &object.place, body, &references, previous);
             }
         }
+        for object in &leaving {
+            built.let_go(object, &references);
+        }
+        built.leaving.sort_by(|one, other| one.id.cmp(&other.id));
         built.clusters.extend(stand_ins.values().cloned());
         built.clusters.sort_by(|one, other| one.id.cmp(&other.id));
         built.problems.sort_by(|one, other| (&one.location, one.line).cmp(&(&other.location, other.line)));
@@ -146,15 +153,34 @@ impl Definitions {
         }
     }
 
+    /// Takes in what is being deleted. What is wrong with it is nobody's problem any more.
+    fn let_go(&mut self, object: &Parsed, references: &References<'_>) {
+        match (&object.place.id, &object.body) {
+            (_, Ok(Body::Cluster(draft))) => {
+                self.references.extend(draft.references());
+                self.leaving.push(draft.resolve(&object.place, references, &mut Vec::new()));
+            }
+            (_, Err(Unusable { stand_in: Some(cluster), .. })) => self.leaving.push((**cluster).clone()),
+            (Some(ObjectId { kind: Kind::EventTrigger, name, .. }), _) => {
+                self.catalog.leaving.insert(Arc::clone(name));
+            }
+            _ => {}
+        }
+    }
+
     /// Whether both say the same, problems included.
     pub fn same(&self, other: &Self) -> bool {
+        let same_clusters = |one: &[ClusterDefinition], other: &[ClusterDefinition]| {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| cluster::same(one, other))
+        };
         self.catalog.sources == other.catalog.sources
             && self.catalog.triggers == other.catalog.triggers
             && self.catalog.complete == other.catalog.complete
             && self.transports == other.transports
             && self.problems == other.problems
-            && self.clusters.len() == other.clusters.len()
-            && self.clusters.iter().zip(&other.clusters).all(|(one, other)| cluster::same(one, other))
+            && self.catalog.leaving == other.catalog.leaving
+            && same_clusters(&self.clusters, &other.clusters)
+            && same_clusters(&self.leaving, &other.leaving)
     }
 }
 
@@ -166,6 +192,8 @@ struct Identified {
     unusable: BTreeMap<ObjectId, &'static str>,
     /// Clusters among those.
     stand_ins: BTreeMap<ObjectId, ClusterDefinition>,
+    /// Triggers and clusters that are being deleted.
+    leaving: Vec<Arc<Parsed>>,
     /// Whether there was something that nobody can name.
     unread: bool,
     problems: Vec<Problem>,
@@ -180,12 +208,18 @@ fn identify(
         objects: BTreeMap::new(),
         unusable: BTreeMap::new(),
         stand_ins: BTreeMap::new(),
+        leaving: Vec::new(),
         unread: !unread.is_empty(),
         problems: unread,
     };
     let lost: BTreeSet<Location> = found.problems.iter().map(|problem| problem.location.clone()).collect();
     let mut firsts: BTreeMap<ObjectId, Location> = BTreeMap::new();
     for object in parsed {
+        let kind = object.place.id.as_ref().map(|id| id.kind);
+        if object.leaving && matches!(kind, Some(Kind::EventTrigger | Kind::Cluster)) {
+            found.leaving.push(object);
+            continue;
+        }
         if let Err(unusable) = &object.body {
             found.problems.extend(unusable.problems.iter().cloned());
         }

@@ -11,7 +11,7 @@ use serde_path_to_error::Segment;
 
 use super::cluster::ClusterDraft;
 use super::contents::Contents;
-use super::object::{Fault, Kind, ObjectId, Place, Problem, RawObject, join};
+use super::object::{Fault, Kind, Location, ObjectId, Place, Problem, RawObject, join};
 use super::policy;
 use super::source::SourceDraft;
 use super::trigger::TriggerDraft;
@@ -22,6 +22,8 @@ use crate::connection::ClusterDefinition;
 #[derive(Debug)]
 pub(crate) struct Parsed {
     pub(crate) place: Place,
+    /// Whether it is being deleted, and only held back. Not in a folder: what stands there, somebody wants.
+    pub(crate) leaving: bool,
     /// What it holds, or why it cannot be used.
     pub(crate) body: Result<Body, Unusable>,
 }
@@ -60,8 +62,10 @@ impl Parsed {
     pub(crate) fn new(raw: RawObject) -> Self {
         let RawObject { location, value, line_of } = raw;
         let mut place = Place { id: None, location, line_of };
+        let leaving = place.location == Location::Api
+            && value.pointer("/metadata/deletionTimestamp").is_some_and(|since| !since.is_null());
         let body = read(&mut place, &value);
-        Self { place, body }
+        Self { place, leaving, body }
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Options {
     pub leader_election: Option<LeaderElection>,
     /// The share of all Works, in percent, that may be withdrawn at once without being confirmed.
     pub max_withdraw_percent: usize,
+    /// How long a Cluster that is deleted is held back while what is in it cannot be withdrawn.
+    pub withdraw_timeout: Duration,
     /// How long stopping may take until what is in flight is cut off; a few seconds more for what is given back then.
     pub drain: Duration,
 }

@@ -26,7 +26,7 @@ pub(super) struct Routed {
 }
 
 /// Whether this operator may act: another one may be at work once it does not lead any more.
-pub(super) type Leads = Box<dyn Fn() -> bool + Send + Sync>;
+pub(super) type Leads = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// When somebody who leads no more might try again; the process ends before.
 const LEADS_NO_MORE: Duration = Duration::from_secs(1);
@@ -141,7 +141,7 @@ mod tests {
         let leads = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&leads);
         let folders = DirectoryApplier::new(dir.path()).unwrap();
-        let routed = Routed::new(clusters, folders, Box::new(move || asked.load(Ordering::Relaxed)));
+        let routed = Routed::new(clusters, folders, Arc::new(move || asked.load(Ordering::Relaxed)));
         let manifest = |name: &str| {
             Manifest::new(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
                 .unwrap()
