@@ -95,7 +95,7 @@ impl KubeCatalog {
     }
 
     /// As [`start`](Self::start), for whoever withdraws what is there because of triggers and Clusters that are deleted:
-    /// they are held back until that is done. See [Deletion](self#deletion).
+    /// they are held back until that is done. See [Deletion](crate::catalog#deletion).
     pub fn start_holding(client: kube::Client, holding: Holding) -> Self {
         Self::spawn(client, Some(holding))
     }

@@ -3,30 +3,25 @@
 mod feed;
 mod link;
 mod probe;
+mod state;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use fleet_core::cluster::{Cluster, ClusterError, ClusterFeed, ClusterId, ClusterSelector};
+use fleet_core::cluster::{ClusterError, ClusterFeed, ClusterId, ClusterSelector};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use secrecy::ExposeSecret;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::api::{KUBERNETES_VERSION_LABEL, kubernetes_version_label};
 use crate::connection::{ClusterDefinition, Connection};
 use feed::Mailbox;
 pub use link::Link;
 pub use probe::Pace;
+use state::{Entry, Stage, State};
 
-/// For how long a cluster that left can still be reached, so that what is there can be withdrawn.
-const FAREWELL: Duration = Duration::from_secs(600);
-/// How many of those are kept at most.
-const MOST_DEPARTED: usize = 256;
 /// How many clusters are probed at the same time.
 const PROBES: usize = 32;
 
@@ -78,41 +73,6 @@ struct Shared {
     loaded: watch::Sender<bool>,
     probes: Arc<Semaphore>,
     pace: Pace,
-}
-
-#[derive(Default)]
-struct State {
-    entries: BTreeMap<ClusterId, Entry>,
-    departed: VecDeque<(Instant, ClusterId, Arc<Link>)>,
-    joined: u64,
-    readers: Vec<Weak<Mailbox>>,
-}
-
-struct Entry {
-    /// Tells a cluster from another one that had its name before.
-    incarnation: u64,
-    definition: ClusterDefinition,
-    cluster: Arc<Cluster>,
-    health: Arc<Health>,
-    /// Closes when the cluster leaves.
-    reach: watch::Sender<Reach>,
-    /// The last one that could be made: should the cluster leave together with its credentials, it is cleaned with it.
-    last_link: Option<Arc<Link>>,
-    stage: Stage,
-    _probe: Option<AbortOnDropHandle<()>>,
-}
-
-/// How far a cluster is on its way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
-    /// It is managed.
-    Managed,
-    /// It is being taken out, and cannot be reached yet.
-    Leaving,
-    /// To readers of the feed it has left.
-    Left,
-    /// Nothing is left in it.
-    Withdrawn,
 }
 
 impl Clusters {
@@ -191,11 +151,7 @@ impl Clusters {
                 let link = reach.borrow().link.clone();
                 link.map_or_else(|| Route::Unreachable(health.message.clone()), Route::Kube)
             }
-            None => {
-                state.forget_departed();
-                let departed = state.departed.iter().rev().find(|(_, departed, _)| departed == id);
-                departed.map_or(Route::Unknown, |(_, _, link)| Route::Kube(Arc::clone(link)))
-            }
+            None => state.departed(id).map_or(Route::Unknown, Route::Kube),
         }
     }
 
@@ -353,118 +309,6 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         state.readers.iter().filter_map(Weak::upgrade).for_each(|reader| reader.close());
-    }
-}
-
-impl Entry {
-    /// It, as one that is there.
-    fn told(&self) -> feed::Told {
-        feed::Told { incarnation: self.incarnation, cluster: Arc::clone(&self.cluster), left: false }
-    }
-
-    /// Whether readers of the feed are to know it as one that left.
-    fn has_left(&self) -> bool {
-        self.stage >= Stage::Left
-    }
-}
-
-impl State {
-    fn join(&mut self, shared: &Arc<Shared>, definition: ClusterDefinition) {
-        self.joined += 1;
-        let folder = matches!(definition.connection, Connection::Directory);
-        let health = Health {
-            ready: folder,
-            version: definition.labels.get(KUBERNETES_VERSION_LABEL).filter(|_| !folder).cloned(),
-            reason: if folder { "Directory" } else { "Connecting" },
-            message: if folder { "the cluster is a folder" } else { "the cluster is being connected" }
-                .to_owned(),
-        };
-        let cluster = Cluster {
-            id: definition.id.clone(),
-            labels: definition.labels.clone(),
-            annotations: definition.annotations.clone(),
-            ready: folder,
-        };
-        let entry = Entry {
-            incarnation: self.joined,
-            cluster: Arc::new(cluster),
-            health: Arc::new(health),
-            reach: watch::Sender::default(),
-            last_link: None,
-            stage: Stage::Managed,
-            _probe: shared.probe(&definition, self.joined),
-            definition,
-        };
-        self.tell(&entry.definition.id);
-        self.entries.insert(entry.definition.id.clone(), entry);
-    }
-
-    fn leave(&mut self, id: &ClusterId) {
-        if let Some(Entry { last_link: Some(link), .. }) = self.entries.remove(id) {
-            self.departed.push_back((Instant::now(), id.clone(), link));
-        }
-        self.forget_departed();
-        self.tell(id);
-    }
-
-    /// Has a cluster that is being taken out leave, if that can be dealt with now.
-    fn part(&mut self, id: &ClusterId) {
-        let Some(entry) = self.entries.get_mut(id) else { return };
-        // What stays there needs no connection.
-        let now = entry.cluster.ready || entry.cluster.keeps_resources();
-        let stage = entry.stage.max(if now { Stage::Left } else { Stage::Leaving });
-        if entry.stage != stage {
-            entry.stage = stage;
-            self.tell(id);
-        }
-    }
-
-    /// A mailbox that every cluster is in, and then each that changes.
-    fn mailbox(&mut self) -> Arc<Mailbox> {
-        let mailbox = Arc::new(Mailbox::default());
-        self.entries.keys().for_each(|id| mailbox.put(id));
-        self.readers.push(Arc::downgrade(&mailbox));
-        mailbox
-    }
-
-    fn forget_departed(&mut self) {
-        while self.departed.len() > MOST_DEPARTED
-            || self.departed.front().is_some_and(|(since, _, _)| since.elapsed() > FAREWELL)
-        {
-            self.departed.pop_front();
-        }
-    }
-
-    /// Makes what selectors and templates see from definition and health, and tells readers if it changed.
-    fn refresh(&mut self, id: &ClusterId) {
-        let Some(entry) = self.entries.get_mut(id) else {
-            return;
-        };
-        let mut labels = entry.definition.labels.clone();
-        if let Some(version) = &entry.health.version {
-            labels.insert(KUBERNETES_VERSION_LABEL.to_owned(), kubernetes_version_label(version));
-        }
-        let cluster = Cluster {
-            id: id.clone(),
-            labels,
-            annotations: entry.definition.annotations.clone(),
-            ready: entry.health.ready,
-        };
-        if *entry.cluster != cluster {
-            entry.cluster = Arc::new(cluster);
-            self.tell(id);
-        }
-    }
-
-    /// Readers compare with what they were told, so a word too many does no harm.
-    fn tell(&mut self, id: &ClusterId) {
-        self.readers.retain(|reader| match reader.upgrade() {
-            Some(reader) => {
-                reader.put(id);
-                true
-            }
-            None => false,
-        });
     }
 }
 

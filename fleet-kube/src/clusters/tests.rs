@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use super::*;
+use crate::api::kubernetes_version_label;
 use fleet_core::cluster::{ClusterChange, Labels};
 use futures::FutureExt;
 use secrecy::SecretString;
