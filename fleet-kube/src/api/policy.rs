@@ -172,7 +172,7 @@ pub struct CelRule {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// The expression, over the resource as `object`: `object.status.phase == "Bound"`.
-    #[schemars(length(min = 1, max = 4096))]
+    #[schemars(length(min = 1, max = 2048))]
     pub rule: String,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
+use fleet_core::health::Check;
 use fleet_core::manifest::names;
 use fleet_core::policy::{
     DriftExclusion, HealthCheck, JsonPointer, MaxUpdate, Policy, StopMatching, SyncMode, Target,
@@ -178,14 +179,17 @@ impl Reader<'_> {
         };
         let mut checks = Vec::new();
         for (pointer, rule) in each(&rules, evaluate_cel) {
-            if rule.rule.trim().is_empty() {
-                self.invalid(&join(&pointer, "rule"), "is empty; write a CEL expression over object");
-            }
-            checks.push(HealthCheck {
+            let check = HealthCheck {
                 name: format!("{name}/{}", rule.name).into(),
                 target: target.clone(),
                 expression: rule.rule.as_str().into(),
-            });
+            };
+            if rule.rule.trim().is_empty() {
+                self.invalid(&join(&pointer, "rule"), "is empty; write a CEL expression over object");
+            } else if let Err(why) = Check::compile(&check) {
+                self.invalid(&join(&pointer, "rule"), why);
+            }
+            checks.push(check);
         }
         checks
     }

@@ -162,6 +162,11 @@ fn each_mistake_about_keeping_gives_one_clear_problem() {
             "35: …: spec.validateHealths[0].evaluateCEL[0].rule: is empty; write a CEL expression over object",
         ),
         (
+            "  validateHealths:\n  - name: a\n    version: v1\n    kind: Pod\n    evaluateCEL:\n    - name: b\n      \
+             rule: object.a ==\n",
+            "35: …: spec.validateHealths[0].evaluateCEL[0].rule: check a/b: line 1, column 12: mismatched input '<EOF>'",
+        ),
+        (
             "  dependsOn: [manage-namespace]\n",
             "29: …: spec.dependsOn[0]: is its own name: it would wait for itself for ever; remove it",
         ),
