@@ -18,6 +18,17 @@ pub struct ClusterDefinition {
     pub connection: Connection,
 }
 
+impl ClusterDefinition {
+    /// Takes over the credentials from before, if these cannot be used.
+    pub(crate) fn keep_credentials(&mut self, before: &Self) {
+        if let Connection::KubeconfigSecret { kubeconfig: Err(_), .. } = self.connection
+            && let Connection::KubeconfigSecret { kubeconfig: Ok(_), .. } = before.connection
+        {
+            self.connection = before.connection.clone();
+        }
+    }
+}
+
 /// How a cluster is reached: exactly one way.
 #[derive(Clone, Debug)]
 pub enum Connection {

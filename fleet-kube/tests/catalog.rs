@@ -3,159 +3,22 @@
 // Clippy takes only test functions for tests, not what they call.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::fmt::Debug;
-use std::sync::Arc;
+mod management;
+
 use std::time::Duration;
 
 use fleet_core::catalog::{Catalog, CatalogSnapshot, Condition, Payload, Subject};
 use fleet_core::cluster::ClusterId;
-use fleet_kube::api::{Cluster, EventSource, EventTrigger};
 use fleet_kube::catalog::{CatalogHealth, KubeCatalog};
 use fleet_kube::connection::Connection;
 use fleet_kube::definitions::{Definitions, Fault, Transport};
 use futures::StreamExt;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config, ResourceExt};
-use local_fleet::{ClusterOptions, Lab, Route, User};
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, Patch};
+use local_fleet::Route;
+use management::*;
 use secrecy::ExposeSecret;
-use serde_json::{Value, json};
-use tokio::sync::watch;
-
-/// How long anything may take before a test gives up.
-const SOON: Duration = Duration::from_secs(30);
-
-struct Management {
-    lab: Lab,
-    client: Client,
-}
-
-impl Management {
-    async fn start() -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let options = ClusterOptions::default().controller_manager(false);
-        let lab = Lab::builder()
-            .clusters(0)
-            .management(true)
-            .cluster_options(options)
-            .start_scratch()
-            .await
-            .unwrap();
-        let client = Client::try_from(config(&lab, Route::Direct).await).unwrap();
-        Self { lab, client }
-    }
-
-    async fn install(&self) {
-        for crd in fleet_kube::api::crds() {
-            let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-            api.patch(&crd.name_any(), &apply(), &Patch::Apply(&crd)).await.unwrap();
-            let established = kube::runtime::conditions::is_crd_established();
-            let name = crd.name_any();
-            let wait = kube::runtime::wait::await_condition(api, &name, established);
-            tokio::time::timeout(SOON, wait).await.unwrap().unwrap();
-        }
-    }
-
-    async fn apply(&self, object: Value) {
-        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        self.api(&object).patch(&name, &apply(), &Patch::Apply(&object)).await.unwrap();
-    }
-
-    async fn delete(&self, object: Value) {
-        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        self.api(&object).delete(&name, &DeleteParams::default()).await.unwrap();
-    }
-
-    fn api(&self, object: &Value) -> Api<DynamicObject> {
-        let resource = match object["kind"].as_str().unwrap() {
-            "Cluster" => ApiResource::erase::<Cluster>(&()),
-            "EventSource" => ApiResource::erase::<EventSource>(&()),
-            "EventTrigger" => ApiResource::erase::<EventTrigger>(&()),
-            kind => ApiResource::from_gvk(&kube::api::GroupVersionKind::gvk("", "v1", kind)),
-        };
-        match object["metadata"]["namespace"].as_str() {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
-        }
-    }
-}
-
-async fn config(lab: &Lab, route: Route) -> Config {
-    let kubeconfig = lab.management().unwrap().kubeconfig_for(User::Admin, route).unwrap();
-    let kubeconfig = Kubeconfig::from_yaml(&kubeconfig).unwrap();
-    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
-}
-
-fn apply() -> PatchParams {
-    PatchParams::apply("kubectl").force()
-}
-
-fn source() -> Value {
-    json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": "EventSource", "metadata": {"name": "user-operation"},
-        "spec": {"http": {}}})
-}
-
-fn trigger(name: &str) -> Value {
-    json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": "EventTrigger", "metadata": {"name": name},
-        "spec": {"eventSourceName": "user-operation", "oneForEvent": true,
-            "sourceClusterSelector": {"matchLabels": {"env": "production"}},
-            "policyRefs": [{"kind": "ConfigMap", "namespace": "default", "name": "namespace"}]}})
-}
-
-fn template(text: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "namespace", "namespace": "default",
-        "annotations": {"fleet-events.dev/template": "true"}}, "data": {"namespace.yaml": text}})
-}
-
-/// Waits until what is watched is as it should be.
-async fn until<T: Clone + Debug + Send + Sync>(
-    receiver: &mut watch::Receiver<T>,
-    what: &str,
-    holds: impl Fn(&T) -> bool,
-) -> T {
-    let found = tokio::time::timeout(SOON, receiver.wait_for(|value| holds(value))).await;
-    if let Ok(value) = found {
-        return value.unwrap().clone();
-    }
-    drop(found);
-    panic!("not {what}: {:?}", receiver.borrow())
-}
-
-async fn defined(
-    receiver: &mut watch::Receiver<Option<Arc<Definitions>>>,
-    what: &str,
-    holds: impl Fn(&Definitions) -> bool,
-) -> Arc<Definitions> {
-    until(receiver, what, |read| read.as_ref().is_some_and(|read| holds(read))).await.unwrap()
-}
-
-/// Waits until an object is as it should be, as `kubectl wait` does.
-async fn shown(management: &Management, object: &Value, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-    let name = object["metadata"]["name"].as_str().unwrap();
-    let api = management.api(object);
-    let mut last = Value::Null;
-    let wait = async {
-        loop {
-            last = serde_json::to_value(api.get(name).await.unwrap()).unwrap();
-            if holds(&last) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let found = tokio::time::timeout(SOON, wait).await;
-    assert!(found.is_ok(), "not {what}: {last:#}");
-    last
-}
-
-fn condition<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
-    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == name)
-}
-
-fn is(object: &Value, name: &str, status: &str) -> bool {
-    condition(object, name).is_some_and(|condition| condition["status"] == status)
-}
+use serde_json::json;
 
 fn text(snapshot: &CatalogSnapshot, trigger: &str) -> Option<String> {
     match snapshot.triggers.get(trigger)?.payload.as_slice() {
@@ -236,7 +99,7 @@ async fn definitions_are_followed_and_their_conditions_tell_how_they_do() {
 
     // One bad object is named and does not touch the others; edited badly, the last good version stays.
     let mut bad = trigger("manage-namespace");
-    bad["spec"]["syncMode"] = json!("DryRun");
+    bad["spec"]["filters"] = json!([{"not": {"equals": {"type": "a"}}}]);
     management.apply(bad).await;
     management.apply(trigger("another")).await;
     let read = defined(&mut definitions, "both", |read| {
@@ -244,12 +107,29 @@ async fn definitions_are_followed_and_their_conditions_tell_how_they_do() {
     });
     let read = read.await;
     assert_eq!(read.problems.len(), 1, "{:?}", read.problems);
-    assert_eq!(read.problems[0].fault, Fault::NotSupported);
+    assert_eq!(read.problems[0].fault, Fault::Invalid);
     assert!(read.catalog.complete && text(&read.catalog, "manage-namespace").is_some());
     let bad =
         shown(&management, &trigger("manage-namespace"), "refused", |it| is(it, "Ready", "False")).await;
-    assert_eq!(condition(&bad, "Ready").unwrap()["reason"], "NotSupported");
+    assert_eq!(condition(&bad, "Ready").unwrap()["reason"], "Invalid");
     assert_eq!(bad["status"]["observedGeneration"], bad["metadata"]["generation"]);
+
+    // Triggers that wait for each other are told so, each of them, and stay as they were.
+    for (name, other) in [("manage-namespace", "another"), ("another", "manage-namespace")] {
+        let mut waiting = trigger(name);
+        waiting["spec"]["dependsOn"] = json!([other]);
+        management.apply(waiting).await;
+    }
+    for name in ["manage-namespace", "another"] {
+        shown(&management, &trigger(name), "told of the circle", |it| {
+            let ready = condition(it, "Ready").and_then(|ready| ready["message"].as_str());
+            let circle = "another → manage-namespace → another";
+            ready.is_some_and(|message| message.contains(circle)) && is(it, "Stalled", "True")
+        })
+        .await;
+    }
+    management.apply(trigger("manage-namespace")).await;
+    defined(&mut definitions, "mended", |read| read.problems.is_empty()).await;
 
     // What is deleted is gone.
     management.delete(trigger("manage-namespace")).await;

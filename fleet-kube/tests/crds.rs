@@ -123,7 +123,16 @@ mod real {
             "spec": {"nats": {"urls": ["nats://a:4222"], "jetStream": {"stream": "read"}},
                 "deadLetter": {"jetStream": {"stream": "dead"}},
                 "dedupe": {"by": "sourceId", "window": "10m"}, "replay": 2}});
-        for good in [&cluster, &nats, &trigger, &streamed] {
+        let kept = json!({"syncMode": "ContinuousWithDriftDetection", "continueOnConflict": true, "adopt": true,
+            "driftExclusions": [{"paths": ["/spec/replicas", "/metadata/labels/a~1b"], "target": {"kind": "Deployment"}}],
+            "tier": 7, "skipNamespaceCreation": true, "maxUpdate": "30%", "stopMatchingBehavior": "LeavePolicies",
+            "validateHealths": [{"name": "a", "version": "v1", "kind": "Pod",
+                "evaluateCEL": [{"name": "ip", "rule": "has(object.status.podIP)"}]}],
+            "dependsOn": ["other"], "ttl": "1h30m", "oneForEvent": false});
+        let mut keeping = trigger.clone();
+        keeping["spec"].as_object_mut().unwrap().extend(kept.as_object().unwrap().clone());
+        let counted = with(keeping.clone(), "/spec/maxUpdate", json!(3));
+        for good in [&cluster, &nats, &trigger, &streamed, &keeping, &counted] {
             assert_eq!(refusal(&client, good).await, None, "{good}");
         }
         let secret = json!({"name": "k"});
@@ -189,6 +198,34 @@ mod real {
             ),
             (with(trigger.clone(), "/spec/syncMode", json!("Never")), "Unsupported value"),
             (with(trigger.clone(), "/spec/policyRefs", json!([])), "policyRefs"),
+            (with(trigger.clone(), "/spec/oneForEvent", Value::Null), "set oneForEvent: true for resources"),
+            (with(trigger.clone(), "/spec/ttl", json!("999ms")), "ttl must be between 1s and a year"),
+            (with(trigger.clone(), "/spec/ttl", json!("8760h")), "ttl must be between 1s and a year"),
+            (with(trigger.clone(), "/spec/ttl", json!("1 day")), "spec.ttl"),
+            (with(trigger.clone(), "/spec/tier", json!(0)), "spec.tier"),
+            (with(trigger.clone(), "/spec/maxUpdate", json!(0)), "spec.maxUpdate"),
+            (with(trigger.clone(), "/spec/maxUpdate", json!("101%")), "spec.maxUpdate"),
+            (with(trigger.clone(), "/spec/maxUpdate", json!("30")), "spec.maxUpdate"),
+            (with(trigger.clone(), "/spec/maxUpdate", json!(1.5)), "spec.maxUpdate"),
+            (with(trigger.clone(), "/spec/stopMatchingBehavior", json!("Leave")), "Unsupported value"),
+            (with(trigger.clone(), "/spec/dependsOn", json!(["t"])), "a trigger cannot wait for itself"),
+            (with(trigger.clone(), "/spec/dependsOn", json!(["a", "a"])), "Duplicate value"),
+            (
+                with(trigger.clone(), "/spec/driftExclusions", json!([{"paths": ["spec.replicas"]}])),
+                "driftExclusions[0].paths[0]",
+            ),
+            (
+                with(trigger.clone(), "/spec/driftExclusions", json!([{"paths": []}])),
+                "driftExclusions[0].paths",
+            ),
+            (
+                with(
+                    trigger.clone(),
+                    "/spec/validateHealths",
+                    json!([{"name": "a", "version": "v1", "kind": "Pod"}]),
+                ),
+                "validateHealths[0].evaluateCEL: Required value",
+            ),
             (with(trigger.clone(), "/spec/sourceClusterSelector", Value::Null), "sourceClusterSelector"),
             (
                 with(trigger.clone(), "/spec/serviceAccountName", json!("a")),

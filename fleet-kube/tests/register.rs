@@ -17,7 +17,8 @@ use fleet_core::cluster::{ClusterId, Labels};
 use fleet_kube::client::ClusterClient;
 use fleet_kube::kubeconfig::from_secret;
 use fleet_kube::register::{
-    Access, LEAVE_ANNOTATION, RegisterError, Registered, Registration, deregister, register,
+    Access, Deregistered, LEAVE_ANNOTATION, RegisterError, Registered, Registration, Wait, deregister,
+    register,
 };
 use jiff::Timestamp;
 use lab::*;
@@ -119,12 +120,12 @@ async fn a_cluster_is_registered_changed_and_taken_out_again() {
     let cluster = rig.admin.get(&format!("{CLUSTERS}/one")).await.unwrap();
     assert_eq!(cluster["metadata"]["labels"], json!({"tier": "a"}));
 
-    let out = deregister(&rig.management, &id("one"), false).await.unwrap();
-    assert!(out.cluster && out.secret);
+    let out = deregister(&rig.management, &id("one"), false, Wait::No).await.unwrap();
+    assert_eq!(out, Deregistered { cluster: true, held_back: false, secret: true });
     assert!(rig.admin.get(&format!("{CLUSTERS}/one")).await.is_none());
     assert!(rig.kubeconfig_of("one").await.is_none());
-    let out = deregister(&rig.management, &id("one"), false).await.unwrap();
-    assert!(!out.cluster && !out.secret);
+    let out = deregister(&rig.management, &id("one"), false, Wait::No).await.unwrap();
+    assert_eq!(out, Deregistered { cluster: false, held_back: false, secret: false });
 }
 
 #[tokio::test]
@@ -142,12 +143,42 @@ async fn leaving_is_written_down_and_a_foreign_secret_stays() {
     let foreign = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "self-kubeconfig"}});
     rig.admin.send("POST", "/api/v1/namespaces/civo/secrets", Some(&foreign)).await.unwrap();
 
-    let out = deregister(&rig.management, &id("self"), true).await.unwrap();
-    assert!(out.cluster && !out.secret);
+    let out = deregister(&rig.management, &id("self"), true, Wait::No).await.unwrap();
+    assert_eq!(out, Deregistered { cluster: true, held_back: true, secret: false });
     let leaving = rig.admin.get(&path).await.unwrap();
     assert_eq!(leaving["metadata"]["annotations"][LEAVE_ANNOTATION], "true");
     assert_ne!(leaving["metadata"]["deletionTimestamp"], Value::Null);
     assert!(rig.admin.get("/api/v1/namespaces/civo/secrets/self-kubeconfig").await.is_some());
+}
+
+#[tokio::test]
+async fn the_secret_stays_as_long_as_the_cluster_is_held_back() {
+    let rig = Rig::new().await;
+    rig.install().await;
+    let file = rig.write("good", &rig.lab.kubeconfig(User::Writer, Route::Direct));
+    rig.register(&by_file("one", &file, false)).await.unwrap();
+    let path = format!("{CLUSTERS}/one");
+    let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
+    rig.admin.send("PATCH", &path, Some(&hold)).await.unwrap();
+
+    let waits = tokio::sync::Notify::new();
+    let mut tell = |_| waits.notify_one();
+    let leaving =
+        async { deregister(&rig.management, &id("one"), false, Wait::UntilGone(&mut tell)).await.unwrap() };
+    let letting_go = async {
+        let deleted =
+            async { while rig.admin.get(&path).await.unwrap()["metadata"]["deletionTimestamp"].is_null() {} };
+        tokio::time::timeout(SOON, deleted).await.unwrap();
+        assert!(rig.kubeconfig_of("one").await.is_some(), "the operator needs it");
+        let secret = rig.admin.get("/api/v1/namespaces/civo/secrets/one-kubeconfig").await.unwrap();
+        let owner = &secret["metadata"]["ownerReferences"][0];
+        assert_eq!((&owner["kind"], &owner["name"]), (&json!("Cluster"), &json!("one")));
+        let release = json!({"metadata": {"finalizers": null}});
+        rig.admin.send("PATCH", &path, Some(&release)).await.unwrap();
+    };
+    let (out, ()) = tokio::join!(leaving, letting_go);
+    assert_eq!(out, Deregistered { cluster: true, held_back: false, secret: true });
+    assert!(rig.kubeconfig_of("one").await.is_none());
 }
 
 #[tokio::test]

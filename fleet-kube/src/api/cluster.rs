@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
     category = "fleet-events",
     status = "ClusterStatus",
     derive = "PartialEq",
-    doc = "A managed cluster. Its labels are what selectors match; exactly one field of its spec says how it is reached.",
+    doc = "A managed cluster. Its labels are what selectors match; exactly one field of its spec says how it is reached. Deleted, it stays until the operator has withdrawn what it put there, or until that has taken too long (finalizer fleet-events.dev/withdraw).",
     printcolumn(
         name = "Ready",
         type_ = "string",

@@ -16,6 +16,7 @@ mod cluster;
 mod crd;
 mod duration;
 mod filter;
+mod policy;
 mod source;
 mod status;
 mod trigger;
@@ -28,12 +29,15 @@ pub use applied::{
 pub use cluster::{Cluster, ClusterSpec, ClusterStatus, DirectorySpec, InClusterSpec, SecretKeyRef};
 pub use crd::{crds, crds_yaml};
 pub use duration::{InvalidDuration, parse_duration};
+pub use policy::{
+    CelRule, DriftExclusion, PayloadPolicy, ResourceTarget, StopMatchingBehavior, SyncMode, ValidateHealth,
+};
 pub use source::{
     ClusterRef, DeadLetterSpec, DeadLetterStreamSpec, DedupeBy, DedupeSpec, DeliverFrom, EventSource,
     EventSourceSpec, HttpSpec, JetStreamSpec, NatsSpec, OriginSpec, SecretRef, SubjectTokens,
 };
 pub use status::Status;
-pub use trigger::{EventTrigger, EventTriggerSpec, PolicyKind, PolicyRef, SyncMode};
+pub use trigger::{EventTrigger, EventTriggerSpec, PolicyKind, PolicyRef};
 pub use work::{
     EventText, FailingCluster, Work, WorkHeader, WorkIntent, WorkKey, WorkKeyAbout, WorkMessage, WorkPlan,
     WorkRecentEvent, WorkSpec, WorkStatus,
@@ -47,6 +51,9 @@ pub const VERSION: &str = "v1alpha1";
 
 /// A ConfigMap or Secret with this annotation set to `"true"` holds templates; others are applied as they stand.
 pub const TEMPLATE_ANNOTATION: &str = "fleet-events.dev/template";
+
+/// The finalizer of EventTriggers and Clusters: they go once what is there because of them is withdrawn.
+pub const WITHDRAW_FINALIZER: &str = "fleet-events.dev/withdraw";
 
 /// The label of a `Cluster` that tells which version of Kubernetes it runs.
 pub const KUBERNETES_VERSION_LABEL: &str = "fleet-events.dev/kubernetes-version";

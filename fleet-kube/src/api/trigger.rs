@@ -6,12 +6,13 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::filter;
+use super::policy::PayloadPolicy;
 use super::status::Status;
+use super::{duration, filter};
 
 /// The rule: which events, from which clusters, do what, where, from which templates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[kube(
     group = "fleet-events.dev",
     version = "v1alpha1",
@@ -20,8 +21,9 @@ use super::status::Status;
     category = "fleet-events",
     status = "Status",
     derive = "PartialEq",
-    doc = "The rule: which events, from which clusters, do what, where, from which templates.",
+    doc = "The rule: which events, from which clusters, do what, where, from which templates. Deleted, it stays until the operator has withdrawn what its events made (finalizer fleet-events.dev/withdraw).",
     printcolumn(name = "Source", type_ = "string", json_path = ".spec.eventSourceName"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.syncMode"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -38,12 +40,18 @@ use super::status::Status;
         type_ = "string",
         priority = "1",
         json_path = ".status.conditions[?(@.type==\"Ready\")].message"
-    )
+    ),
+    validation = Rule::new("!has(self.spec.dependsOn) || !(self.metadata.name in self.spec.dependsOn)")
+        .message("a trigger cannot wait for itself: remove its own name from dependsOn")
 )]
 #[x_kube(
     validation = Rule::new("self.eventSourceName == oldSelf.eventSourceName")
         .message("eventSourceName is immutable: delete the trigger and create another")
         .field_path(".eventSourceName")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.oneForEvent)")
+        .message("set oneForEvent: true for resources of its own for each key, false for one rendering of all keys together")
 )]
 #[x_kube(
     validation = Rule::new("has(self.oneForEvent) == has(oldSelf.oneForEvent) && (!has(self.oneForEvent) || self.oneForEvent == oldSelf.oneForEvent)")
@@ -57,6 +65,10 @@ use super::status::Status;
     validation = Rule::new("has(self.serviceAccountName) == has(self.serviceAccountNamespace)")
         .message("set serviceAccountName and serviceAccountNamespace together")
 )]
+#[x_kube(
+    validation = Rule::new("!has(self.ttl) || (duration(self.ttl) >= duration('1s') && duration(self.ttl) < duration('8760h'))")
+        .message("ttl must be between 1s and a year")
+)]
 pub struct EventTriggerSpec {
     /// The EventSource whose events count. Immutable.
     #[schemars(length(min = 1, max = 253))]
@@ -68,7 +80,8 @@ pub struct EventTriggerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>")]
     pub destination_cluster_selector: Option<LabelSelector>,
-    /// Whether each key has resources of its own. Only `true` is supported yet. Immutable.
+    /// Whether each key has resources of its own. With `false` all keys of a cluster are rendered together: templates
+    /// see `events`, sorted by key. It has to be said: Sveltos takes `false` where it is left out. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_for_event: Option<bool>,
     /// A template over the event that gives Create or Delete; Create if absent.
@@ -89,10 +102,14 @@ pub struct EventTriggerSpec {
     /// holds templates; others are applied as they stand.
     #[schemars(length(min = 1, max = 64))]
     pub policy_refs: Vec<PolicyRef>,
-    /// What happens after resources were applied. Only Continuous is supported yet: what templates, triggers and
-    /// labels say is kept true.
-    #[serde(default)]
-    pub sync_mode: SyncMode,
+    /// A key that no event renews within this time is deleted, as by a Delete event: `30m`, `24h`. It is counted from
+    /// when its last event was published, or else accepted. By default keys do not expire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = duration::PATTERN))]
+    pub ttl: Option<String>,
+    /// How what is rendered is kept in the clusters.
+    #[serde(flatten)]
+    pub policy: PayloadPolicy,
     /// The service account to act as in the clusters, so that the trigger can do only what that account may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -127,18 +144,4 @@ pub enum PolicyKind {
     ConfigMap,
     /// A Secret.
     Secret,
-}
-
-/// What happens after resources were applied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum SyncMode {
-    /// What templates, triggers and labels say is kept true.
-    #[default]
-    Continuous,
-    /// Applied once and left alone. Not supported yet.
-    OneTime,
-    /// Changes in the cluster are undone too. Not supported yet.
-    ContinuousWithDriftDetection,
-    /// Only told, never written. Not supported yet.
-    DryRun,
 }

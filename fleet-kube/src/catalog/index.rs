@@ -164,6 +164,7 @@ impl Index {
             effect.observed.push((id.clone(), Some(observed)));
         }
         object.metadata.managed_fields = None;
+        object.metadata.finalizers = None;
         object.metadata.resource_version = None;
         if let Value::Object(fields) = &mut object.data {
             fields.remove("status");

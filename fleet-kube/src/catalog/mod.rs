@@ -3,12 +3,41 @@
 //! One task owns all watches and everything that they told (`index`); it publishes [`Definitions`] when all of them
 //! are complete. Another writes statuses (`status`). The API server may go away at any time: what was read last holds.
 //!
+//! # Deletion
+//! A catalog that was started with [`KubeCatalog::start_holding`] puts the finalizer [`WITHDRAW_FINALIZER`] on triggers and
+//! Clusters, so that an operator sees each deletion, also one that happened while none ran: the object goes once what is
+//! there because of it is withdrawn. A Cluster goes after a timeout in any case, and an Event says what is left in it.
+//! While no operator runs, nothing goes; who has taken it out for good, takes the finalizer off by hand:
+//! ```sh
+//! kubectl patch eventtrigger NAME --type=merge -p '{"metadata":{"finalizers":null}}'
+//! kubectl patch clusters.fleet-events.dev NAME -n NAMESPACE --type=merge -p '{"metadata":{"finalizers":null}}'
+//! ```
+//!
 //! # Permissions
-//! Of `eventsources`, `eventtriggers` and `clusters` in group `fleet-events.dev`: list, watch; `clusters`: patch (for the
-//! label with the version); their `/status`: patch. ConfigMaps and Secrets are listed and watched only in namespaces
-//! that a trigger, an EventSource or a Cluster refers to, so a Role in each of those is enough; a namespace that may not
-//! be read is a problem of those who refer to it, and of nobody else.
+//! ```yaml
+//! # ClusterRole
+//! - apiGroups: [fleet-events.dev]
+//!   resources: [eventsources, eventtriggers, clusters]
+//!   verbs: [list, watch]
+//! # the finalizer, and the label with a cluster's version
+//! - apiGroups: [fleet-events.dev]
+//!   resources: [eventtriggers, clusters]
+//!   verbs: [patch]
+//! - apiGroups: [fleet-events.dev]
+//!   resources: [eventsources/status, eventtriggers/status, clusters/status]
+//!   verbs: [patch]
+//! # what is left in a Cluster that goes before its time
+//! - apiGroups: [events.k8s.io]
+//!   resources: [events]
+//!   verbs: [create, patch]
+//! # Role in each namespace that a trigger, an EventSource or a Cluster refers to
+//! - apiGroups: [""]
+//!   resources: [configmaps, secrets]
+//!   verbs: [list, watch]
+//! ```
+//! A namespace that may not be read is a problem of those who refer to it, and of nobody else.
 
+mod finalizers;
 mod index;
 mod scope;
 mod status;
@@ -24,7 +53,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use crate::api::WITHDRAW_FINALIZER;
 use crate::definitions::{Definitions, Kind, ObjectId};
+use finalizers::Finalizers;
+pub use finalizers::Holding;
 pub use scope::WATCH;
 use status::{Reports, Verdict};
 use watching::Watching;
@@ -36,8 +68,9 @@ pub struct KubeCatalog {
     definitions: watch::Receiver<Option<Arc<Definitions>>>,
     health: watch::Receiver<CatalogHealth>,
     reports: Arc<Reports>,
+    finalizers: Arc<Finalizers>,
     stop: CancellationToken,
-    tasks: [AbortOnDropHandle<()>; 2],
+    tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 /// How the catalog itself is doing.
@@ -55,17 +88,35 @@ impl KubeCatalog {
     ///
     /// Watches end by themselves after [`WATCH`]. The client should have a read timeout a little above that, so that a
     /// connection that died without a word is noticed.
+    ///
+    /// It holds no deletion back; see [`start_holding`](Self::start_holding).
     pub fn start(client: kube::Client) -> Self {
+        Self::spawn(client, None)
+    }
+
+    /// As [`start`](Self::start), for whoever withdraws what is there because of triggers and Clusters that are deleted:
+    /// they are held back until that is done. See [Deletion](crate::catalog#deletion).
+    pub fn start_holding(client: kube::Client, holding: Holding) -> Self {
+        Self::spawn(client, Some(holding))
+    }
+
+    fn spawn(client: kube::Client, holding: Option<Holding>) -> Self {
         let (publish, definitions) = watch::channel(None);
         let (tell, health) = watch::channel(CatalogHealth::default());
-        let reports = Arc::new(Reports::default());
+        let (reports, finalizers) = (Arc::new(Reports::default()), Arc::new(Finalizers::default()));
         let stop = CancellationToken::new();
-        let watching = Watching::new(client.clone(), publish, tell, Arc::clone(&reports));
-        let tasks = [
+        let watching =
+            Watching::new(client.clone(), publish, tell, Arc::clone(&reports), Arc::clone(&finalizers));
+        let writing = status::write(client.clone(), Arc::clone(&reports), stop.clone());
+        let mut tasks = vec![
             AbortOnDropHandle::new(tokio::spawn(watching.run(stop.clone()))),
-            AbortOnDropHandle::new(tokio::spawn(status::write(client, Arc::clone(&reports), stop.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(writing)),
         ];
-        Self { definitions, health, reports, stop, tasks }
+        if let Some(holding) = holding {
+            let keeping = finalizers::keep(client, Arc::clone(&finalizers), holding, stop.clone());
+            tasks.push(AbortOnDropHandle::new(tokio::spawn(keeping)));
+        }
+        Self { definitions, health, reports, finalizers, stop, tasks }
     }
 
     /// The definitions: none until everything was read once, then always the last good ones.
@@ -97,6 +148,11 @@ impl KubeCatalog {
             version: version.map(str::to_owned),
         };
         self.reports.report(ObjectId::namespaced(Kind::Cluster, id.namespace(), id.name()), verdict);
+    }
+
+    /// Takes word that nothing is left in a cluster that is being taken out: its `Cluster` may go. Does not block.
+    pub fn withdrawn_cluster(&self, id: &ClusterId) {
+        self.finalizers.withdrawn(&ObjectId::namespaced(Kind::Cluster, id.namespace(), id.name()));
     }
 
     /// Stops watching and writing, and waits until that is done.
@@ -139,5 +195,11 @@ impl Catalog for KubeCatalog {
             }
         };
         self.reports.report(id, Verdict { ready, stalled, reason, message, version: None });
+    }
+
+    fn withdrawn(&self, subject: &Subject) {
+        if let Subject::Trigger(name) = subject {
+            self.finalizers.withdrawn(&ObjectId::cluster_scoped(Kind::EventTrigger, name));
+        }
     }
 }

@@ -16,17 +16,18 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::finalizers::Held;
 use super::index::chain;
 use super::scope::resource;
 use crate::api::{KUBERNETES_VERSION_LABEL, kubernetes_version_label};
 use crate::definitions::{Definitions, Fault, Kind, ObjectId};
 
 /// The name under which we write.
-const MANAGER: &str = "fleet-operator";
+pub(super) const MANAGER: &str = "fleet-operator";
 /// How many statuses are written at the same time.
-const WRITERS: usize = 4;
+pub(super) const WRITERS: usize = 4;
 /// How long one write may take.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 /// How long nothing is written after a write failed.
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long a message may be, in characters.
@@ -49,6 +50,7 @@ pub(super) struct Observed {
     generation: Option<i64>,
     status: Value,
     version_label: Option<String>,
+    pub(super) held: Held,
 }
 
 impl Observed {
@@ -62,6 +64,7 @@ impl Observed {
             generation: object.metadata.generation,
             status: object.data.get("status").cloned().unwrap_or(Value::Null),
             version_label: labels.and_then(|labels| labels.get(KUBERNETES_VERSION_LABEL).cloned()),
+            held: Held::new(object),
         })
     }
 }
@@ -180,6 +183,15 @@ impl Reports {
     }
 }
 
+/// Where an object is written.
+pub(super) fn api(client: &Client, id: &ObjectId) -> Api<DynamicObject> {
+    let resource = resource(id.kind);
+    match &id.namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
 /// What is to be written of one object.
 #[derive(Debug, PartialEq)]
 struct Write {
@@ -231,11 +243,7 @@ impl Write {
     }
 
     async fn send(&self, client: &Client, id: &ObjectId) -> kube::Result<()> {
-        let resource = resource(id.kind);
-        let api: Api<DynamicObject> = match &id.namespace {
-            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-            None => Api::all_with(client.clone(), &resource),
-        };
+        let (resource, api) = (resource(id.kind), api(client, id));
         if let Some(status) = &self.status {
             // A status cannot be applied to an object that is not there, so this creates nothing.
             let patch = json!({

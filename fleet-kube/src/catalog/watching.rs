@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::CatalogHealth;
+use super::finalizers::Finalizers;
 use super::index::{Index, Trouble};
 use super::scope::Scope;
 use super::status::Reports;
@@ -31,6 +32,7 @@ pub(super) struct Watching {
     publish: watch::Sender<Option<Arc<Definitions>>>,
     tell: watch::Sender<CatalogHealth>,
     reports: Arc<Reports>,
+    finalizers: Arc<Finalizers>,
     index: Index,
     watches: SelectAll<BoxStream<'static, Told>>,
     /// Ends the watch of a scope.
@@ -43,9 +45,10 @@ impl Watching {
         publish: watch::Sender<Option<Arc<Definitions>>>,
         tell: watch::Sender<CatalogHealth>,
         reports: Arc<Reports>,
+        finalizers: Arc<Finalizers>,
     ) -> Self {
-        let watches = SelectAll::new();
-        Self { client, publish, tell, reports, index: Index::default(), watches, ends: BTreeMap::new() }
+        let (index, watches, ends) = (Index::default(), SelectAll::new(), BTreeMap::new());
+        Self { client, publish, tell, reports, finalizers, index, watches, ends }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
@@ -81,6 +84,9 @@ impl Watching {
         }
         if definitions {
             self.rebuild();
+        }
+        for (id, now) in &observed {
+            self.finalizers.observe(id, now.as_ref().map(|now| &now.held));
         }
         // Only now: a new generation is not called ready before it was judged.
         self.reports.observe(observed);

@@ -58,8 +58,15 @@ impl Mailbox {
     }
 }
 
-/// A cluster as a reader was told of it, and which incarnation that was.
-pub(super) type Told = (u64, Arc<Cluster>);
+/// A cluster as a reader was told of it.
+#[derive(Clone)]
+pub(super) struct Told {
+    /// Which one of that name.
+    pub(super) incarnation: u64,
+    pub(super) cluster: Arc<Cluster>,
+    /// Whether it was told to have left, although it is still there to be withdrawn from.
+    pub(super) left: bool,
+}
 
 pub(super) fn changes(
     shared: Weak<Shared>,
@@ -71,7 +78,7 @@ pub(super) fn changes(
         let now = {
             let shared = shared.upgrade()?;
             let state = shared.lock();
-            state.entries.get(&id).map(|entry| (entry.incarnation, Arc::clone(&entry.cluster)))
+            state.entries.get(&id).map(|entry| Told { left: entry.has_left(), ..entry.told() })
         };
         let before = match &now {
             Some(now) => told.insert(id.clone(), now.clone()),
@@ -84,23 +91,38 @@ pub(super) fn changes(
 }
 
 fn difference(id: ClusterId, before: Option<Told>, now: Option<Told>) -> Vec<ClusterChange> {
-    match (before, now) {
+    use ClusterChange::{Joined, Left, Ready, Relabelled, Unready};
+    let there = before.as_ref().filter(|before| !before.left);
+    match (there, now) {
         (None, None) => Vec::new(),
-        (None, Some((_, now))) => vec![ClusterChange::Joined(now)],
-        (Some(_), None) => vec![ClusterChange::Left(id)],
-        (Some((first, _)), Some((second, now))) if first != second => {
-            vec![ClusterChange::Left(id), ClusterChange::Joined(now)]
-        }
-        (Some((_, before)), Some((_, now))) => {
-            let mut changes = Vec::new();
-            if before.labels != now.labels || before.annotations != now.annotations {
-                changes.push(ClusterChange::Relabelled(Arc::clone(&now)));
+        (Some(_), None) => vec![Left(id)],
+        (None, Some(now)) if !now.left => vec![Joined(now.cluster)],
+        // Whoever changed his mind about what stays there is heard even then.
+        (None, Some(now)) => match before {
+            Some(before) if before.cluster.keeps_resources() == now.cluster.keeps_resources() => Vec::new(),
+            Some(_) => vec![Joined(now.cluster), Left(id)],
+            None => Vec::new(),
+        },
+        (Some(before), Some(now)) if before.incarnation != now.incarnation => {
+            if now.left {
+                vec![Left(id)]
+            } else {
+                vec![Left(id), Joined(now.cluster)]
             }
-            match (before.ready, now.ready) {
-                (false, true) => changes.push(ClusterChange::Ready(id)),
-                (true, false) => changes.push(ClusterChange::Unready(id)),
+        }
+        (Some(before), Some(now)) => {
+            let mut changes = Vec::new();
+            let (old, new) = (&before.cluster, &now.cluster);
+            if old.labels != new.labels || old.annotations != new.annotations {
+                changes.push(Relabelled(Arc::clone(new)));
+            }
+            match (old.ready, new.ready || now.left) {
+                // Also of one that leaves: what waits for it to be ready would wait for ever.
+                (false, true) => changes.push(Ready(id.clone())),
+                (true, false) => changes.push(Unready(id.clone())),
                 _ => {}
             }
+            changes.extend(now.left.then_some(Left(id)));
             changes
         }
     }

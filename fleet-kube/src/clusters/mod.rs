@@ -3,30 +3,25 @@
 mod feed;
 mod link;
 mod probe;
+mod state;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use fleet_core::cluster::{Cluster, ClusterError, ClusterFeed, ClusterId, ClusterSelector};
+use fleet_core::cluster::{ClusterError, ClusterFeed, ClusterId, ClusterSelector};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use secrecy::ExposeSecret;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::api::{KUBERNETES_VERSION_LABEL, kubernetes_version_label};
 use crate::connection::{ClusterDefinition, Connection};
 use feed::Mailbox;
 pub use link::Link;
 pub use probe::Pace;
+use state::{Entry, Stage, State};
 
-/// For how long a cluster that left can still be reached, so that what is there can be withdrawn.
-const FAREWELL: Duration = Duration::from_secs(600);
-/// How many of those are kept at most.
-const MOST_DEPARTED: usize = 256;
 /// How many clusters are probed at the same time.
 const PROBES: usize = 32;
 
@@ -80,27 +75,6 @@ struct Shared {
     pace: Pace,
 }
 
-#[derive(Default)]
-struct State {
-    entries: BTreeMap<ClusterId, Entry>,
-    departed: VecDeque<(Instant, ClusterId, Arc<Link>)>,
-    joined: u64,
-    readers: Vec<Weak<Mailbox>>,
-}
-
-struct Entry {
-    /// Tells a cluster from another one that had its name before.
-    incarnation: u64,
-    definition: ClusterDefinition,
-    cluster: Arc<Cluster>,
-    health: Arc<Health>,
-    /// Closes when the cluster leaves.
-    reach: watch::Sender<Reach>,
-    /// The last one that could be made: should the cluster leave together with its credentials, it is cleaned with it.
-    last_link: Option<Arc<Link>>,
-    _probe: Option<AbortOnDropHandle<()>>,
-}
-
 impl Clusters {
     /// An empty registry; [`subscribe`](ClusterSelector::subscribe) waits for the first [`update`](Self::update).
     pub fn new() -> Self {
@@ -117,16 +91,32 @@ impl Clusters {
     /// Takes the complete set of clusters. What did not change keeps its connections; a cluster that is not among them
     /// has left. Call it only with a set that was read completely. Needs a tokio runtime.
     pub fn update(&self, definitions: Vec<ClusterDefinition>) {
-        let mut definitions: BTreeMap<ClusterId, ClusterDefinition> =
-            definitions.into_iter().map(|definition| (definition.id.clone(), definition)).collect();
+        self.update_all(definitions, Vec::new());
+    }
+
+    /// As [`update`](Self::update), with clusters that are being taken out: to the engine they have left as soon as they
+    /// can be reached (for only then can be withdrawn what is there), and their connections stay until they are not among
+    /// these either. Should such a one lose its credentials, the last good ones are used.
+    pub fn update_all(&self, definitions: Vec<ClusterDefinition>, leaving: Vec<ClusterDefinition>) {
+        let leaving = leaving.into_iter().map(|definition| (definition.id.clone(), (definition, true)));
+        let staying = definitions.into_iter().map(|definition| (definition.id.clone(), (definition, false)));
+        let mut definitions: BTreeMap<ClusterId, (ClusterDefinition, bool)> =
+            leaving.chain(staying).collect();
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        let gone: Vec<ClusterId> =
-            state.entries.keys().filter(|id| !definitions.contains_key(*id)).cloned().collect();
+        let gone = state.entries.iter().filter(|(id, entry)| match definitions.get(*id) {
+            None => true,
+            // Nothing comes back from leaving: this is another cluster of that name.
+            Some((_, leaving)) => !leaving && entry.stage != Stage::Managed,
+        });
+        let gone: Vec<ClusterId> = gone.map(|(id, _)| id.clone()).collect();
         for id in gone {
             state.leave(&id);
         }
-        while let Some((id, definition)) = definitions.pop_first() {
+        while let Some((id, (mut definition, leaving))) = definitions.pop_first() {
+            if let Some(entry) = state.entries.get(&id).filter(|_| leaving) {
+                definition.keep_credentials(&entry.definition);
+            }
             match state.entries.get_mut(&id) {
                 Some(entry) if same_connection(&entry.definition.connection, &definition.connection) => {
                     entry.definition = definition;
@@ -142,6 +132,9 @@ impl Clusters {
                 None => state.join(&self.shared, definition),
             }
             state.refresh(&id);
+            if leaving {
+                state.part(&id);
+            }
         }
         drop(guard);
         self.shared.loaded.send_replace(true);
@@ -158,11 +151,7 @@ impl Clusters {
                 let link = reach.borrow().link.clone();
                 link.map_or_else(|| Route::Unreachable(health.message.clone()), Route::Kube)
             }
-            None => {
-                state.forget_departed();
-                let departed = state.departed.iter().rev().find(|(_, departed, _)| departed == id);
-                departed.map_or(Route::Unknown, |(_, _, link)| Route::Kube(Arc::clone(link)))
-            }
+            None => state.departed(id).map_or(Route::Unknown, Route::Kube),
         }
     }
 
@@ -179,15 +168,26 @@ impl Clusters {
         self.shared.lock().entries.get(id).map(|entry| Arc::clone(&entry.health))
     }
 
+    /// Clusters that are being taken out and in which nothing is left any more. May tell one more than once.
+    pub fn withdrawals(&self) -> BoxStream<'static, ClusterId> {
+        let mailbox = self.shared.lock().mailbox();
+        futures::stream::unfold((Arc::downgrade(&self.shared), mailbox), |(shared, mailbox)| async move {
+            loop {
+                let id = mailbox.take().await?;
+                let shared_now = shared.upgrade()?;
+                let stage = shared_now.lock().entries.get(&id).map(|entry| entry.stage);
+                if stage == Some(Stage::Withdrawn) {
+                    return Some((id, (shared, mailbox)));
+                }
+            }
+        })
+        .boxed()
+    }
+
     /// The health of every cluster, and again whenever it changed; `None` for one that left. A reader that is slow
     /// misses what was in between, never the last.
     pub fn health_changes(&self) -> BoxStream<'static, (ClusterId, Option<Arc<Health>>)> {
-        let mailbox = Arc::new(Mailbox::default());
-        {
-            let mut state = self.shared.lock();
-            state.entries.keys().for_each(|id| mailbox.put(id));
-            state.readers.push(Arc::downgrade(&mailbox));
-        }
+        let mailbox = self.shared.lock().mailbox();
         let shared = Arc::downgrade(&self.shared);
         let told = BTreeMap::<ClusterId, Arc<Health>>::new();
         futures::stream::unfold((shared, mailbox, told), |(shared, mailbox, mut told)| async move {
@@ -223,14 +223,22 @@ impl ClusterSelector for Clusters {
         let mailbox = Arc::new(Mailbox::default());
         let mut state = self.shared.lock();
         state.readers.push(Arc::downgrade(&mailbox));
-        let told: BTreeMap<ClusterId, feed::Told> = state
-            .entries
-            .iter()
-            .map(|(id, entry)| (id.clone(), (entry.incarnation, Arc::clone(&entry.cluster))))
-            .collect();
+        // One that is leaving is in the snapshot, so that its leaving can be told.
+        state.entries.iter().filter(|(_, entry)| entry.has_left()).for_each(|(id, _)| mailbox.put(id));
+        let told: BTreeMap<ClusterId, feed::Told> =
+            state.entries.iter().map(|(id, entry)| (id.clone(), entry.told())).collect();
         drop(state);
-        let snapshot = told.values().map(|(_, cluster)| Arc::clone(cluster)).collect();
+        let snapshot = told.values().map(|told| Arc::clone(&told.cluster)).collect();
         Ok(ClusterFeed { snapshot, changes: feed::changes(Arc::downgrade(&self.shared), mailbox, told) })
+    }
+
+    fn withdrawn(&self, cluster: &ClusterId) {
+        let mut state = self.shared.lock();
+        // Before the feed told that it leaves, nobody can speak of that.
+        if let Some(entry) = state.entries.get_mut(cluster).filter(|entry| entry.stage == Stage::Left) {
+            entry.stage = Stage::Withdrawn;
+            state.tell(cluster);
+        }
     }
 }
 
@@ -290,6 +298,9 @@ impl Shared {
             state.tell(id);
         }
         state.refresh(id);
+        if state.entries.get(id).is_some_and(|entry| entry.stage == Stage::Leaving) {
+            state.part(id);
+        }
     }
 }
 
@@ -298,85 +309,6 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         state.readers.iter().filter_map(Weak::upgrade).for_each(|reader| reader.close());
-    }
-}
-
-impl State {
-    fn join(&mut self, shared: &Arc<Shared>, definition: ClusterDefinition) {
-        self.joined += 1;
-        let folder = matches!(definition.connection, Connection::Directory);
-        let health = Health {
-            ready: folder,
-            version: definition.labels.get(KUBERNETES_VERSION_LABEL).filter(|_| !folder).cloned(),
-            reason: if folder { "Directory" } else { "Connecting" },
-            message: if folder { "the cluster is a folder" } else { "the cluster is being connected" }
-                .to_owned(),
-        };
-        let cluster = Cluster {
-            id: definition.id.clone(),
-            labels: definition.labels.clone(),
-            annotations: definition.annotations.clone(),
-            ready: folder,
-        };
-        let entry = Entry {
-            incarnation: self.joined,
-            cluster: Arc::new(cluster),
-            health: Arc::new(health),
-            reach: watch::Sender::default(),
-            last_link: None,
-            _probe: shared.probe(&definition, self.joined),
-            definition,
-        };
-        self.tell(&entry.definition.id);
-        self.entries.insert(entry.definition.id.clone(), entry);
-    }
-
-    fn leave(&mut self, id: &ClusterId) {
-        if let Some(Entry { last_link: Some(link), .. }) = self.entries.remove(id) {
-            self.departed.push_back((Instant::now(), id.clone(), link));
-        }
-        self.forget_departed();
-        self.tell(id);
-    }
-
-    fn forget_departed(&mut self) {
-        while self.departed.len() > MOST_DEPARTED
-            || self.departed.front().is_some_and(|(since, _, _)| since.elapsed() > FAREWELL)
-        {
-            self.departed.pop_front();
-        }
-    }
-
-    /// Makes what selectors and templates see from definition and health, and tells readers if it changed.
-    fn refresh(&mut self, id: &ClusterId) {
-        let Some(entry) = self.entries.get_mut(id) else {
-            return;
-        };
-        let mut labels = entry.definition.labels.clone();
-        if let Some(version) = &entry.health.version {
-            labels.insert(KUBERNETES_VERSION_LABEL.to_owned(), kubernetes_version_label(version));
-        }
-        let cluster = Cluster {
-            id: id.clone(),
-            labels,
-            annotations: entry.definition.annotations.clone(),
-            ready: entry.health.ready,
-        };
-        if *entry.cluster != cluster {
-            entry.cluster = Arc::new(cluster);
-            self.tell(id);
-        }
-    }
-
-    /// Readers compare with what they were told, so a word too many does no harm.
-    fn tell(&mut self, id: &ClusterId) {
-        self.readers.retain(|reader| match reader.upgrade() {
-            Some(reader) => {
-                reader.put(id);
-                true
-            }
-            None => false,
-        });
     }
 }
 

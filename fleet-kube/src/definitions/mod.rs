@@ -10,7 +10,9 @@ mod dead_letter;
 mod filter;
 mod nats;
 mod object;
+mod order;
 mod parse;
+mod policy;
 mod references;
 mod source;
 mod transport;
@@ -19,7 +21,7 @@ mod trigger;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleet_core::catalog::CatalogSnapshot;
+use fleet_core::catalog::{CatalogSnapshot, Payload};
 
 pub use object::{Fault, Kind, LineOf, Location, ObjectId, Problem, RawObject};
 pub(crate) use parse::Parsed;
@@ -27,8 +29,11 @@ pub use transport::{ClientCertificate, DeadLetterStream, JetStream, NatsAuth, Na
 
 use crate::connection::ClusterDefinition;
 use object::Place;
-use parse::Body;
+use parse::{Body, Unusable};
 use references::References;
+
+/// How many triggers of a circle are named at most.
+const MOST_SHOWN: usize = 20;
 
 /// Everything that was defined at one instant.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +45,9 @@ pub struct Definitions {
     pub transports: BTreeMap<Arc<str>, Transport>,
     /// The clusters, in the order of their names.
     pub clusters: Vec<ClusterDefinition>,
+    /// Clusters that are being taken out: not among the others any more, but still to be reached, so that what is there
+    /// can be withdrawn. In the order of their names.
+    pub leaving: Vec<ClusterDefinition>,
     /// What somebody has to change, in the order of files and lines.
     pub problems: Vec<Problem>,
     /// Which ConfigMaps and Secrets are referred to, there or not.
@@ -73,15 +81,21 @@ impl Definitions {
         closed: &BTreeMap<(Kind, Arc<str>), String>,
         previous: Option<&Self>,
     ) -> Self {
-        let Identified { objects, unusable, stand_ins, unread, problems } =
-            identify(parsed, unread, previous);
+        let mut found = identify(parsed, unread, previous);
+        let circles = open_circles(&mut found, previous);
+        let Identified { objects, unusable, stand_ins, leaving, unread, problems } = found;
         let mut built = Self { problems, ..Self::default() };
-        let references = References { objects: &objects, unusable: &unusable, closed, unread };
+        let references =
+            References { objects: &objects, unusable: &unusable, closed, unread, circles: &circles };
         for (id, object) in &objects {
             if let Ok(body) = &object.body {
                 built.add(id, &object.place, body, &references, previous);
             }
         }
+        for object in &leaving {
+            built.let_go(object, &references);
+        }
+        built.leaving.sort_by(|one, other| one.id.cmp(&other.id));
         built.clusters.extend(stand_ins.values().cloned());
         built.clusters.sort_by(|one, other| one.id.cmp(&other.id));
         built.problems.sort_by(|one, other| (&one.location, one.line).cmp(&(&other.location, other.line)));
@@ -118,7 +132,17 @@ impl Definitions {
                 if let Err(reason) = references.source(draft.source()) {
                     problems.push(place.problem("/spec/eventSourceName", Fault::MissingReference, reason));
                 }
-                let trigger = draft.resolve(&id.name, place, references, problems);
+                for (index, name) in draft.depends_on().enumerate() {
+                    if let Err(reason) = references.dependency(name) {
+                        let pointer = format!("/spec/dependsOn/{index}");
+                        problems.push(place.problem(&pointer, Fault::MissingReference, reason));
+                    }
+                }
+                let mut trigger = draft.resolve(&id.name, place, references, problems);
+                if let Some(reason) = references.circles.get(&id.name) {
+                    // Events still become Work, which stalls and says why.
+                    trigger.payload = vec![Payload::Missing { reason: reason.clone() }];
+                }
                 self.catalog.triggers.insert(id.name.clone(), Arc::new(trigger));
             }
             Body::Cluster(draft) => {
@@ -129,15 +153,34 @@ impl Definitions {
         }
     }
 
+    /// Takes in what is being deleted. What is wrong with it is nobody's problem any more.
+    fn let_go(&mut self, object: &Parsed, references: &References<'_>) {
+        match (&object.place.id, &object.body) {
+            (_, Ok(Body::Cluster(draft))) => {
+                self.references.extend(draft.references());
+                self.leaving.push(draft.resolve(&object.place, references, &mut Vec::new()));
+            }
+            (_, Err(Unusable { stand_in: Some(cluster), .. })) => self.leaving.push((**cluster).clone()),
+            (Some(ObjectId { kind: Kind::EventTrigger, name, .. }), _) => {
+                self.catalog.leaving.insert(Arc::clone(name));
+            }
+            _ => {}
+        }
+    }
+
     /// Whether both say the same, problems included.
     pub fn same(&self, other: &Self) -> bool {
+        let same_clusters = |one: &[ClusterDefinition], other: &[ClusterDefinition]| {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| cluster::same(one, other))
+        };
         self.catalog.sources == other.catalog.sources
             && self.catalog.triggers == other.catalog.triggers
             && self.catalog.complete == other.catalog.complete
             && self.transports == other.transports
             && self.problems == other.problems
-            && self.clusters.len() == other.clusters.len()
-            && self.clusters.iter().zip(&other.clusters).all(|(one, other)| cluster::same(one, other))
+            && self.catalog.leaving == other.catalog.leaving
+            && same_clusters(&self.clusters, &other.clusters)
+            && same_clusters(&self.leaving, &other.leaving)
     }
 }
 
@@ -149,6 +192,8 @@ struct Identified {
     unusable: BTreeMap<ObjectId, &'static str>,
     /// Clusters among those.
     stand_ins: BTreeMap<ObjectId, ClusterDefinition>,
+    /// Triggers and clusters that are being deleted.
+    leaving: Vec<Arc<Parsed>>,
     /// Whether there was something that nobody can name.
     unread: bool,
     problems: Vec<Problem>,
@@ -163,12 +208,18 @@ fn identify(
         objects: BTreeMap::new(),
         unusable: BTreeMap::new(),
         stand_ins: BTreeMap::new(),
+        leaving: Vec::new(),
         unread: !unread.is_empty(),
         problems: unread,
     };
     let lost: BTreeSet<Location> = found.problems.iter().map(|problem| problem.location.clone()).collect();
     let mut firsts: BTreeMap<ObjectId, Location> = BTreeMap::new();
     for object in parsed {
+        let kind = object.place.id.as_ref().map(|id| id.kind);
+        if object.leaving && matches!(kind, Some(Kind::EventTrigger | Kind::Cluster)) {
+            found.leaving.push(object);
+            continue;
+        }
         if let Err(unusable) = &object.body {
             found.problems.extend(unusable.problems.iter().cloned());
         }
@@ -218,6 +269,48 @@ fn identify(
         }
     }
     found
+}
+
+/// Takes back, to what was in `previous`, triggers that wait for each other in a circle; says of those that have always
+/// done so why nothing of theirs can be applied.
+fn open_circles(found: &mut Identified, previous: Option<&Definitions>) -> BTreeMap<Arc<str>, String> {
+    let mut taken_back: BTreeSet<ObjectId> = BTreeSet::new();
+    let mut told: BTreeSet<ObjectId> = BTreeSet::new();
+    let mut circles: BTreeMap<Arc<str>, String> = BTreeMap::new();
+    loop {
+        let waits_for = found.objects.iter().filter_map(|(id, object)| match &object.body {
+            Ok(Body::Trigger(draft)) if !circles.contains_key(&id.name) => {
+                Some((&*id.name, draft.depends_on().collect()))
+            }
+            _ => None,
+        });
+        let Some(circle) = order::circle(&waits_for.collect()) else { return circles };
+        let mut shown: Vec<&str> = circle.iter().take(MOST_SHOWN).copied().collect();
+        shown.extend((circle.len() > MOST_SHOWN).then_some("…"));
+        shown.extend(circle.first());
+        let reason = format!(
+            "these triggers wait for each other, so that nothing of theirs could ever be applied: {}; remove one of \
+             them from the dependsOn of another",
+            shown.join(" → ")
+        );
+        let ids: Vec<ObjectId> =
+            circle.into_iter().map(|name| ObjectId::cluster_scoped(Kind::EventTrigger, name)).collect();
+        let mut opened = false;
+        for id in &ids {
+            let Some(now) = found.objects.get(id) else { continue };
+            if told.insert(id.clone()) {
+                found.problems.push(now.place.problem("/spec/dependsOn", Fault::Invalid, reason.clone()));
+            }
+            let before = previous.and_then(|previous| previous.objects.get(id));
+            if let Some(before) = before.filter(|_| taken_back.insert(id.clone())) {
+                found.objects.insert(id.clone(), Arc::clone(before));
+                opened = true;
+            }
+        }
+        if !opened {
+            circles.extend(ids.into_iter().map(|id| (id.name, reason.clone())));
+        }
+    }
 }
 
 /// What was edited that must not be, in a folder: there is no API server that refuses it.

@@ -11,16 +11,19 @@ use serde_path_to_error::Segment;
 
 use super::cluster::ClusterDraft;
 use super::contents::Contents;
-use super::object::{Fault, Kind, ObjectId, Place, Problem, RawObject, join};
+use super::object::{Fault, Kind, Location, ObjectId, Place, Problem, RawObject, join};
+use super::policy;
 use super::source::SourceDraft;
 use super::trigger::TriggerDraft;
-use crate::api::{GROUP, VERSION};
+use crate::api::{EventTriggerSpec, GROUP, VERSION};
 use crate::connection::ClusterDefinition;
 
 /// An object, read as far as it can be read by itself.
 #[derive(Debug)]
 pub(crate) struct Parsed {
     pub(crate) place: Place,
+    /// Whether it is being deleted, and only held back. Not in a folder: what stands there, somebody wants.
+    pub(crate) leaving: bool,
     /// What it holds, or why it cannot be used.
     pub(crate) body: Result<Body, Unusable>,
 }
@@ -59,8 +62,10 @@ impl Parsed {
     pub(crate) fn new(raw: RawObject) -> Self {
         let RawObject { location, value, line_of } = raw;
         let mut place = Place { id: None, location, line_of };
+        let leaving = place.location == Location::Api
+            && value.pointer("/metadata/deletionTimestamp").is_some_and(|since| !since.is_null());
         let body = read(&mut place, &value);
-        Self { place, body }
+        Self { place, leaving, body }
     }
 }
 
@@ -80,6 +85,9 @@ fn read(place: &mut Place, value: &Value) -> Result<Body, Unusable> {
         }
         Kind::EventTrigger => {
             known_fields(place, object, &["spec", "status"])?;
+            if let Some(Value::Object(spec)) = object.get("spec") {
+                policy::check_fields::<EventTriggerSpec>(place, spec)?;
+            }
             let draft = TriggerDraft::new(place, spec(place, object)?)?;
             Ok(Body::Trigger(Box::new(draft)))
         }
@@ -251,7 +259,11 @@ fn spec<T: DeserializeOwned + Serialize>(place: &Place, object: &Map<String, Val
 }
 
 /// Reads a value into a type, and names the field that is in the way. The message shows what was found: not for Secrets.
-fn strict<T: DeserializeOwned + Serialize>(place: &Place, root: &str, value: &Value) -> Result<T, Problem> {
+pub(super) fn strict<T: DeserializeOwned + Serialize>(
+    place: &Place,
+    root: &str,
+    value: &Value,
+) -> Result<T, Problem> {
     let read: T = serde_path_to_error::deserialize(value).map_err(|error| {
         let pointer = error.path().iter().fold(root.to_owned(), |pointer, segment| match segment {
             Segment::Seq { index } => join(&pointer, &index.to_string()),

@@ -17,6 +17,8 @@ pub(super) struct References<'a> {
     pub(super) closed: &'a BTreeMap<(Kind, Arc<str>), String>,
     /// Whether something could not be read that might hold anything.
     pub(super) unread: bool,
+    /// Triggers that wait for each other, and the words for that.
+    pub(super) circles: &'a BTreeMap<Arc<str>, String>,
 }
 
 /// What a look-up gave.
@@ -52,13 +54,21 @@ impl<'a> References<'a> {
 
     /// Looks up an EventSource; why there is none, otherwise.
     pub(super) fn source(&self, name: &str) -> Result<(), String> {
-        let id = ObjectId::cluster_scoped(Kind::EventSource, name);
-        match self.unusable.get(&id) {
+        let what_else = "create it, or delete the trigger and name another source";
+        self.definition(&ObjectId::cluster_scoped(Kind::EventSource, name), what_else)
+    }
+
+    /// Looks up a trigger that another one waits for; why there is none, otherwise.
+    pub(super) fn dependency(&self, name: &str) -> Result<(), String> {
+        let what_else = "create it, or correct the name; until then nothing more is applied";
+        self.definition(&ObjectId::cluster_scoped(Kind::EventTrigger, name), what_else)
+    }
+
+    fn definition(&self, id: &ObjectId, what_else: &str) -> Result<(), String> {
+        match self.unusable.get(id) {
             Some(why) => Err(format!("{id} {why}; correct it first")),
-            None if self.objects.contains_key(&id) => Ok(()),
-            None => {
-                Err(format!("{id} does not exist; create it, or delete the trigger and name another source"))
-            }
+            None if self.objects.contains_key(id) => Ok(()),
+            None => Err(format!("{id} does not exist; {what_else}")),
         }
     }
 

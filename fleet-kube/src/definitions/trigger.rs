@@ -1,17 +1,19 @@
 //! `EventTrigger` objects.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleet_core::apply::Identity;
 use fleet_core::catalog::{Payload, TriggerDef};
 use fleet_core::filter::Filter;
 use fleet_core::manifest::names;
+use fleet_core::policy::Policy;
 use fleet_core::render::{TemplateKind, TemplateSource};
 
-use super::filter;
 use super::object::{Fault, Kind, ObjectId, Place, Problem, join};
 use super::references::{Lookup, References};
-use crate::api::{EventTriggerSpec, PolicyKind, PolicyRef, SyncMode};
+use super::{filter, policy};
+use crate::api::{EventTriggerSpec, PolicyKind, PolicyRef, parse_duration};
 
 /// An EventTrigger, read as far as that goes without looking at what it refers to.
 #[derive(Debug)]
@@ -19,6 +21,9 @@ pub(crate) struct TriggerDraft {
     spec: EventTriggerSpec,
     filter: Filter,
     identity: Option<Identity>,
+    policy: Arc<Policy>,
+    one_for_event: bool,
+    ttl: Option<Duration>,
 }
 
 impl TriggerDraft {
@@ -74,20 +79,26 @@ impl TriggerDraft {
                 None
             }
         };
-        if spec.one_for_event != Some(true) {
-            let (pointer, what) = match spec.one_for_event {
-                Some(_) => ("/spec/oneForEvent", "false"),
-                None => ("/spec", "a trigger without oneForEvent"),
-            };
-            let reason = format!("{what} is not supported yet; set oneForEvent: true");
-            problems.push(place.problem(pointer, Fault::NotSupported, reason));
+        if spec.one_for_event.is_none() {
+            let reason = "oneForEvent is missing; write true for resources of its own for each key, or false for one \
+                          rendering of all keys together";
+            invalid("/spec", reason.to_owned());
         }
-        if spec.sync_mode != SyncMode::Continuous {
-            let reason = format!("{:?} is not supported yet; set syncMode: Continuous", spec.sync_mode);
-            problems.push(place.problem("/spec/syncMode", Fault::NotSupported, reason));
-        }
+        let ttl = spec.ttl.as_deref().and_then(|ttl| match time_to_live(ttl) {
+            Ok(ttl) => Some(ttl),
+            Err(reason) => {
+                invalid("/spec/ttl", reason);
+                None
+            }
+        });
+        let policy = Arc::new(policy::policy(place, &spec.policy, &mut problems));
         let filter = filter::all(place, "/spec/filters", std::mem::take(&mut spec.filters), &mut problems);
-        if problems.is_empty() { Ok(Self { spec, filter, identity }) } else { Err(problems) }
+        match spec.one_for_event {
+            Some(one_for_event) if problems.is_empty() => {
+                Ok(Self { spec, filter, identity, policy, one_for_event, ttl })
+            }
+            _ => Err(problems),
+        }
     }
 
     /// The ConfigMaps and Secrets it refers to.
@@ -98,6 +109,11 @@ impl TriggerDraft {
     /// The EventSource it listens to.
     pub(super) fn source(&self) -> &str {
         &self.spec.event_source_name
+    }
+
+    /// The triggers that it waits for.
+    pub(super) fn depends_on(&self) -> impl Iterator<Item = &str> {
+        self.policy.depends_on.iter().map(|name| &**name)
     }
 
     /// Which field differs from `before` that must not.
@@ -141,10 +157,19 @@ impl TriggerDraft {
             key: self.spec.key.clone(),
             payload,
             identity: self.identity.clone(),
-            policy: Arc::default(),
-            one_for_event: true,
-            ttl: None,
+            policy: Arc::clone(&self.policy),
+            one_for_event: self.one_for_event,
+            ttl: self.ttl,
         }
+    }
+}
+
+fn time_to_live(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_secs(1);
+    match parse_duration(text) {
+        Ok(ttl) if ttl >= SHORTEST => Ok(ttl),
+        Ok(_) => Err("must be at least 1s".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -24,6 +24,8 @@ pub use objects::{KUBECONFIG_KEY, LEAVE_ANNOTATION, REGISTERED_ANNOTATION, secre
 const FIELD_MANAGER: &str = "fleet-register";
 /// How long one request may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How often is looked whether a Cluster is gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What to register.
 #[derive(Clone, Debug)]
@@ -73,8 +75,19 @@ pub struct Registered {
 pub struct Deregistered {
     /// Whether there was such a Cluster.
     pub cluster: bool,
+    /// Whether it is still there: held back until the operator has withdrawn what it put into the cluster. The Secret that
+    /// registering had made goes with it.
+    pub held_back: bool,
     /// Whether the Secret that registering had made was deleted.
     pub secret: bool,
+}
+
+/// Whether to wait until a Cluster is gone.
+pub enum Wait<'a> {
+    /// Not at all.
+    No,
+    /// Until it is, however long that takes; is told again and again how long it took so far.
+    UntilGone(&'a mut (dyn FnMut(Duration) + Send)),
 }
 
 /// Why a cluster was not (de)registered.
@@ -239,8 +252,11 @@ async fn write(management: &ClusterClient, objects: &[Value]) -> Result<(), Regi
     Ok(())
 }
 
-/// Takes a cluster out: deletes its Cluster, and its Secret if registering made that. The operator then withdraws what it
-/// put there, unless `leave` says to leave it.
+/// Takes a cluster out: deletes its Cluster, and its Secret if registering made that. The operator withdraws what it put
+/// there, unless `leave` says to leave it, and until then holds the Cluster back; the Secret stays as long. Without an
+/// operator nothing is withdrawn, and a Cluster that one held back stays until one runs.
+///
+/// Cancel safe: what is not waited for happens all the same.
 ///
 /// # Errors
 /// When the management cluster refuses or does not answer.
@@ -248,37 +264,74 @@ pub async fn deregister(
     management: &ClusterClient,
     id: &ClusterId,
     leave: bool,
+    wait: Wait<'_>,
 ) -> Result<Deregistered, RegisterError> {
-    let cluster = objects::cluster_path(id);
-    let what = format!("Cluster {id}");
+    let path = objects::cluster_path(id);
+    let failed = |failure| match failure {
+        Failure::NoSuchPath => RegisterError::NotInstalled,
+        failure => refused(&format!("Cluster {id}"), failure),
+    };
+    let Some(cluster) = get(management, &path).await.map_err(failed)? else {
+        let secret = delete_secret(management, id).await?;
+        return Ok(Deregistered { cluster: false, held_back: false, secret });
+    };
+    let uid = uid(&cluster).unwrap_or_default();
+    // Before the Cluster is deleted: then, whatever happens to us, the garbage collector has the Secret follow it.
+    bind_secret(management, id, uid).await?;
     if leave {
-        let patch = json!({"metadata": {"annotations": {(LEAVE_ANNOTATION): "true"}}});
-        let call = write_call(Method::PATCH, &cluster, "application/merge-patch+json", &patch);
-        match management.call(call, Instant::now() + DEADLINE).await {
-            Ok(_) | Err(Failure::NotFound { .. }) => {}
-            Err(Failure::NoSuchPath) => return Err(RegisterError::NotInstalled),
-            Err(failure) => return Err(refused(&what, failure)),
-        }
+        let patch = json!({"metadata": {"uid": uid, "annotations": {(LEAVE_ANNOTATION): "true"}}});
+        merge(management, &path, &patch).await.map_err(failed)?;
     }
-    let deleted = delete(management, &cluster, None).await;
-    let cluster = match deleted {
-        Ok(deleted) => deleted,
-        Err(Failure::NoSuchPath) => return Err(RegisterError::NotInstalled),
-        Err(failure) => return Err(refused(&what, failure)),
-    };
-    let path = objects::secret_path(id);
-    let what = format!("Secret {}/{}", id.namespace(), secret_name(id));
-    let ours = get(management, &path).await.map_err(|failure| refused(&what, failure))?.filter(|secret| {
-        secret.pointer("/metadata/annotations").is_some_and(|all| all.get(REGISTERED_ANNOTATION).is_some())
-    });
-    let secret = match ours {
-        None => false,
-        Some(secret) => {
-            let uid = secret.pointer("/metadata/uid").and_then(Value::as_str);
-            delete(management, &path, uid).await.map_err(|failure| refused(&what, failure))?
+    delete(management, &path, Some(uid)).await.map_err(failed)?;
+    let begun = Instant::now();
+    let mut wait = wait;
+    loop {
+        let now = get(management, &path).await.map_err(failed)?;
+        if now.as_ref().and_then(self::uid) != Some(uid) {
+            let secret = delete_secret(management, id).await?;
+            return Ok(Deregistered { cluster: true, held_back: false, secret });
         }
-    };
-    Ok(Deregistered { cluster, secret })
+        match &mut wait {
+            Wait::No => return Ok(Deregistered { cluster: true, held_back: true, secret: false }),
+            Wait::UntilGone(told) => told(begun.elapsed()),
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The Secret of a cluster, if registering made it.
+async fn registered_secret(
+    management: &ClusterClient,
+    id: &ClusterId,
+) -> Result<Option<Value>, RegisterError> {
+    let secret = get(management, &objects::secret_path(id)).await;
+    Ok(secret.map_err(|failure| refused(&objects::secret_title(id), failure))?.filter(|secret| {
+        secret.pointer("/metadata/annotations").is_some_and(|all| all.get(REGISTERED_ANNOTATION).is_some())
+    }))
+}
+
+/// Makes a cluster's Secret the Cluster's own.
+async fn bind_secret(
+    management: &ClusterClient,
+    id: &ClusterId,
+    cluster_uid: &str,
+) -> Result<(), RegisterError> {
+    let Some(secret) = registered_secret(management, id).await? else { return Ok(()) };
+    let owner = json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": "Cluster", "name": id.name(), "uid": cluster_uid});
+    let patch = json!({"metadata": {"uid": uid(&secret), "ownerReferences": [owner]}});
+    let bound = merge(management, &objects::secret_path(id), &patch).await;
+    bound.map_err(|failure| refused(&objects::secret_title(id), failure))
+}
+
+/// Whether there was one that registering had made.
+async fn delete_secret(management: &ClusterClient, id: &ClusterId) -> Result<bool, RegisterError> {
+    let Some(secret) = registered_secret(management, id).await? else { return Ok(false) };
+    let deleted = delete(management, &objects::secret_path(id), uid(&secret)).await;
+    deleted.map_err(|failure| refused(&objects::secret_title(id), failure))
+}
+
+fn uid(object: &Value) -> Option<&str> {
+    object.pointer("/metadata/uid").and_then(Value::as_str)
 }
 
 fn refused(what: &str, reason: impl std::fmt::Display) -> RegisterError {
@@ -299,6 +352,15 @@ fn write_call<'a>(method: Method, path: &str, content_type: &'static str, body: 
 async fn apply(client: &ClusterClient, path: &str, object: &Value) -> Result<(), Failure> {
     let call = write_call(Method::PATCH, path, "application/apply-patch+yaml", object);
     client.call(call, Instant::now() + DEADLINE).await.map(drop)
+}
+
+/// Changes what is there; something that is gone stays so.
+async fn merge(client: &ClusterClient, path: &str, patch: &Value) -> Result<(), Failure> {
+    let call = write_call(Method::PATCH, path, "application/merge-patch+json", patch);
+    match client.call(call, Instant::now() + DEADLINE).await {
+        Ok(_) | Err(Failure::NotFound { .. }) => Ok(()),
+        Err(failure) => Err(failure),
+    }
 }
 
 async fn get(client: &ClusterClient, path: &str) -> Result<Option<Value>, Failure> {

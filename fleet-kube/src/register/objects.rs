@@ -58,6 +58,11 @@ pub(super) fn secret_path(id: &ClusterId) -> String {
     format!("/api/v1/namespaces/{}/secrets/{}", id.namespace(), secret_name(id))
 }
 
+/// What errors call a cluster's Secret.
+pub(super) fn secret_title(id: &ClusterId) -> String {
+    format!("Secret {}/{}", id.namespace(), secret_name(id))
+}
+
 /// Where an object that [`build`] or [`super::service_account`] made is served.
 pub(super) fn path(object: &Value) -> String {
     let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();

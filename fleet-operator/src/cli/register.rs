@@ -1,14 +1,18 @@
 //! `register cluster`, `deregister cluster` and `crds`: preparing a management cluster.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand};
 use fleet_core::cluster::{ClusterId, Labels};
-use fleet_kube::register::{Access, Registration, deregister as take_out, register as put_in};
+use fleet_kube::register::{Access, Registration, Wait, deregister as take_out, register as put_in};
 use serde_json::Value;
 
 use super::{Failure, print};
 use crate::run::connect_management;
+
+/// How often is said that a Cluster is still waited for.
+const SAY_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(super) struct RegisterArgs {
@@ -73,7 +77,8 @@ pub(super) struct DeregisterArgs {
 
 #[derive(Debug, Subcommand)]
 enum DeregisterCommand {
-    /// Take a cluster out: the operator withdraws what it put there.
+    /// Take a cluster out: the operator withdraws what it put there. Waits until that is done and the Cluster is gone; while
+    /// no operator runs, it is not.
     Cluster(DeregisterClusterArgs),
 }
 
@@ -84,6 +89,9 @@ struct DeregisterClusterArgs {
     /// Leave in the cluster what was put there.
     #[arg(long)]
     leave: bool,
+    /// Whether to wait until the Cluster is gone; `--wait=false` leaves the rest to the operator.
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
+    wait: bool,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -133,11 +141,27 @@ pub(super) async fn deregister(args: DeregisterArgs) -> Result<(), Failure> {
     let DeregisterCommand::Cluster(args) = args.command;
     let id = args.name.id()?;
     let management = connect_management().await.map_err(|error| Failure::because(&error))?;
-    let done = take_out(&management, &id, args.leave).await.map_err(|error| Failure::because(&error))?;
+    let mut said = SAY_AFTER;
+    let mut told = |since: Duration| {
+        if since >= said {
+            said += SAY_AFTER;
+            eprintln!(
+                "waiting ({} s) until the operator has withdrawn what it put into {id}; if none runs, start one",
+                since.as_secs()
+            );
+        }
+    };
+    let wait = if args.wait { Wait::UntilGone(&mut told) } else { Wait::No };
+    let done =
+        take_out(&management, &id, args.leave, wait).await.map_err(|error| Failure::because(&error))?;
     if !done.cluster {
         return Err(Failure::new(format!("there is no Cluster {id}")));
     }
-    print(&format!("cluster {id} is no longer registered"));
+    print(&if done.held_back {
+        format!("cluster {id} is being taken out; its Cluster goes once the operator is done with it")
+    } else {
+        format!("cluster {id} is no longer registered")
+    });
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use fleet_kube::api::parse_duration;
 use fleet_kube::leader::Timing;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,10 @@ pub(super) struct RunArgs {
     /// kube-system, kube-public, kube-node-lease, default, and the operator's own (`--namespace`).
     #[arg(long, value_name = "NAMESPACE")]
     protect_namespace: Vec<String>,
+    /// A Cluster that is deleted stays until what was put there is withdrawn, and so do its Secret's credentials in the
+    /// operator's memory; but no longer than this after its deletion. Then an Event and the log say what is left behind.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
+    withdraw_timeout: Duration,
     /// How log lines on stderr look. What is logged: RUST_LOG, by default `info,async_nats=off`.
     #[arg(long, default_value = "text")]
     log_format: LogFormat,
@@ -96,6 +101,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
         drain: args.drain_timeout,
         max_withdraw_percent: args.max_withdraw,
         protect_namespaces: args.protect_namespace,
+        withdraw_timeout: args.withdraw_timeout,
     };
     let shutdown = CancellationToken::new();
     let stopper = AbortOnDropHandle::new(tokio::spawn(stop_on(signals, shutdown.clone())));

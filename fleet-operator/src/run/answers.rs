@@ -150,8 +150,13 @@ async fn rows(
             None => Err(format!("there is no dead letter and no stalled Work {id}")),
         },
         Question::Clusters => {
-            let row = |definition| cluster(definition, live);
-            Answer::new(&definitions.clusters.iter().map(row).collect::<Vec<_>>(), notes)
+            let staying = definitions.clusters.iter().map(|definition| cluster(definition, live));
+            let leaving = definitions.leaving.iter().map(|definition| {
+                let row = cluster(definition, live);
+                let why = if row.message.is_empty() { "what is there is withdrawn" } else { &row.message };
+                ClusterRow { message: format!("being taken out: {why}"), ..row }
+            });
+            Answer::new(&staying.chain(leaving).collect::<Vec<_>>(), notes)
         }
         Question::Sources => Answer::new(&sources(definitions, live), notes),
         Question::Triggers => {

@@ -6,11 +6,13 @@ use fleet_core::directory::DirectoryApplier;
 use fleet_core::engine::{Config, Engine, Parts};
 use fleet_core::environment::Environment;
 use fleet_core::minijinja::MinijinjaRenderer;
+use fleet_kube::catalog::Holding;
 use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::ClusterDefinition;
 use fleet_kube::definitions::Definitions;
 use fleet_kube::leader::Tenure;
 use fleet_nats::connection::Connections;
+use futures::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +25,7 @@ use super::sources::Sources;
 use super::{Site, StartError, store};
 use crate::control::Control;
 use crate::http::Server;
+use crate::show;
 
 /// All parts of an operator that is about to run.
 pub(super) struct Composed {
@@ -45,13 +48,22 @@ impl Composed {
         let store = store::open(&site.store, data).await?;
         let folders = DirectoryApplier::new(data.clusters()).map_err(unusable)?;
         let control = Control::bind(data.root()).map_err(unusable)?;
-        let origin = Origin::open(base, &options.data)?;
+        let leads: Leads = match tenure {
+            Some(tenure) => Arc::new(move || tenure.holds()),
+            None => Arc::new(|| true),
+        };
+        let works = Arc::clone(&store);
+        let holding = Holding {
+            withdraw_timeout: options.withdraw_timeout,
+            leads: Arc::clone(&leads),
+            remains: Arc::new(move |cluster| {
+                let works = Arc::clone(&works);
+                async move { show::remains(&*works, &cluster).await }.boxed()
+            }),
+        };
+        let origin = Origin::open(base, &options.data, holding)?;
         let catalog = origin.catalog();
         let clusters = Arc::new(Clusters::new());
-        let leads: Leads = match tenure {
-            Some(tenure) => Box::new(move || tenure.holds()),
-            None => Box::new(|| true),
-        };
         let mut protected = options.protect_namespaces.clone();
         protected.push(options.namespace.clone());
         let applier = Arc::new(Routed::new(Arc::clone(&clusters), folders, protected, leads));
@@ -145,11 +157,14 @@ async fn follow(
             let mut all = now.clusters.clone();
             if !now.catalog.complete {
                 // What is missing is not gone.
-                known.retain(|old| all.iter().all(|new| new.id != old.id));
+                let told =
+                    |old: &ClusterDefinition| all.iter().chain(&now.leaving).any(|new| new.id == old.id);
+                known.retain(|old| !told(old));
                 all.append(&mut known);
             }
             applier.note(&all);
-            clusters.update(all.clone());
+            applier.note(&now.leaving);
+            clusters.update_all(all.clone(), now.leaving.clone());
             known = all;
             sources.follow(&now);
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use fleet_core::catalog::{Catalog, CatalogError, CatalogSnapshot, Condition, Subject};
-use fleet_kube::catalog::KubeCatalog;
+use fleet_kube::catalog::{Holding, KubeCatalog};
 use fleet_kube::client::ClusterClient;
 use fleet_kube::clusters::Clusters;
 use fleet_kube::definitions::Definitions;
@@ -46,7 +46,7 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    pub(super) fn open(base: &Base, data: &Path) -> Result<Self, StartError> {
+    pub(super) fn open(base: &Base, data: &Path, holding: Holding) -> Result<Self, StartError> {
         match base {
             Base::Folder(folder) => {
                 let (folder, follower) = Folder::open(folder, data);
@@ -54,7 +54,7 @@ impl Origin {
             }
             Base::Management(client) => {
                 let watches = client.for_watches().map_err(ManagementError::from)?;
-                Ok(Self::Management(Arc::new(KubeCatalog::start(watches))))
+                Ok(Self::Management(Arc::new(KubeCatalog::start_holding(watches, holding))))
             }
         }
     }
@@ -89,10 +89,16 @@ impl Origin {
             Self::Folder(_, follower) => follower.run(shutdown).await,
             Self::Management(catalog) => {
                 let mut changes = clusters.health_changes();
-                while let Some(Some((id, health))) = shutdown.run_until_cancelled(changes.next()).await {
-                    if let Some(health) = health {
-                        let version = health.version.as_deref();
-                        catalog.report_cluster(&id, health.ready, version, health.reason, &health.message);
+                let mut withdrawals = clusters.withdrawals();
+                loop {
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        Some(id) = withdrawals.next() => catalog.withdrawn_cluster(&id),
+                        Some((id, health)) = changes.next() => if let Some(health) = health {
+                            let version = health.version.as_deref();
+                            catalog.report_cluster(&id, health.ready, version, health.reason, &health.message);
+                        },
+                        else => return,
                     }
                 }
             }

@@ -26,7 +26,7 @@ pub(super) struct Routed {
 }
 
 /// Whether this operator may act: another one may be at work once it does not lead any more.
-pub(super) type Leads = Box<dyn Fn() -> bool + Send + Sync>;
+pub(super) type Leads = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// When somebody who leads no more might try again; the process ends before.
 const LEADS_NO_MORE: Duration = Duration::from_secs(1);
@@ -118,7 +118,7 @@ mod tests {
         let missing = Connection::KubeconfigFile(dir.path().join("missing"));
         clusters.update(vec![cluster("folder", Connection::Directory), cluster("server", missing)]);
         let folders = DirectoryApplier::new(dir.path()).unwrap();
-        let routed = Routed::new(Arc::clone(&clusters), folders, Box::new(|| true));
+        let routed = Routed::new(Arc::clone(&clusters), folders, Vec::new(), Arc::new(|| true));
         let kind = Gvk { group: "".into(), version: "v1".into(), kind: "Namespace".into() };
         let observe =
             |name: &str| routed.observe(&ClusterId::new("civo", name).unwrap(), &kind, Depth::Metadata);
@@ -146,8 +146,8 @@ mod tests {
         let leads = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&leads);
         let folders = DirectoryApplier::new(dir.path()).unwrap();
-        let routed =
-            Routed::new(clusters, folders, Vec::new(), Box::new(move || asked.load(Ordering::Relaxed)));
+        let ask = Arc::new(move || asked.load(Ordering::Relaxed));
+        let routed = Routed::new(clusters, folders, Vec::new(), ask);
         let manifest = |name: &str| {
             Manifest::new(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
                 .unwrap()

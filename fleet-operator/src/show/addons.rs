@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fleet_core::cluster::ClusterId;
 use fleet_core::store::{StoreError, WorkStore};
 use fleet_core::work::{AppliedState, AppliedWork, Work};
 
@@ -48,6 +49,32 @@ pub async fn addons(store: &dyn WorkStore) -> Result<Vec<AddonRow>, StoreError> 
     .await?;
     rows.sort_by(|a, b| key(a).cmp(&key(b)));
     Ok(rows)
+}
+
+/// How many objects are named of what is left in a cluster.
+const MOST_NAMED: usize = 10;
+
+/// What is left in a cluster that goes, in one sentence.
+pub async fn remains(store: &dyn WorkStore, cluster: &ClusterId) -> String {
+    let (mut objects, mut named) = (0_usize, Vec::new());
+    let read = each_applied(store, |_, applied| {
+        for item in applied.inventory.iter().filter(|item| item.uid.is_some() && applied.cluster == *cluster)
+        {
+            objects += 1;
+            if named.len() < MOST_NAMED {
+                named.push(item.object.to_string());
+            }
+        }
+    });
+    match (read.await, objects) {
+        (Err(error), _) => format!("What stays there could not be found out: {error}"),
+        (Ok(()), 0) => "As far as is known, nothing stays there".to_owned(),
+        (Ok(()), _) => {
+            let more = objects.saturating_sub(named.len());
+            let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+            format!("It stays there: {}{more}", named.join(", "))
+        }
+    }
 }
 
 fn key(row: &AddonRow) -> (&str, &str, &str, &str) {
@@ -103,6 +130,7 @@ fn describe(state: &AppliedState) -> (&'static str, String) {
         AppliedState::Waiting { reason } => ("Waiting", reason.clone()),
         AppliedState::Stalled { reason, message } => ("Stalled", format!("{reason}: {message}")),
         AppliedState::Retrying { reason } => ("Retrying", reason.clone()),
+        AppliedState::Left { reason } => ("Left", reason.clone()),
         _ => ("Unknown", String::new()),
     }
 }

@@ -1,10 +1,11 @@
 //! The story of logins and logouts on real NATS and real Kubernetes API servers, with the commands that users type.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::json;
 
-use crate::process::{event, eventually, example};
+use crate::process::{PROGRAM, event, eventually, example};
 use crate::rig::Rig;
 
 #[test]
@@ -76,6 +77,24 @@ fn logins_over_nats_reach_registered_clusters() {
     let operator = rig.home.start_managed(&management);
     rig.arrives("berta");
     rig.goes("anna");
+
+    // One cluster is taken out, and then the trigger: each takes along what is there because of it, also when it was
+    // deleted while no operator ran.
+    let [first, second] = rig.lab.clusters() else { panic!("two clusters were asked for") };
+    let done = Command::new(PROGRAM)
+        .args(["deregister", "cluster", first.name(), "--namespace", "civo"])
+        .env("KUBECONFIG", &management)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{done:?}\n{}", rig.home.log());
+    assert!(rig.namespace(first, "berta").is_none(), "it waited until that was done");
+    assert!(rig.namespace(second, "berta").is_some());
+    assert!(operator.stop().success());
+    rig.kubectl_ok(&management, &["delete", "eventtrigger", "manage-namespace", "--wait=false"], "");
+    let operator = rig.home.start_managed(&management);
+    rig.goes("berta");
+    let gone = ["wait", "--for=delete", "eventtrigger/manage-namespace", "--timeout=60s"];
+    rig.kubectl_ok(&management, &gone, "");
     assert!(operator.stop().success());
 }
 

@@ -254,8 +254,7 @@ fn yaml_that_does_not_parse_is_named_with_its_line() {
 
 #[test]
 fn an_unknown_field_is_named_with_its_line() {
-    let broken =
-        |home: &Home| home.edit("event-trigger.yaml", "  syncMode: Continuous\n", "  syncMod: Continuous\n");
+    let broken = |home: &Home| home.edit("event-trigger.yaml", "  syncMode: ", "  syncMod: ");
     bad_manifest(broken, "event-trigger.yaml:12: EventTrigger manage-namespace: spec.syncMod: ");
 }
 
