@@ -139,13 +139,17 @@ fn head(text: &str) -> Option<Head> {
 /// What a file holds.
 pub(super) struct Content {
     pub(super) head: Head,
+    pub(super) version: Arc<str>,
     pub(super) object: Map<String, Value>,
 }
 
 /// Reads a file; `None` if it is not one object and nothing else.
 pub(super) fn content(path: &Path) -> io::Result<Option<Content>> {
     match fs::read_to_string(path) {
-        Ok(text) => Ok(head(&text).zip(object(&text)).map(|(head, object)| Content { head, object })),
+        Ok(text) => Ok(head(&text).zip(object(&text)).map(|(head, object)| {
+            let version = version(&text);
+            Content { head, version, object }
+        })),
         Err(error) if error.kind() == ErrorKind::InvalidData => Ok(None),
         Err(error) => Err(error),
     }
@@ -166,9 +170,14 @@ pub(super) fn placed<'a>(
     excluded: impl Iterator<Item = &'a JsonPointer>,
 ) -> Placed {
     let print = object(text).map(|object| Owned::of_values(&object).print(excluded));
-    let digest = Sha256::digest(text.as_bytes());
-    let version: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Placed { print, version: Some(version.into()), ..Placed::new(uid) }
+    Placed { print, version: Some(version(text)), ..Placed::new(uid) }
+}
+
+/// Tells one text of an object from another; never a number, as versions are that come after each other.
+fn version(text: &str) -> Arc<str> {
+    let digits: String =
+        Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("text-{digits}").into()
 }
 
 fn what(meta: &fs::Metadata) -> &'static str {
