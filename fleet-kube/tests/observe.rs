@@ -167,7 +167,7 @@ async fn what_is_there_comes_first_then_each_change() {
     assert_eq!(listed.len(), 3);
     for seen in &listed {
         let placed = &placements[&*seen.object.name];
-        assert_eq!(seen.uid, placed.uid);
+        assert_eq!((&seen.uid, &seen.version), (&placed.uid, &placed.version));
         assert_eq!(Some(print(seen)), placed.print.as_deref().map(str::to_owned), "as the write said");
         assert!(seen.written_by_us && !seen.going && seen.whole.is_none());
         assert_eq!((seen.object.namespace.as_deref(), &seen.object.gvk), (Some("default"), &config_maps()));

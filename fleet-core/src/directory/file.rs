@@ -147,16 +147,27 @@ fn read(text: &str) -> Option<(Head, Map<String, Value>)> {
 /// What a file holds.
 pub(super) struct Content {
     pub(super) head: Head,
+    pub(super) version: Arc<str>,
     pub(super) object: Map<String, Value>,
 }
 
 /// Reads a file; `None` if it is not one object and nothing else.
 pub(super) fn content(path: &Path) -> io::Result<Option<Content>> {
     match fs::read_to_string(path) {
-        Ok(text) => Ok(read(&text).map(|(head, object)| Content { head, object })),
+        Ok(text) => Ok(read(&text).map(|(head, object)| {
+            let version = version(&text);
+            Content { head, version, object }
+        })),
         Err(error) if error.kind() == ErrorKind::InvalidData => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Tells one text of an object from another; never a number, as versions are that come after each other.
+pub(super) fn version(text: &str) -> Arc<str> {
+    let digits: String =
+        Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("text-{digits}").into()
 }
 
 fn what(meta: &fs::Metadata) -> &'static str {

@@ -146,7 +146,8 @@ impl DirectoryApplier {
             });
         }
         let print = file::owned(&text).map(|owned| owned.print(policy.excluded(id)));
-        let applied = || Outcome::Applied(Placed { print, adopted, ..Placed::new(uid) });
+        let version = Some(file::version(&text));
+        let applied = || Outcome::Applied(Placed { print, version, adopted, ..Placed::new(uid) });
         if old.as_ref().is_some_and(|kept| kept.text == text) {
             return applied();
         }

@@ -11,7 +11,7 @@ mod kstatus;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Gvk, ObjectRef};
-use crate::observe::{Depth, Seen};
+use crate::observe::Depth;
 
 pub use check::Check;
 pub use kstatus::of_object;
@@ -116,15 +116,6 @@ pub fn of_existence(kind: &Gvk) -> Health {
     match depth(kind) {
         Depth::Metadata => Health::Ready,
         Depth::Whole => Health::progressing("its status was not seen yet"),
-    }
-}
-
-/// How an object is doing that was seen [as deep](depth) as its kind needs.
-pub fn of_seen(seen: &Seen) -> Health {
-    match &seen.whole {
-        _ if seen.going => Health::progressing("it is being deleted"),
-        Some(object) => of_object(object),
-        None => Health::Ready,
     }
 }
 

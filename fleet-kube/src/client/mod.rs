@@ -177,6 +177,25 @@ impl ClusterClient {
     }
 }
 
+#[cfg(test)]
+impl ClusterClient {
+    /// Whose API server is a function.
+    pub(crate) fn scripted<F, A, B>(answer: F) -> Self
+    where
+        F: FnMut(Request<Body>) -> A + Send + 'static,
+        A: Future<Output = Result<http::Response<B>, BoxError>> + Send + 'static,
+        B: BodyExt<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let config = kube::Config::new(http::Uri::from_static("http://cluster"));
+        Self {
+            inner: kube::Client::new(tower::service_fn(answer), "default"),
+            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+            config: Arc::new(config),
+        }
+    }
+}
+
 impl ClusterClient {
     /// Where the API server is. No credentials.
     pub(crate) fn url(&self) -> &http::Uri {

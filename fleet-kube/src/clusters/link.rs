@@ -14,7 +14,7 @@ pub struct Link {
 }
 
 impl Link {
-    pub(super) fn new(client: ClusterClient) -> Self {
+    pub(crate) fn new(client: ClusterClient) -> Self {
         Self { client, kinds: Kinds::default(), doubt: Notify::new() }
     }
 

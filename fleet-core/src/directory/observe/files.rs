@@ -39,7 +39,7 @@ struct Object {
     id: ObjectRef,
     mark: Arc<str>,
     uid: Arc<str>,
-    print: Arc<str>,
+    version: Option<Arc<str>>,
 }
 
 /// What tells one state of a file from another without reading it.
@@ -85,27 +85,30 @@ impl Files {
                 now.insert(path, before.clone());
                 continue;
             }
+            // Another machine's clock may be ahead.
+            let age = meta.modified().map(|at| at.elapsed().unwrap_or(SETTLED));
+            let settled = age.is_ok_and(|age| age >= SETTLED);
             let content = match absent(file::content(&path)) {
-                Ok(Some(content)) => content,
                 Ok(None) => continue,
-                // One that cannot be read keeps nobody from seeing the others. It is what it was.
-                Err(_) => {
+                Ok(Some(content)) if content.is_some() || settled => content,
+                // Half written, maybe; or one that cannot be read, which keeps nobody from seeing the others. It is what
+                // it was.
+                _ => {
                     let object = before.and_then(|before| before.object.clone());
                     now.insert(path, Known { look: None, object });
                     continue;
                 }
             };
-            let settled = meta.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= SETTLED));
             let seen = content.and_then(|content| self.seen(&path, content));
             let object = seen.as_ref().map(|seen| Object {
                 id: seen.object.clone(),
                 mark: Arc::clone(&seen.mark),
                 uid: Arc::clone(&seen.uid),
-                print: seen.owned.print([]),
+                version: seen.version.clone(),
             });
             let same = match (before.and_then(|before| before.object.as_ref()), &object) {
                 (Some(before), Some(now)) => {
-                    (&before.mark, &before.uid, &before.print) == (&now.mark, &now.uid, &now.print)
+                    (&before.mark, &before.uid, &before.version) == (&now.mark, &now.uid, &now.version)
                 }
                 _ => false,
             };
@@ -149,7 +152,7 @@ impl Files {
 
     /// The object in a file, if it is one of ours in its own place.
     fn seen(&self, path: &Path, content: Content) -> Option<Seen> {
-        let Content { head, object } = content;
+        let Content { head, version, object } = content;
         let (mark, uid) = head.ours()?;
         let id = ObjectRef {
             gvk: self.kind.clone(),
@@ -163,7 +166,7 @@ impl Files {
             object: id,
             mark: mark.into(),
             uid: uid.into(),
-            version: None,
+            version: Some(version),
             going: false,
             written_by_us: true,
             owned: Owned::of_values(&object),

@@ -74,10 +74,12 @@ async fn files_are_seen_as_they_come_change_and_go() {
     let lab = lab();
     let mut watch = Watch::of(&lab, "Namespace");
     assert!(watch.list().await.is_empty(), "there is no folder yet");
-    let Outcome::Applied(Placed { uid: made, print, .. }) = lab.apply(namespace()).await else { panic!() };
+    let Outcome::Applied(Placed { uid: made, print, version, .. }) = lab.apply(namespace()).await else {
+        panic!()
+    };
     let seen = watch.there().await;
     assert_eq!((&seen.uid, &*seen.mark, seen.written_by_us), (&made, work("k").hash(), true));
-    assert_eq!(Some(seen.owned.print([])), print, "as the write said");
+    assert_eq!((Some(seen.owned.print([])), &seen.version), (print.clone(), &version), "as the write said");
     assert!(covers(&seen, &namespace()));
     lab.apply(namespace()).await;
     watch.nothing().await;

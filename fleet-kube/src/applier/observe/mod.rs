@@ -67,24 +67,7 @@ pub(super) fn observe(
         return futures::stream::empty().boxed();
     };
     let reader = Reader::new(kind.clone(), depth);
-    let observer = Observer {
-        clusters: Arc::clone(clusters),
-        cluster: cluster.clone(),
-        watches,
-        page: if reader.whole() { PAGE_OF_WHOLE } else { PAGE },
-        reader,
-        reach,
-        stage: Stage::Begin,
-        told: VecDeque::new(),
-        failures: 0,
-        missing: None,
-        in_trouble: false,
-    };
-    futures::stream::unfold(observer, |mut observer| async move {
-        let told = Box::pin(observer.next()).await?;
-        Some((told, observer))
-    })
-    .boxed()
+    Observer::new(Arc::clone(clusters), cluster.clone(), reader, watches, reach).told()
 }
 
 struct Observer {
@@ -138,7 +121,37 @@ struct Pause {
 }
 
 impl Observer {
-    /// `None` once the cluster is not registered any more.
+    fn new(
+        clusters: Arc<Clusters>,
+        cluster: ClusterId,
+        reader: Reader,
+        watches: Watches,
+        reach: watch::Receiver<Reach>,
+    ) -> Self {
+        Self {
+            clusters,
+            cluster,
+            watches,
+            page: if reader.whole() { PAGE_OF_WHOLE } else { PAGE },
+            reader,
+            reach,
+            stage: Stage::Begin,
+            told: VecDeque::new(),
+            failures: 0,
+            missing: None,
+            in_trouble: false,
+        }
+    }
+
+    fn told(self) -> BoxStream<'static, Observation> {
+        futures::stream::unfold(self, |mut observer| async move {
+            let told = Box::pin(observer.next()).await?;
+            Some((told, observer))
+        })
+        .boxed()
+    }
+
+    /// `None` once the cluster is not registered any more. Cancelled, it begins anew.
     async fn next(&mut self) -> Option<Observation> {
         loop {
             if let Some(told) = self.told.pop_front() {
@@ -391,3 +404,6 @@ async fn replaced(reach: &mut watch::Receiver<Reach>, link: &Arc<Link>) {
 fn selector() -> String {
     format!("labelSelector={}", utf8_percent_encode(MARK, NON_ALPHANUMERIC))
 }
+
+#[cfg(test)]
+mod tests;
