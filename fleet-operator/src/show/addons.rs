@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleet_core::cluster::ClusterId;
+use fleet_core::manifest::ObjectRef;
 use fleet_core::store::{StoreError, WorkStore};
 use fleet_core::work::{AppliedState, AppliedWork, Work};
 
@@ -32,17 +33,23 @@ pub async fn addons(store: &dyn WorkStore) -> Result<Vec<AddonRow>, StoreError> 
             state: state.to_owned(),
             message: message.clone(),
         };
+        let of = |object: &ObjectRef, time| {
+            let namespace = object.namespace.as_deref().unwrap_or_default();
+            row(format!("{}:{}", object.gvk.group, object.gvk.kind), namespace, &object.name, time)
+        };
         for item in &applied.inventory {
-            let object = &item.object;
             let time = item.uid.as_ref().and(Some(item.applied_at.unwrap_or(applied.updated)));
-            rows.push(row(
-                format!("{}:{}", object.gvk.group, object.gvk.kind),
-                object.namespace.as_deref().unwrap_or_default(),
-                &object.name,
-                time,
-            ));
+            rows.push(of(&item.object, time));
         }
-        if applied.inventory.is_empty() && applied.state != AppliedState::Applied {
+        // What others have is not in the inventory, and the very thing to look for.
+        let blocked = applied.blocked.iter().map(|blocked| &blocked.object);
+        let planned =
+            |object: &ObjectRef| applied.inventory.iter().any(|item| item.object.same_object(object));
+        rows.extend(blocked.filter(|object| !planned(object)).map(|object| of(object, None)));
+        if applied.inventory.is_empty()
+            && applied.blocked.is_empty()
+            && applied.state != AppliedState::Applied
+        {
             rows.push(row(String::new(), "", "", None));
         }
     })
