@@ -18,7 +18,7 @@ enum Step {
     /// It is not there, as far as we know.
     Create,
     /// It is ours.
-    Update(Basis),
+    Update(Box<Basis>),
     /// Something has its name.
     Look,
 }
@@ -81,7 +81,7 @@ impl Run<'_> {
                         Some(live) if live.object.is_going() => return Ok(being_deleted(id)),
                         Some(live) => match self.standing(id, &live.object, known) {
                             Standing::Theirs(owner) => return Ok(Outcome::Conflict { owner }),
-                            Standing::Ours { adopted } => Step::Update(Basis::of(live, adopted)),
+                            Standing::Ours { adopted } => Step::Update(Box::new(Basis::of(live, adopted))),
                         },
                     }
                 }
@@ -99,7 +99,7 @@ impl Run<'_> {
         match known.map(|item| (item, item.uid.clone(), item.version.clone())) {
             None | Some((_, None, _)) => Step::Create,
             Some((item, Some(uid), Some(version))) if !self.has_exclusions(id) => {
-                Step::Update(Basis { uid, version, adopted: item.adopted, live: None })
+                Step::Update(Box::new(Basis { uid, version, adopted: item.adopted, live: None }))
             }
             Some(_) => Step::Look,
         }
