@@ -19,6 +19,7 @@ mod judge;
 mod lane;
 mod observing;
 mod others;
+mod reads;
 mod reconcile;
 mod record;
 mod refill;

@@ -45,6 +45,8 @@ struct Wanted {
     triggers: BTreeSet<Arc<str>>,
     /// The Works of this trigger, as far as they concern this cluster.
     in_clusters: BTreeSet<(Arc<str>, ClusterId)>,
+    /// The Works of this trigger whose events came from this cluster.
+    from_clusters: BTreeSet<(Arc<str>, ClusterId)>,
     /// All Works, as far as they concern this cluster.
     clusters: BTreeSet<ClusterId>,
 }
@@ -54,6 +56,7 @@ impl Wanted {
         !self.everything
             && self.triggers.is_empty()
             && self.in_clusters.is_empty()
+            && self.from_clusters.is_empty()
             && self.clusters.is_empty()
     }
 
@@ -63,10 +66,14 @@ impl Wanted {
             || self.triggers.contains(&work.trigger)
             || self.clusters.contains(cluster)
             || self.in_clusters.iter().any(|(trigger, there)| *trigger == work.trigger && there == cluster)
+            || work.origin.as_ref().is_some_and(|origin| {
+                self.from_clusters.iter().any(|(trigger, from)| *trigger == work.trigger && from == origin)
+            })
     }
 
     fn only_trigger(&self) -> Option<Arc<str>> {
-        let mut triggers = self.triggers.iter().chain(self.in_clusters.iter().map(|(trigger, _)| trigger));
+        let by_cluster = self.in_clusters.iter().chain(&self.from_clusters).map(|(trigger, _)| trigger);
+        let mut triggers = self.triggers.iter().chain(by_cluster);
         let first = triggers.next()?;
         let only = !self.everything && self.clusters.is_empty() && triggers.all(|trigger| trigger == first);
         only.then(|| Arc::clone(first))
@@ -96,6 +103,13 @@ impl Sweeps {
     pub(super) fn in_cluster(&self, cluster: &ClusterId, triggers: impl IntoIterator<Item = Arc<str>>) {
         let triggers = triggers.into_iter().map(|trigger| (trigger, cluster.clone()));
         self.wanted.lock().in_clusters.extend(triggers);
+        self.added.notify_one();
+    }
+
+    /// The origin of these triggers' Works changed.
+    pub(super) fn from_cluster(&self, origin: &ClusterId, triggers: impl IntoIterator<Item = Arc<str>>) {
+        let triggers = triggers.into_iter().map(|trigger| (trigger, origin.clone()));
+        self.wanted.lock().from_clusters.extend(triggers);
         self.added.notify_one();
     }
 
