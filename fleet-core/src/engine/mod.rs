@@ -19,6 +19,7 @@ mod judge;
 mod lane;
 mod observing;
 mod others;
+mod queue;
 mod reads;
 mod reconcile;
 mod record;
@@ -59,6 +60,7 @@ use self::found::FoundObjects;
 use self::holdings::Holdings;
 use self::lane::Lane;
 use self::observing::Observers;
+use self::queue::{Cause, Pace};
 use self::schedule::{Schedule, Start, Verdict};
 use self::sweep::Sweeps;
 use self::tombstones::Tombstones;
@@ -131,6 +133,8 @@ struct Shared {
     turns: Arc<Turns>,
     schedule: Schedule,
     sweeps: Sweeps,
+    /// How fast sweeps bring in Works.
+    pace: Pace,
     tombstones: Tombstones,
     holdings: Holdings,
     observers: Observers,
@@ -178,6 +182,7 @@ impl Engine {
             turns: Arc::default(),
             schedule: Schedule::new(config.cluster_concurrency, config.max_queued),
             sweeps: Sweeps::default(),
+            pace: Pace::new(config.rerenders_per_second),
             tombstones: Tombstones::default(),
             holdings: Holdings::default(),
             observers: Observers::default(),
@@ -363,7 +368,7 @@ impl Shared {
                 let cluster = &applied.value.cluster;
                 if moved {
                     // The event itself says that it is about another place now.
-                    self.withdraw(&work.id, cluster);
+                    self.withdraw(&work.id, cluster, Cause::Event);
                 } else {
                     self.enqueue(&work.id, cluster);
                 }
@@ -375,12 +380,19 @@ impl Shared {
         Ok(())
     }
 
+    /// Has a Work looked at in a cluster, before what sweeps look at.
     fn enqueue(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
-        self.start(self.schedule.enqueue(work, cluster));
+        self.start(self.schedule.enqueue(work, cluster, Cause::Event));
     }
 
-    fn withdraw(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
-        self.start(self.schedule.withdraw(work, cluster));
+    /// The same as one of many, once it is its turn.
+    async fn look_again_at(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
+        self.pace.turn().await;
+        self.start(self.schedule.enqueue(work, cluster, Cause::Sweep));
+    }
+
+    fn withdraw(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId, cause: Cause) {
+        self.start(self.schedule.withdraw(work, cluster, cause));
     }
 
     fn start(self: &Arc<Self>, start: Start) {

@@ -16,7 +16,8 @@ impl PayloadReads {
 
     /// Whether any of it is another now, where a cluster stands under this name.
     pub(super) fn see_change(&self, name: &str, old: &Cluster, new: &Cluster) -> bool {
-        let parts = [("labels", &old.labels, &new.labels), ("annotations", &old.annotations, &new.annotations)];
+        let parts =
+            [("labels", &old.labels, &new.labels), ("annotations", &old.annotations, &new.annotations)];
         self.0.iter().any(|path| {
             let mut path = path.split('.');
             if path.next() != Some(name) {

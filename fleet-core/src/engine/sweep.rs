@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::catalog::Subject;
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
+use crate::engine::queue::Cause;
 use crate::engine::triggers::{Definitions, Found};
 use crate::policy::{StopMatching, SyncMode};
 use crate::store::{StoreError, Stored};
@@ -182,7 +183,7 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
             };
             if let Some(targets) = &targets {
                 for cluster in targets.iter().filter(|cluster| wanted.covers(&work, &cluster.id)) {
-                    shared.enqueue(&work.id, &cluster.id);
+                    shared.look_again_at(&work.id, &cluster.id).await;
                 }
             }
             let applied = shared.store.applied(&work.id).await?;
@@ -194,13 +195,13 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
                 match shared.reachable(cluster) {
                     // Nobody knows it since the start: what is there is left to whoever brings it back.
                     None => {}
-                    Some(_) if work.intent == Intent::Delete => shared.enqueue(&work.id, cluster),
+                    Some(_) if work.intent == Intent::Delete => shared.look_again_at(&work.id, cluster).await,
                     Some(there) if there.keeps_resources() && shared.clusters.get(cluster).is_none() => {
-                        shared.withdraw(&work.id, cluster);
+                        shared.withdraw(&work.id, cluster, Cause::Sweep);
                     }
                     // Nothing is taken away there.
                     Some(_) if stays(&definitions, &work, applied_in(&applied, cluster)) => {
-                        shared.enqueue(&work.id, cluster);
+                        shared.look_again_at(&work.id, cluster).await;
                     }
                     Some(_) => {
                         withdrawals.insert((work.id.clone(), cluster.clone()));
@@ -222,7 +223,9 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
         let mut after = None;
         while let Some((orphans, last)) = orphans(shared, after.as_ref()).await? {
             after = Some(last);
-            orphans.iter().for_each(|(work, cluster)| shared.enqueue(work, cluster));
+            for (work, cluster) in &orphans {
+                shared.look_again_at(work, cluster).await;
+            }
         }
         // What a crash left between a floor and the tombstones below it.
         for source in definitions.sources.keys() {
@@ -323,7 +326,7 @@ fn withdraw(shared: &Arc<Shared>, withdrawals: BTreeSet<Withdrawal>, everything:
         );
     }
     for (work, cluster) in ahead {
-        shared.withdraw(&work, &cluster);
+        shared.withdraw(&work, &cluster, Cause::Sweep);
     }
 }
 
@@ -344,7 +347,7 @@ pub(super) fn confirm(shared: &Arc<Shared>) -> usize {
     let held = std::mem::take(&mut *shared.sweeps.held.lock());
     let works = distinct(&held);
     for (work, cluster) in held {
-        shared.withdraw(&work, &cluster);
+        shared.withdraw(&work, &cluster, Cause::Sweep);
     }
     works
 }
