@@ -25,6 +25,7 @@ mod reconcile;
 mod record;
 mod refill;
 mod resend;
+mod rollout;
 mod schedule;
 mod summary;
 mod sweep;
@@ -61,6 +62,7 @@ use self::holdings::Holdings;
 use self::lane::Lane;
 use self::observing::Observers;
 use self::queue::{Cause, Pace};
+use self::rollout::Rollouts;
 use self::schedule::{Schedule, Start, Verdict};
 use self::sweep::Sweeps;
 use self::tombstones::Tombstones;
@@ -135,6 +137,7 @@ struct Shared {
     sweeps: Sweeps,
     /// How fast sweeps bring in Works.
     pace: Pace,
+    rollouts: Rollouts,
     tombstones: Tombstones,
     holdings: Holdings,
     observers: Observers,
@@ -183,6 +186,7 @@ impl Engine {
             schedule: Schedule::new(config.cluster_concurrency, config.max_queued),
             sweeps: Sweeps::default(),
             pace: Pace::new(config.rerenders_per_second),
+            rollouts: Rollouts::default(),
             tombstones: Tombstones::default(),
             holdings: Holdings::default(),
             observers: Observers::default(),
@@ -234,6 +238,7 @@ impl Engine {
             () = tombstones::expire(&shared) => {}
             () = others::follow(&shared) => {}
             () = found::run(&shared) => {}
+            () = rollout::run(&shared) => {}
         }
         shared.stop.cancel();
         shared.tasks.close();

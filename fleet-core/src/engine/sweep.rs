@@ -108,7 +108,7 @@ impl Sweeps {
     }
 
     /// The origin of these triggers' Works changed.
-    pub(super) fn from_cluster(&self, origin: &ClusterId, triggers: impl IntoIterator<Item = Arc<str>>) {
+    pub(super) fn of_origin(&self, origin: &ClusterId, triggers: impl IntoIterator<Item = Arc<str>>) {
         let triggers = triggers.into_iter().map(|trigger| (trigger, origin.clone()));
         self.wanted.lock().from_clusters.extend(triggers);
         self.added.notify_one();

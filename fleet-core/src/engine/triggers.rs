@@ -28,6 +28,12 @@ pub(super) struct Trigger {
     checks: Result<Vec<Check>, Fault>,
 }
 
+impl std::fmt::Debug for Trigger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trigger").field("name", &self.def.name).finish_non_exhaustive()
+    }
+}
+
 /// A compiled template and its name.
 type Named = (Arc<str>, Arc<dyn Template>);
 
@@ -195,6 +201,33 @@ impl Trigger {
         selects(&self.def.source_clusters) || self.def.destination_clusters.as_ref().is_some_and(selects)
     }
 
+    /// Whether another version of the trigger asks for the same of the Works that there are: what decides which events
+    /// count, and what they mean, is about later events only.
+    pub(super) fn asks_for_the_same_as(&self, new: &TriggerDef) -> bool {
+        let TriggerDef {
+            name,
+            source: _,
+            filter: _,
+            source_clusters,
+            destination_clusters,
+            action: _,
+            key: _,
+            payload,
+            identity,
+            policy,
+            one_for_event,
+            ttl,
+        } = &*self.def;
+        *name == new.name
+            && *source_clusters == new.source_clusters
+            && *destination_clusters == new.destination_clusters
+            && *payload == new.payload
+            && *identity == new.identity
+            && *policy == new.policy
+            && *one_for_event == new.one_for_event
+            && *ttl == new.ttl
+    }
+
     /// What a change of a cluster makes of the trigger's Works.
     pub(super) fn affected_by(&self, old: &Cluster, new: &Cluster) -> Affected {
         let turns = |selector: &LabelSelector| selector.matches(&old.labels) != selector.matches(&new.labels);
@@ -257,33 +290,6 @@ pub(super) struct Definitions {
     leaving: BTreeSet<Arc<str>>,
 }
 
-/// Whether two versions of a trigger ask for the same of the Works that there are: what decides which events count, and
-/// what they mean, is about later events only.
-fn asks_for_the_same(old: &TriggerDef, new: &TriggerDef) -> bool {
-    let TriggerDef {
-        name,
-        source: _,
-        filter: _,
-        source_clusters,
-        destination_clusters,
-        action: _,
-        key: _,
-        payload,
-        identity,
-        policy,
-        one_for_event,
-        ttl,
-    } = old;
-    *name == new.name
-        && *source_clusters == new.source_clusters
-        && *destination_clusters == new.destination_clusters
-        && *payload == new.payload
-        && *identity == new.identity
-        && *policy == new.policy
-        && *one_for_event == new.one_for_event
-        && *ttl == new.ttl
-}
-
 /// What a trigger's name stands for.
 pub(super) enum Found<'a> {
     Trigger(&'a Arc<Trigger>),
@@ -331,7 +337,7 @@ impl Definitions {
             let trigger = match self.triggers.get(name) {
                 Some(old) if old.def == *def => Arc::clone(old),
                 old => {
-                    if !old.is_some_and(|old| asks_for_the_same(&old.def, def)) {
+                    if !old.is_some_and(|old| old.asks_for_the_same_as(def)) {
                         changed.push(Arc::clone(name));
                     }
                     Arc::new(Trigger::compile(Arc::clone(def), renderer))

@@ -97,7 +97,10 @@ fn take_definitions(shared: &Arc<Shared>, snapshot: &CatalogSnapshot) {
     let definitions = Arc::new(changed.definitions);
     shared.clusters.keep_selectors(|selector| definitions.uses(selector));
     let is_judged_anew = definitions.judges_otherwise(&before);
-    shared.definitions.store(definitions);
+    shared.definitions.store(Arc::clone(&definitions));
+    for trigger in shared.rollouts.follow(&definitions, &changed.triggers) {
+        shared.conditions.rolling_out(&trigger, None, &*shared.catalog);
+    }
     if is_judged_anew {
         shared.observe_anew();
     }
@@ -140,13 +143,13 @@ fn take_change(shared: &Arc<Shared>, change: &ClusterChange) {
                     affected.map(|(name, _)| Arc::clone(name))
                 };
                 shared.sweeps.in_cluster(&id, of(|affected| affected.here));
-                shared.sweeps.from_cluster(&id, of(|affected| affected.from_here));
+                shared.sweeps.of_origin(&id, of(|affected| affected.from_here));
             }
             (Some(it), None) | (None, Some(it)) => {
                 let concerned = || triggers().filter(|(_, trigger)| trigger.concerns(it));
                 let names = || concerned().map(|(name, _)| Arc::clone(name));
                 shared.sweeps.in_cluster(&id, names());
-                shared.sweeps.from_cluster(&id, names());
+                shared.sweeps.of_origin(&id, names());
                 if old.is_none() {
                     shared.sweeps.cluster(&id);
                 }
@@ -154,6 +157,7 @@ fn take_change(shared: &Arc<Shared>, change: &ClusterChange) {
             (None, None) => {}
         }
     }
+    shared.rollouts.cluster_changed(&id, new.is_some());
     // A cluster that left is as reachable as it was.
     if let Some(new) = new
         && let Some(lane) = shared.schedule.set_ready(&id, new.ready)
