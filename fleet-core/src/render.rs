@@ -28,7 +28,8 @@ pub trait Renderer: Send + Sync + 'static {
 #[allow(clippy::needless_lifetimes)]
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 pub trait Template: Send + Sync + 'static {
-    /// The parts of the context it reads, as far as its text tells: `event.subject`, `cluster.labels.env`, `cluster`.
+    /// The parts of the context it may read, as far as its text tells: `event.subject`, `cluster.labels.env`, `cluster`.
+    /// MUST NOT leave out what it reads: what is not named is not rendered again when it changes.
     fn reads(&self) -> &BTreeSet<String>;
 
     /// Renders the documents of a manifest template. Empty documents are left out.

@@ -28,7 +28,19 @@ struct State {
     /// Whether the trigger itself can be used; none while it is not defined.
     itself: Option<Condition>,
     stalled: BTreeMap<(WorkId, ClusterId), String>,
+    rolling_out: Option<RollingOut>,
     said: Option<Condition>,
+}
+
+/// How far a rollout is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RollingOut {
+    /// So many clusters have the new rendering, and are well.
+    pub(super) done: usize,
+    /// Of so many.
+    pub(super) total: usize,
+    /// Where it failed first, and why: no further cluster is begun.
+    pub(super) failure: Option<(ClusterId, String)>,
 }
 
 impl Conditions {
@@ -38,6 +50,7 @@ impl Conditions {
         triggers.retain(|name, state| {
             if !defined.contains_key(name) {
                 state.itself = None;
+                state.rolling_out = None;
                 state.said = None;
             }
             !state.stalled.is_empty() || defined.contains_key(name)
@@ -47,6 +60,17 @@ impl Conditions {
             state.itself = Some(condition);
             state.say(&name, catalog);
         }
+    }
+
+    /// How far a trigger's rollout is; `None` if there is none.
+    pub(super) fn rolling_out(&self, trigger: &Arc<str>, how: Option<RollingOut>, catalog: &dyn Catalog) {
+        let mut triggers = self.triggers.lock();
+        let Some(state) = triggers.get_mut(trigger).filter(|state| state.rolling_out != how) else { return };
+        if let Some(RollingOut { failure: Some((cluster, why)), .. }) = &how {
+            tracing::warn!(%trigger, %cluster, "the rollout has stopped: {why}");
+        }
+        state.rolling_out = how;
+        state.say(trigger, catalog);
     }
 
     /// A Work is stalled in a cluster, until [`moved_on`](Self::moved_on).
@@ -109,6 +133,21 @@ impl State {
             };
             condition.reason = "WorksStalled".to_owned();
             condition.message = format!("{}; a Work is stalled in {cluster}{more}: {why}", condition.message);
+        }
+        if let (true, Some(RollingOut { done, total, failure })) = (condition.ready, &self.rolling_out) {
+            let message = &condition.message;
+            if let Some((cluster, why)) = failure {
+                condition.message = format!(
+                    "{message}; the rollout has stopped at {done}/{total} clusters because of {cluster}: {why}; mend that, \
+                     or change the definition again"
+                );
+                condition.reason = "RolloutStopped".to_owned();
+            } else {
+                condition.message = format!("{message}; rolling out: {done}/{total} clusters are done");
+                if self.stalled.is_empty() {
+                    condition.reason = "RollingOut".to_owned();
+                }
+            }
         }
         if self.said.as_ref() != Some(&condition) {
             catalog.report(&Subject::Trigger(Arc::clone(trigger)), condition.clone());

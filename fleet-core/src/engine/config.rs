@@ -12,6 +12,9 @@ pub struct Config {
     /// Works that wait in memory for their turn in one cluster, and as many more for the time of their next try. What
     /// finds no room follows from the store.
     pub max_queued: usize,
+    /// So many Works a second are looked at again, counted once for each cluster, because definitions or clusters changed,
+    /// or after the start. Events do not wait for them.
+    pub rerenders_per_second: u32,
     /// Works that are kept only because an older event of their key may still come. At the bound reading pauses, as far
     /// as the source can deliver again, until floors have passed some of them.
     pub max_tombstones: usize,
@@ -71,6 +74,7 @@ impl Default for Config {
             max_in_flight: 1024,
             cluster_concurrency: 32,
             max_queued: 10_000,
+            rerenders_per_second: 5_000,
             max_tombstones: 100_000,
             apply_deadline: Duration::from_secs(10),
             store_patience: Duration::from_secs(30),

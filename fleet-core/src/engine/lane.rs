@@ -1,13 +1,14 @@
 //! The lane of one cluster: which Works wait there, run, or wait for their time. It holds ids only, so many of each, and
 //! a Work at most once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::cluster::ClusterId;
+use crate::engine::queue::{Cause, Queue};
 use crate::engine::schedule::What;
 use crate::work::WorkId;
 
@@ -25,7 +26,7 @@ pub(super) struct Lane {
 
 #[derive(Debug, Default)]
 pub(super) struct LaneState {
-    queue: VecDeque<WorkId>,
+    queue: Queue,
     pub(super) entries: HashMap<WorkId, Entry>,
     workers: usize,
     /// Whether the cluster is said to be reachable.
@@ -44,9 +45,11 @@ pub(super) struct LaneState {
     pub(super) refilling: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Entry {
     pub(super) phase: Phase,
+    /// Why it is looked at; an event outweighs a sweep.
+    cause: Cause,
     /// Something changed while it ran: once more.
     pub(super) again: bool,
     /// Something of it was seen in the cluster while it ran, which may be its own doing.
@@ -61,10 +64,10 @@ pub(super) struct Entry {
     pub(super) failures: u32,
 }
 
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Phase {
-    #[default]
-    Queued,
+    /// Under this number.
+    Queued(u64),
     Running,
     /// Until the timer of this number.
     Delayed(u64),
@@ -111,7 +114,7 @@ impl Lane {
     pub(super) fn next(&self) -> Option<Job> {
         let mut state = self.state.lock();
         if state.may_run()
-            && let Some(work) = state.queue.pop_front()
+            && let Some(work) = state.queue.pop()
             && let Some(entry) = state.entries.get_mut(&work)
         {
             entry.phase = Phase::Running;
@@ -149,24 +152,37 @@ impl LaneState {
         start
     }
 
-    pub(super) fn enqueue(&mut self, work: &WorkId, withdraw: bool, most: usize) -> bool {
+    /// Whether one more Work may wait. Sweeps leave half of the room to events.
+    pub(super) fn has_room(&self, cause: Cause, most: usize) -> bool {
+        self.waiting() < most && (cause == Cause::Event || self.queue.swept() < most / 2)
+    }
+
+    /// Whether a good part of the room is empty.
+    pub(super) fn has_much_room(&self, most: usize) -> bool {
+        self.waiting() <= most / 2 && self.queue.swept() <= most / 4
+    }
+
+    pub(super) fn enqueue(&mut self, work: &WorkId, cause: Cause, withdraw: bool, most: usize) -> bool {
         match self.entries.get_mut(work) {
-            None => {
-                self.entries.insert(work.clone(), Entry { withdraw, ..Entry::default() });
-                self.queue.push_back(work.clone());
-            }
+            None => self.add(work, cause).withdraw = withdraw,
             Some(entry) => {
                 entry.withdraw |= withdraw;
                 entry.only_seen = false;
                 // What kept it from succeeding may have changed.
                 entry.failures = 0;
+                let is_first = cause == Cause::Event && entry.cause == Cause::Sweep;
+                if is_first {
+                    entry.cause = Cause::Event;
+                }
                 match entry.phase {
-                    Phase::Queued => {}
+                    Phase::Queued(number) if is_first => {
+                        entry.phase = Phase::Queued(self.queue.promote(number).unwrap_or(number));
+                    }
+                    Phase::Queued(_) => {}
                     Phase::Running => entry.again = true,
                     Phase::Delayed(_) => {
-                        entry.phase = Phase::Queued;
+                        entry.phase = Phase::Queued(self.queue.push(work.clone(), entry.cause));
                         self.delayed = self.delayed.saturating_sub(1);
-                        self.queue.push_back(work.clone());
                     }
                 }
             }
@@ -174,13 +190,24 @@ impl LaneState {
         self.start_worker(most)
     }
 
+    fn add(&mut self, work: &WorkId, cause: Cause) -> &mut Entry {
+        let number = self.queue.push(work.clone(), cause);
+        self.entries.entry(work.clone()).or_insert(Entry {
+            phase: Phase::Queued(number),
+            cause,
+            again: false,
+            sighted: false,
+            only_seen: false,
+            withdraw: false,
+            uncertain_until: None,
+            failures: 0,
+        })
+    }
+
     /// Has a Work looked at because something of it was seen. One that waits for its time goes on waiting.
     pub(super) fn look(&mut self, work: &WorkId, most: usize) -> bool {
         match self.entries.get_mut(work) {
-            None => {
-                self.entries.insert(work.clone(), Entry { only_seen: true, ..Entry::default() });
-                self.queue.push_back(work.clone());
-            }
+            None => self.add(work, Cause::Event).only_seen = true,
             Some(entry) => entry.sighted |= entry.phase == Phase::Running,
         }
         self.start_worker(most)
@@ -188,10 +215,9 @@ impl LaneState {
 
     pub(super) fn requeue(&mut self, work: &WorkId) {
         if let Some(entry) = self.entries.get_mut(work) {
-            entry.phase = Phase::Queued;
+            entry.phase = Phase::Queued(self.queue.push(work.clone(), entry.cause));
             entry.again = false;
             entry.sighted = false;
-            self.queue.push_back(work.clone());
         }
     }
 
@@ -211,9 +237,8 @@ impl LaneState {
                 if let Some(entry) = self.entries.get_mut(work)
                     && entry.phase == Phase::Delayed(number)
                 {
-                    entry.phase = Phase::Queued;
+                    entry.phase = Phase::Queued(self.queue.push(work.clone(), entry.cause));
                     self.delayed = self.delayed.saturating_sub(1);
-                    self.queue.push_back(work.clone());
                 }
             }
             What::Pause if self.paused == Some(number) => self.paused = None,

@@ -19,10 +19,13 @@ mod judge;
 mod lane;
 mod observing;
 mod others;
+mod queue;
+mod reads;
 mod reconcile;
 mod record;
 mod refill;
 mod resend;
+mod rollout;
 mod schedule;
 mod summary;
 mod sweep;
@@ -58,6 +61,8 @@ use self::found::FoundObjects;
 use self::holdings::Holdings;
 use self::lane::Lane;
 use self::observing::Observers;
+use self::queue::{Cause, Pace};
+use self::rollout::Rollouts;
 use self::schedule::{Schedule, Start, Verdict};
 use self::sweep::Sweeps;
 use self::tombstones::Tombstones;
@@ -130,6 +135,9 @@ struct Shared {
     turns: Arc<Turns>,
     schedule: Schedule,
     sweeps: Sweeps,
+    /// How fast sweeps bring in Works.
+    pace: Pace,
+    rollouts: Rollouts,
     tombstones: Tombstones,
     holdings: Holdings,
     observers: Observers,
@@ -177,6 +185,8 @@ impl Engine {
             turns: Arc::default(),
             schedule: Schedule::new(config.cluster_concurrency, config.max_queued),
             sweeps: Sweeps::default(),
+            pace: Pace::new(config.rerenders_per_second),
+            rollouts: Rollouts::default(),
             tombstones: Tombstones::default(),
             holdings: Holdings::default(),
             observers: Observers::default(),
@@ -228,6 +238,7 @@ impl Engine {
             () = tombstones::expire(&shared) => {}
             () = others::follow(&shared) => {}
             () = found::run(&shared) => {}
+            () = rollout::run(&shared) => {}
         }
         shared.stop.cancel();
         shared.tasks.close();
@@ -362,7 +373,7 @@ impl Shared {
                 let cluster = &applied.value.cluster;
                 if moved {
                     // The event itself says that it is about another place now.
-                    self.withdraw(&work.id, cluster);
+                    self.withdraw(&work.id, cluster, Cause::Event);
                 } else {
                     self.enqueue(&work.id, cluster);
                 }
@@ -374,12 +385,19 @@ impl Shared {
         Ok(())
     }
 
+    /// Has a Work looked at in a cluster, before what sweeps look at.
     fn enqueue(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
-        self.start(self.schedule.enqueue(work, cluster));
+        self.start(self.schedule.enqueue(work, cluster, Cause::Event));
     }
 
-    fn withdraw(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
-        self.start(self.schedule.withdraw(work, cluster));
+    /// The same as one of many, once it is its turn.
+    async fn look_again_at(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
+        self.pace.turn().await;
+        self.start(self.schedule.enqueue(work, cluster, Cause::Sweep));
+    }
+
+    fn withdraw(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId, cause: Cause) {
+        self.start(self.schedule.withdraw(work, cluster, cause));
     }
 
     fn start(self: &Arc<Self>, start: Start) {

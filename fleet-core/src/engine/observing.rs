@@ -89,6 +89,7 @@ impl Shared {
         cluster: &ClusterId,
         trigger: Option<&Arc<str>>,
     ) {
+        self.rollouts.forget(work, cluster);
         let effects = self.holdings.forget(work, cluster);
         self.follow(cluster, trigger.unwrap_or(&Arc::default()), effects);
     }

@@ -10,6 +10,7 @@ use crate::apply::{InventoryItem, Outcome};
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
 use crate::engine::lane::Job;
+use crate::engine::rollout::Wanted;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::store::{StoreError, Stored};
 use crate::work::{AppliedState, AppliedWork, Blocked, Work};
@@ -20,6 +21,8 @@ pub(super) struct Record {
     pub(super) stored: Option<Stored<Arc<AppliedWork>>>,
     /// The Work's trigger, if the Work is still there.
     pub(super) trigger: Option<Arc<str>>,
+    /// What should be there, where that matters to a rollout.
+    pub(super) wanted: Option<Wanted>,
 }
 
 impl Job {
@@ -34,11 +37,11 @@ impl Job {
 impl Record {
     pub(super) fn new(work: &Work, cluster: ClusterId, now: Timestamp) -> Self {
         let applied = AppliedWork::pending(work, cluster, now);
-        Self { applied, stored: None, trigger: Some(Arc::clone(&work.trigger)) }
+        Self { applied, stored: None, trigger: Some(Arc::clone(&work.trigger)), wanted: None }
     }
 
     pub(super) fn of(stored: Stored<Arc<AppliedWork>>, trigger: Option<Arc<str>>) -> Self {
-        Self { applied: (*stored.value).clone(), stored: Some(stored), trigger }
+        Self { applied: (*stored.value).clone(), stored: Some(stored), trigger, wanted: None }
     }
 
     /// A record as it is stored. A call that nobody knows of may have been under way when the last process died; and one
@@ -186,6 +189,7 @@ impl Record {
         self.applied.health =
             if *state == AppliedState::Applied { shared.holdings.health(work, cluster) } else { None };
         if self.stored.as_ref().is_some_and(|stored| *stored.value == self.applied) {
+            shared.rollouts.note(&self.applied, self.wanted.as_ref());
             return Ok(());
         }
         self.applied.updated = shared.now();
@@ -193,6 +197,7 @@ impl Record {
         let expected = self.stored.take().map(|stored| stored.revision);
         let revision = shared.store.put_applied(Arc::clone(&value), expected).await?;
         self.stored = Some(Stored { value, revision });
+        shared.rollouts.note(&self.applied, self.wanted.as_ref());
         Ok(())
     }
 

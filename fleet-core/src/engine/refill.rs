@@ -41,7 +41,7 @@ async fn fill(shared: &Arc<Shared>, lane: &Arc<Lane>) -> Result<(), StoreError> 
         for stored in page {
             if concerns(shared, &stored.value, lane).await? {
                 shared.schedule.room(lane).await;
-                shared.enqueue(&stored.value.id, &lane.cluster);
+                shared.look_again_at(&stored.value.id, &lane.cluster).await;
             }
         }
     }
@@ -50,7 +50,7 @@ async fn fill(shared: &Arc<Shared>, lane: &Arc<Lane>) -> Result<(), StoreError> 
         after = Some(last);
         for (work, _) in orphans.iter().filter(|(_, cluster)| *cluster == lane.cluster) {
             shared.schedule.room(lane).await;
-            shared.enqueue(work, &lane.cluster);
+            shared.look_again_at(work, &lane.cluster).await;
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::cluster::ClusterId;
 use crate::engine::config::Backoff;
 use crate::engine::lane::{Job, Lane, Phase};
+use crate::engine::queue::Cause;
 use crate::work::WorkId;
 
 /// All lanes, and what waits for its time.
@@ -103,15 +104,15 @@ impl Schedule {
 
     /// Has a Work looked at in a cluster. Where too many wait already it is left out, and brought in from the store when
     /// there is room.
-    pub(super) fn enqueue(&self, work: &WorkId, cluster: &ClusterId) -> Start {
+    pub(super) fn enqueue(&self, work: &WorkId, cluster: &ClusterId, cause: Cause) -> Start {
         let lane = self.lane(cluster);
         let mut state = lane.state.lock();
-        if state.waiting() >= self.most_queued && !state.entries.contains_key(work) {
+        if !state.has_room(cause, self.most_queued) && !state.entries.contains_key(work) {
             let begin = state.overflow();
             drop(state);
             return Start { worker: None, refill: begin.then_some(lane) };
         }
-        let start = state.enqueue(work, false, self.most_workers());
+        let start = state.enqueue(work, cause, false, self.most_workers());
         drop(state);
         Start { worker: start.then_some(lane), refill: None }
     }
@@ -121,7 +122,7 @@ impl Schedule {
     pub(super) fn look(&self, work: &WorkId, cluster: &ClusterId) -> Start {
         let lane = self.lane(cluster);
         let mut state = lane.state.lock();
-        if state.waiting() >= self.most_queued && !state.entries.contains_key(work) {
+        if !state.has_room(Cause::Event, self.most_queued) && !state.entries.contains_key(work) {
             let begin = state.overflow();
             drop(state);
             return Start { worker: None, refill: begin.then_some(lane) };
@@ -132,16 +133,16 @@ impl Schedule {
     }
 
     /// The same, and allows that the Work's resources are taken out of the cluster though no event said so.
-    pub(super) fn withdraw(&self, work: &WorkId, cluster: &ClusterId) -> Start {
+    pub(super) fn withdraw(&self, work: &WorkId, cluster: &ClusterId, cause: Cause) -> Start {
         let lane = self.lane(cluster);
-        let start = lane.state.lock().enqueue(work, true, self.most_workers());
+        let start = lane.state.lock().enqueue(work, cause, true, self.most_workers());
         Start { worker: start.then_some(lane), refill: None }
     }
 
     /// The same as [`enqueue`](Self::enqueue), after somebody else has worked on it too: calls of theirs may take effect
     /// until then. What finds no room is looked at without that doubt.
     pub(super) fn doubt(&self, work: &WorkId, cluster: &ClusterId, until: Option<Timestamp>) -> Start {
-        let start = self.enqueue(work, cluster);
+        let start = self.enqueue(work, cluster, Cause::Event);
         if let Some(entry) = self.lane(cluster).state.lock().entries.get_mut(work) {
             entry.uncertain_until = entry.uncertain_until.max(until);
         }
@@ -153,7 +154,7 @@ impl Schedule {
         loop {
             // Asked for first, so that what happens in between is not missed.
             let room = lane.room.notified();
-            if lane.state.lock().waiting() <= self.most_queued / 2 {
+            if lane.state.lock().has_much_room(self.most_queued) {
                 return;
             }
             room.await;
@@ -230,7 +231,7 @@ impl Schedule {
                 state.requeue(work);
             }
         }
-        if state.refilling && state.waiting() <= self.most_queued / 2 {
+        if state.refilling && state.has_much_room(self.most_queued) {
             lane.room.notify_one();
         }
     }

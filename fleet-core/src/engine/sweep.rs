@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::catalog::Subject;
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
+use crate::engine::queue::Cause;
 use crate::engine::triggers::{Definitions, Found};
 use crate::policy::{StopMatching, SyncMode};
 use crate::store::{StoreError, Stored};
@@ -45,6 +46,8 @@ struct Wanted {
     triggers: BTreeSet<Arc<str>>,
     /// The Works of this trigger, as far as they concern this cluster.
     in_clusters: BTreeSet<(Arc<str>, ClusterId)>,
+    /// The Works of this trigger whose events came from this cluster.
+    from_clusters: BTreeSet<(Arc<str>, ClusterId)>,
     /// All Works, as far as they concern this cluster.
     clusters: BTreeSet<ClusterId>,
 }
@@ -54,6 +57,7 @@ impl Wanted {
         !self.everything
             && self.triggers.is_empty()
             && self.in_clusters.is_empty()
+            && self.from_clusters.is_empty()
             && self.clusters.is_empty()
     }
 
@@ -63,10 +67,14 @@ impl Wanted {
             || self.triggers.contains(&work.trigger)
             || self.clusters.contains(cluster)
             || self.in_clusters.iter().any(|(trigger, there)| *trigger == work.trigger && there == cluster)
+            || work.origin.as_ref().is_some_and(|origin| {
+                self.from_clusters.iter().any(|(trigger, from)| *trigger == work.trigger && from == origin)
+            })
     }
 
     fn only_trigger(&self) -> Option<Arc<str>> {
-        let mut triggers = self.triggers.iter().chain(self.in_clusters.iter().map(|(trigger, _)| trigger));
+        let by_cluster = self.in_clusters.iter().chain(&self.from_clusters).map(|(trigger, _)| trigger);
+        let mut triggers = self.triggers.iter().chain(by_cluster);
         let first = triggers.next()?;
         let only = !self.everything && self.clusters.is_empty() && triggers.all(|trigger| trigger == first);
         only.then(|| Arc::clone(first))
@@ -96,6 +104,13 @@ impl Sweeps {
     pub(super) fn in_cluster(&self, cluster: &ClusterId, triggers: impl IntoIterator<Item = Arc<str>>) {
         let triggers = triggers.into_iter().map(|trigger| (trigger, cluster.clone()));
         self.wanted.lock().in_clusters.extend(triggers);
+        self.added.notify_one();
+    }
+
+    /// The origin of these triggers' Works changed.
+    pub(super) fn of_origin(&self, origin: &ClusterId, triggers: impl IntoIterator<Item = Arc<str>>) {
+        let triggers = triggers.into_iter().map(|trigger| (trigger, origin.clone()));
+        self.wanted.lock().from_clusters.extend(triggers);
         self.added.notify_one();
     }
 
@@ -168,7 +183,7 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
             };
             if let Some(targets) = &targets {
                 for cluster in targets.iter().filter(|cluster| wanted.covers(&work, &cluster.id)) {
-                    shared.enqueue(&work.id, &cluster.id);
+                    shared.look_again_at(&work.id, &cluster.id).await;
                 }
             }
             let applied = shared.store.applied(&work.id).await?;
@@ -180,13 +195,13 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
                 match shared.reachable(cluster) {
                     // Nobody knows it since the start: what is there is left to whoever brings it back.
                     None => {}
-                    Some(_) if work.intent == Intent::Delete => shared.enqueue(&work.id, cluster),
+                    Some(_) if work.intent == Intent::Delete => shared.look_again_at(&work.id, cluster).await,
                     Some(there) if there.keeps_resources() && shared.clusters.get(cluster).is_none() => {
-                        shared.withdraw(&work.id, cluster);
+                        shared.withdraw(&work.id, cluster, Cause::Sweep);
                     }
                     // Nothing is taken away there.
                     Some(_) if stays(&definitions, &work, applied_in(&applied, cluster)) => {
-                        shared.enqueue(&work.id, cluster);
+                        shared.look_again_at(&work.id, cluster).await;
                     }
                     Some(_) => {
                         withdrawals.insert((work.id.clone(), cluster.clone()));
@@ -208,7 +223,9 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
         let mut after = None;
         while let Some((orphans, last)) = orphans(shared, after.as_ref()).await? {
             after = Some(last);
-            orphans.iter().for_each(|(work, cluster)| shared.enqueue(work, cluster));
+            for (work, cluster) in &orphans {
+                shared.look_again_at(work, cluster).await;
+            }
         }
         // What a crash left between a floor and the tombstones below it.
         for source in definitions.sources.keys() {
@@ -309,7 +326,7 @@ fn withdraw(shared: &Arc<Shared>, withdrawals: BTreeSet<Withdrawal>, everything:
         );
     }
     for (work, cluster) in ahead {
-        shared.withdraw(&work, &cluster);
+        shared.withdraw(&work, &cluster, Cause::Sweep);
     }
 }
 
@@ -330,7 +347,7 @@ pub(super) fn confirm(shared: &Arc<Shared>) -> usize {
     let held = std::mem::take(&mut *shared.sweeps.held.lock());
     let works = distinct(&held);
     for (work, cluster) in held {
-        shared.withdraw(&work, &cluster);
+        shared.withdraw(&work, &cluster, Cause::Sweep);
     }
     works
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::catalog::{CatalogSnapshot, Condition, Payload, SourceDef, TriggerDef};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
+use crate::engine::reads::PayloadReads;
 use crate::health::{self, Check};
 use crate::manifest::{Gvk, Manifest, ObjectRef};
 use crate::observe::Depth;
@@ -14,6 +15,7 @@ use crate::policy::Target;
 use crate::render::{
     Context, Renderer, Template, TemplateError, TemplateFault, TemplateKind, TemplateSource,
 };
+use crate::selector::LabelSelector;
 use crate::work::Work;
 
 /// A trigger and its compiled templates.
@@ -22,7 +24,14 @@ pub(super) struct Trigger {
     pub(super) action: Option<Result<Arc<dyn Template>, TemplateError>>,
     pub(super) key: Option<Result<Arc<dyn Template>, TemplateError>>,
     payload: Result<Vec<Named>, Fault>,
+    reads: PayloadReads,
     checks: Result<Vec<Check>, Fault>,
+}
+
+impl std::fmt::Debug for Trigger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trigger").field("name", &self.def.name).finish_non_exhaustive()
+    }
 }
 
 /// A compiled template and its name.
@@ -62,6 +71,15 @@ pub(super) fn guarded<T>(
             reason: "the renderer failed; this is a bug, please report it".to_owned(),
         })
     })
+}
+
+/// Which Works of a trigger are to be looked at after a cluster changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Affected {
+    /// Those in the cluster.
+    pub(super) here: bool,
+    /// Those whose events came from the cluster, wherever they are.
+    pub(super) from_here: bool,
 }
 
 /// Where the resources of a Work belong.
@@ -111,10 +129,13 @@ impl Trigger {
                 Fault { reason: "HealthCheckError", message }
             })
         });
+        let payload: Result<Vec<Named>, Fault> = payload.collect();
+        let templates = payload.iter().flatten().map(|(_, template)| template.reads());
         Self {
+            reads: PayloadReads::new(templates),
             action: text("cloudEventAction", &def.action),
             key: text("key", &def.key),
-            payload: payload.collect(),
+            payload,
             checks: checks.collect(),
             def,
         }
@@ -176,8 +197,48 @@ impl Trigger {
 
     /// Whether anything of this cluster can matter to the trigger's Works.
     pub(super) fn concerns(&self, cluster: &Cluster) -> bool {
-        let selects = |selector: &crate::selector::LabelSelector| selector.matches(&cluster.labels);
+        let selects = |selector: &LabelSelector| selector.matches(&cluster.labels);
         selects(&self.def.source_clusters) || self.def.destination_clusters.as_ref().is_some_and(selects)
+    }
+
+    /// Whether another version of the trigger asks for the same of the Works that there are: what decides which events
+    /// count, and what they mean, is about later events only.
+    pub(super) fn asks_for_the_same_as(&self, new: &TriggerDef) -> bool {
+        let TriggerDef {
+            name,
+            source: _,
+            filter: _,
+            source_clusters,
+            destination_clusters,
+            action: _,
+            key: _,
+            payload,
+            identity,
+            policy,
+            one_for_event,
+            ttl,
+        } = &*self.def;
+        *name == new.name
+            && *source_clusters == new.source_clusters
+            && *destination_clusters == new.destination_clusters
+            && *payload == new.payload
+            && *identity == new.identity
+            && *policy == new.policy
+            && *one_for_event == new.one_for_event
+            && *ttl == new.ttl
+    }
+
+    /// What a change of a cluster makes of the trigger's Works.
+    pub(super) fn affected_by(&self, old: &Cluster, new: &Cluster) -> Affected {
+        let turns = |selector: &LabelSelector| selector.matches(&old.labels) != selector.matches(&new.labels);
+        let source = turns(&self.def.source_clusters);
+        let is_concerned = self.concerns(old) || self.concerns(new);
+        Affected {
+            here: source
+                || self.def.destination_clusters.as_ref().is_some_and(turns)
+                || (is_concerned && self.reads.see_change("cluster", old, new)),
+            from_here: source || (is_concerned && self.reads.see_change("origin", old, new)),
+        }
     }
 
     /// The checks of an object's health.
@@ -241,7 +302,7 @@ pub(super) enum Found<'a> {
 /// What a new snapshot changed.
 pub(super) struct Changed {
     pub(super) definitions: Definitions,
-    /// Triggers that are new, different or gone: their Works are to be looked at.
+    /// Triggers that are new, gone, or ask for something else: their Works are to be looked at.
     pub(super) triggers: Vec<Arc<str>>,
     /// What was unknown so far is known to be gone: all Works are to be looked at.
     pub(super) everything: bool,
@@ -275,8 +336,10 @@ impl Definitions {
         for (name, def) in &snapshot.triggers {
             let trigger = match self.triggers.get(name) {
                 Some(old) if old.def == *def => Arc::clone(old),
-                _ => {
-                    changed.push(Arc::clone(name));
+                old => {
+                    if !old.is_some_and(|old| old.asks_for_the_same_as(def)) {
+                        changed.push(Arc::clone(name));
+                    }
                     Arc::new(Trigger::compile(Arc::clone(def), renderer))
                 }
             };
@@ -339,7 +402,7 @@ impl Definitions {
     }
 
     /// The selectors that any trigger uses.
-    pub(super) fn uses(&self, selector: &crate::selector::LabelSelector) -> bool {
+    pub(super) fn uses(&self, selector: &LabelSelector) -> bool {
         self.triggers.values().any(|trigger| {
             trigger.def.source_clusters == *selector
                 || trigger.def.destination_clusters.as_ref() == Some(selector)

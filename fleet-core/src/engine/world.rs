@@ -9,6 +9,7 @@ use futures::stream::BoxStream;
 use crate::catalog::CatalogSnapshot;
 use crate::cluster::{ClusterChange, ClusterFeed};
 use crate::engine::Shared;
+use crate::engine::triggers::Affected;
 use crate::position::Domain;
 
 /// Follows both until one of them has ended for good.
@@ -96,7 +97,10 @@ fn take_definitions(shared: &Arc<Shared>, snapshot: &CatalogSnapshot) {
     let definitions = Arc::new(changed.definitions);
     shared.clusters.keep_selectors(|selector| definitions.uses(selector));
     let is_judged_anew = definitions.judges_otherwise(&before);
-    shared.definitions.store(definitions);
+    shared.definitions.store(Arc::clone(&definitions));
+    for trigger in shared.rollouts.follow(&definitions, &changed.triggers) {
+        shared.conditions.rolling_out(&trigger, None, &*shared.catalog);
+    }
     if is_judged_anew {
         shared.observe_anew();
     }
@@ -129,26 +133,31 @@ fn take_change(shared: &Arc<Shared>, change: &ClusterChange) {
             }
         }
     }
-    let relabelled = match (&old, &new) {
-        (Some(old), Some(new)) => old.labels != new.labels || old.annotations != new.annotations,
-        _ => true,
-    };
-    if relabelled && *shared.loaded.borrow() {
+    if *shared.loaded.borrow() {
         let definitions = shared.definitions.load();
-        let (mut here, mut anywhere) = (Vec::new(), Vec::new());
-        for (name, trigger) in &definitions.triggers {
-            if [&old, &new].into_iter().flatten().any(|cluster| trigger.concerns(cluster)) {
-                // With a destination, what comes from this cluster is elsewhere.
-                let list = if trigger.def.destination_clusters.is_some() { &mut anywhere } else { &mut here };
-                list.push(Arc::clone(name));
+        let triggers = || definitions.triggers.iter();
+        match (&old, &new) {
+            (Some(old), Some(new)) => {
+                let of = |is_affected: fn(Affected) -> bool| {
+                    let affected = triggers().filter(move |(_, it)| is_affected(it.affected_by(old, new)));
+                    affected.map(|(name, _)| Arc::clone(name))
+                };
+                shared.sweeps.in_cluster(&id, of(|affected| affected.here));
+                shared.sweeps.of_origin(&id, of(|affected| affected.from_here));
             }
+            (Some(it), None) | (None, Some(it)) => {
+                let concerned = || triggers().filter(|(_, trigger)| trigger.concerns(it));
+                let names = || concerned().map(|(name, _)| Arc::clone(name));
+                shared.sweeps.in_cluster(&id, names());
+                shared.sweeps.of_origin(&id, names());
+                if old.is_none() {
+                    shared.sweeps.cluster(&id);
+                }
+            }
+            (None, None) => {}
         }
-        shared.sweeps.in_cluster(&id, here);
-        if old.is_none() {
-            shared.sweeps.cluster(&id);
-        }
-        shared.sweeps.triggers(anywhere);
     }
+    shared.rollouts.cluster_changed(&id, new.is_some());
     // A cluster that left is as reachable as it was.
     if let Some(new) = new
         && let Some(lane) = shared.schedule.set_ready(&id, new.ready)

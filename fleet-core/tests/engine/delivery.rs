@@ -115,7 +115,7 @@ async fn nothing_is_read_before_everything_is_loaded() {
             store: Arc::new(MemoryStore::default()),
             catalog: Arc::new(setup.catalog),
             clusters: Arc::new(clusters),
-            renderer: Arc::new(crate::rig::Words),
+            renderer: Arc::<crate::rig::Words>::default(),
             applier: Arc::clone(&setup.objects) as _,
             environment: fleet_core::environment::Environment::default(),
         },

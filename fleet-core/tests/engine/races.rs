@@ -350,7 +350,7 @@ async fn a_feed_that_ends_is_not_opened_in_a_hurry() {
         store: setup.store,
         catalog: Arc::new(setup.catalog),
         clusters: Arc::new(clusters),
-        renderer: Arc::new(crate::rig::Words),
+        renderer: Arc::<crate::rig::Words>::default(),
         applier: Arc::clone(&setup.objects) as _,
         environment: fleet_core::environment::Environment::default(),
     };

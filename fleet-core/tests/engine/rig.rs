@@ -1,6 +1,6 @@
 //! What the engine's tests stand on: an engine of in-memory parts, and a renderer that needs no template language.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,21 +29,48 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Replaces `$subject`, `$type` and `$cluster`; `$fail` fails, and `$bug` panics for the subject `bug`. A manifest template is a list of
-/// ConfigMaps: `name`, or `name=value`, or `kind/name`.
-pub(crate) struct Words;
+/// Replaces `$subject`, `$type` and `$cluster`, `$env` and `$tier` by labels of the cluster, `$labels` by how many it has,
+/// and `$from-tier` by a label of the origin; `$fail` fails, and `$bug` panics for the subject `bug`. A manifest template is
+/// a list of ConfigMaps: `name`, or `name=value`, or `kind/name`.
+#[derive(Default)]
+pub(crate) struct Words {
+    renders: Arc<Renders>,
+}
+
+/// How often manifests were rendered, by trigger and cluster.
+#[derive(Default)]
+pub(crate) struct Renders(Mutex<BTreeMap<(String, String), usize>>);
+
+impl Renders {
+    /// What was rendered since this was asked last.
+    pub(crate) fn take(&self) -> Vec<(String, String, usize)> {
+        let renders = std::mem::take(&mut *self.0.lock());
+        renders.into_iter().map(|((trigger, cluster), count)| (trigger, cluster, count)).collect()
+    }
+}
 
 struct Compiled {
     source: TemplateSource,
     reads: BTreeSet<String>,
+    renders: Arc<Renders>,
 }
+
+/// What is replaced by something of a cluster, and what that reads.
+const READS: [(&str, &str); 4] = [
+    ("$env", "cluster.labels.env"),
+    ("$tier", "cluster.labels.tier"),
+    ("$labels", "cluster.labels"),
+    ("$from-tier", "origin.labels.tier"),
+];
 
 impl Renderer for Words {
     fn compile(&self, source: &TemplateSource) -> Result<Arc<dyn Template>, TemplateError> {
         if source.text.contains("$syntax") {
             return Err(error(source, TemplateFault::Syntax, "syntax"));
         }
-        Ok(Arc::new(Compiled { source: source.clone(), reads: BTreeSet::new() }))
+        let reads = READS.iter().filter(|(word, _)| source.text.contains(word));
+        let reads = reads.map(|(_, path)| (*path).to_owned()).collect();
+        Ok(Arc::new(Compiled { source: source.clone(), reads, renders: Arc::clone(&self.renders) }))
     }
 }
 
@@ -68,7 +95,13 @@ impl Template for Compiled {
             text = text.replace("$subject", event.subject().ok_or_else(undefined)?);
         }
         if let Some(cluster) = context.cluster {
+            let label = |name: &str| cluster.labels.get(name).map_or("none", String::as_str);
             text = text.replace("$cluster", cluster.id.name());
+            text = text.replace("$env", label("env")).replace("$tier", label("tier"));
+            text = text.replace("$labels", &cluster.labels.len().to_string());
+        }
+        if let Some(origin) = context.origin {
+            text = text.replace("$from-tier", origin.labels.get("tier").map_or("none", String::as_str));
         }
         text = text.replace("$bug", "");
         match text.contains("$fail") {
@@ -78,6 +111,8 @@ impl Template for Compiled {
     }
 
     fn manifests<'a>(&self, context: &Context<'a>) -> Result<Vec<Manifest>, TemplateError> {
+        let place = (context.trigger.to_owned(), context.cluster.unwrap().id.name().to_owned());
+        *self.renders.0.lock().entry(place).or_default() += 1;
         let names = self.text(context)?;
         let manifest = |word: &str| {
             let (kind, word) = word.split_once('/').unwrap_or(("ConfigMap", word));
@@ -224,6 +259,7 @@ pub(crate) struct Rig {
     pub(crate) clusters: Arc<MemoryClusters>,
     pub(crate) applier: Arc<MemoryApplier>,
     pub(crate) source: Arc<MemorySource>,
+    pub(crate) renders: Arc<Renders>,
     pub(crate) handle: Handle,
     pub(crate) stop: CancellationToken,
     pub(crate) engine: tokio::task::JoinHandle<()>,
@@ -262,12 +298,13 @@ impl Default for Setup {
 impl Setup {
     pub(crate) fn start(self) -> Rig {
         let source = Arc::new(MemorySource::new("users"));
+        let renders = Arc::<Renders>::default();
         let (catalog, clusters) = (Arc::new(self.catalog), Arc::new(self.clusters));
         let parts = Parts {
             store: Arc::clone(&self.store),
             catalog: Arc::clone(&catalog) as _,
             clusters: Arc::clone(&clusters) as _,
-            renderer: Arc::new(Words),
+            renderer: Arc::new(Words { renders: Arc::clone(&renders) }),
             applier: self.applier.unwrap_or_else(|| Arc::clone(&self.objects) as _),
             environment: self.environment,
         };
@@ -276,7 +313,8 @@ impl Setup {
         handle.attach(Arc::clone(&source) as _);
         let stop = CancellationToken::new();
         let engine = tokio::spawn(engine.run(stop.clone()));
-        Rig { store: self.store, catalog, clusters, applier: self.objects, source, handle, stop, engine }
+        let (store, applier) = (self.store, self.objects);
+        Rig { store, catalog, clusters, applier, source, renders, handle, stop, engine }
     }
 }
 

@@ -88,6 +88,7 @@ impl Step<'_> {
                 applied: AppliedWork { inventory: Vec::new(), ..ours.clone() },
                 stored: None,
                 trigger: None,
+                wanted: None,
             },
         };
         record.applied.digest = None;

@@ -7,6 +7,7 @@ mod drift;
 mod present;
 mod preview;
 mod remove;
+mod wait;
 
 use std::sync::Arc;
 
@@ -101,6 +102,7 @@ async fn try_step(step: &mut Step<'_>) -> Result<Verdict, StoreError> {
         Desired::Unknown => Verdict::Done,
         Desired::Withdrawn if !step.job.withdraw => {
             if record.is_some() {
+                shared.rollouts.forget(&id, cluster);
                 // What was to be removed by an event, perhaps, before another one came for elsewhere.
                 shared.sweeps.left_behind(&work, cluster);
             }

@@ -8,6 +8,7 @@ use crate::apply::{ApplyRequest, Claim, Mode, Outcome};
 use crate::cluster::Cluster;
 use crate::engine::digest::digest;
 use crate::engine::record::Record;
+use crate::engine::rollout::Wanted;
 use crate::engine::schedule::Verdict;
 use crate::engine::summary::Summary;
 use crate::engine::triggers::{Fault, Rendered, Trigger};
@@ -20,7 +21,7 @@ impl Step<'_> {
     pub(super) async fn present(
         &mut self,
         work: &Work,
-        trigger: &Trigger,
+        trigger: &Arc<Trigger>,
         target: Arc<Cluster>,
         record: Option<Stored<Arc<AppliedWork>>>,
     ) -> Result<Verdict, StoreError> {
@@ -40,7 +41,17 @@ impl Step<'_> {
             return self.leave_as_it_is(work, record).await;
         }
         let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
-        let Rendered { manifests, templates } = match trigger.render(work, &target, origin.as_deref()) {
+        let rendered = trigger.render(work, &target, origin.as_deref());
+        let digest = rendered.as_ref().ok().map(|rendered| digest(&rendered.manifests, trigger));
+        let waits = self.has_to_wait(work, trigger, &record, digest.as_deref());
+        if trigger.def.policy.max_update.is_some() {
+            let (trigger, generation) = (Arc::clone(trigger), work.generation);
+            record.wanted = Some(Wanted { trigger, digest: digest.clone(), generation });
+        }
+        if waits {
+            return self.wait(record).await;
+        }
+        let Rendered { manifests, templates } = match rendered {
             Ok(rendered) => rendered,
             Err(Fault { reason, message }) => {
                 // What was applied before stays; nothing is tried until an input changes.
@@ -50,10 +61,9 @@ impl Step<'_> {
                 return Ok(Verdict::Done);
             }
         };
-        let digest = digest(&manifests, trigger);
-        let is_current =
-            is_applied && record.applied.digest.as_ref() == Some(&digest) && record.has_all(&manifests);
-        if self.job.only_seen && is_applied && !is_current && record.applied.digest.is_some() {
+        let is_current = is_applied && record.applied.digest == digest && record.has_all(&manifests);
+        let is_other = is_applied && !is_current && record.applied.digest.is_some();
+        if self.job.only_seen && is_other && !self.has_to_put_back(trigger) {
             // Something else should be there, and that is looked at for a reason of its own; or another operator, by
             // mistake, knows other definitions: then each would undo at once what the other does.
             return Ok(Verdict::Done);
@@ -116,7 +126,7 @@ impl Step<'_> {
             }
             summary.unsettled = record.unsettled(now);
             if summary.unsettled.is_none() {
-                record.applied.digest = Some(digest);
+                record.applied.digest = digest;
             }
         }
         self.conclude(&mut record, summary).await

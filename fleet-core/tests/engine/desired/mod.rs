@@ -4,6 +4,8 @@ mod dependencies;
 mod drift;
 mod modes;
 mod ownership;
+mod rerender;
+mod rollout;
 
 use std::sync::Arc;
 
