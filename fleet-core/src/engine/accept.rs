@@ -264,7 +264,7 @@ fn hash(event: &Event) -> String {
 /// What the lanes would plan first anyway, so that it is durable in the same step as the Work. What cannot be rendered
 /// is left to the lanes, which report it.
 fn plans(shared: &Shared, trigger: &Trigger, work: &Work) -> Vec<AppliedWork> {
-    if work.intent == Intent::Delete || trigger.def.policy.sync == SyncMode::DryRun {
+    if work.intent == Intent::Delete || trigger.def.policy.sync == SyncMode::DryRun || trigger.is_together() {
         return Vec::new();
     }
     let targets = trigger.targets(work.origin.as_ref(), &shared.clusters);

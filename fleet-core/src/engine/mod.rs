@@ -26,6 +26,7 @@ mod resend;
 mod schedule;
 mod summary;
 mod sweep;
+mod together;
 mod tombstones;
 mod triggers;
 mod turns;
@@ -60,6 +61,7 @@ use self::lane::Lane;
 use self::observing::Observers;
 use self::schedule::{Schedule, Start, Verdict};
 use self::sweep::Sweeps;
+use self::together::Together;
 use self::tombstones::Tombstones;
 use self::triggers::Definitions;
 use self::turns::Turns;
@@ -71,7 +73,7 @@ use crate::environment::Environment;
 use crate::position::{Domain, Position};
 use crate::render::Renderer;
 use crate::store::{StoreError, WorkStore};
-use crate::work::{Intent, Work, WorkId};
+use crate::work::{EventKey, Intent, Work, WorkId};
 
 /// What an engine is composed of.
 #[derive(Clone)]
@@ -131,6 +133,7 @@ struct Shared {
     schedule: Schedule,
     sweeps: Sweeps,
     tombstones: Tombstones,
+    together: Together,
     holdings: Holdings,
     observers: Observers,
     found: FoundObjects,
@@ -178,6 +181,7 @@ impl Engine {
             schedule: Schedule::new(config.cluster_concurrency, config.max_queued),
             sweeps: Sweeps::default(),
             tombstones: Tombstones::default(),
+            together: Together::default(),
             holdings: Holdings::default(),
             observers: Observers::default(),
             found: FoundObjects::default(),
@@ -348,6 +352,9 @@ impl Shared {
     async fn try_look_at(self: &Arc<Self>, work: &Work, old: Option<&Work>) -> Result<(), StoreError> {
         let definitions = self.definitions.load();
         let trigger = definitions.triggers.get(&work.trigger);
+        if let Some(trigger) = trigger.filter(|it| it.is_together() && work.key != EventKey::All) {
+            return self.look_at_aggregate(trigger, work, old).await;
+        }
         if work.intent == Intent::Create
             && let Some(trigger) = trigger
         {

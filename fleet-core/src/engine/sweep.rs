@@ -14,10 +14,11 @@ use tokio::time::Instant;
 use crate::catalog::Subject;
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
-use crate::engine::triggers::{Definitions, Found};
+use crate::engine::together::{Place, Sets};
+use crate::engine::triggers::{Definitions, Found, Targets};
 use crate::policy::{StopMatching, SyncMode};
-use crate::store::{StoreError, Stored};
-use crate::work::{AppliedState, AppliedWork, Intent, Work, WorkId};
+use crate::store::StoreError;
+use crate::work::{AppliedState, AppliedWork, EventKey, Intent, Work, WorkId};
 
 /// How many Works are read at a time.
 const PAGE: usize = 256;
@@ -26,7 +27,7 @@ const PAGE: usize = 256;
 const AT_ONCE: Duration = Duration::from_secs(60);
 
 /// A Work to be taken out of a cluster.
-type Withdrawal = (WorkId, ClusterId);
+pub(super) type Withdrawal = (WorkId, ClusterId);
 
 /// What is to be swept.
 #[derive(Debug, Default)]
@@ -58,11 +59,11 @@ impl Wanted {
     }
 
     /// Whether a Work is to be looked at in a cluster.
-    fn covers(&self, work: &Work, cluster: &ClusterId) -> bool {
+    fn covers(&self, trigger: &Arc<str>, cluster: &ClusterId) -> bool {
         self.everything
-            || self.triggers.contains(&work.trigger)
+            || self.triggers.contains(trigger)
             || self.clusters.contains(cluster)
-            || self.in_clusters.iter().any(|(trigger, there)| *trigger == work.trigger && there == cluster)
+            || self.in_clusters.iter().any(|(one, there)| one == trigger && there == cluster)
     }
 
     fn only_trigger(&self) -> Option<Arc<str>> {
@@ -153,6 +154,7 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
     let mut unfinished = BTreeSet::new();
     let mut after: Option<WorkId> = None;
     let mut live = 0;
+    let mut sets = Sets::default();
     loop {
         let page = shared.store.works(only.as_deref(), after.as_ref(), PAGE).await?;
         let Some(last) = page.last() else { break };
@@ -166,41 +168,49 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
                 Found::Gone => None,
                 Found::Unknown => continue,
             };
+            let applied = shared.store.applied(&work.id).await?;
+            // What has nothing of its own belongs nowhere.
+            let targets = match sets.take(&work, &applied, &definitions, &shared.clusters) {
+                false => targets,
+                true if work.key == EventKey::All => continue,
+                true => targets.map(|_| Targets::None),
+            };
             if let Some(targets) = &targets {
-                for cluster in targets.iter().filter(|cluster| wanted.covers(&work, &cluster.id)) {
+                for cluster in targets.iter().filter(|cluster| wanted.covers(&work.trigger, &cluster.id)) {
                     shared.enqueue(&work.id, &cluster.id);
                 }
             }
-            let applied = shared.store.applied(&work.id).await?;
-            let elsewhere = applied.iter().map(|applied| &applied.value.cluster).filter(|cluster| {
-                wanted.covers(&work, cluster)
-                    && targets.as_ref().is_none_or(|targets| !targets.contains(cluster))
+            let elsewhere = applied.iter().map(|applied| &*applied.value).filter(|applied| {
+                wanted.covers(&work.trigger, &applied.cluster)
+                    && targets.as_ref().is_none_or(|targets| !targets.contains(&applied.cluster))
             });
-            for cluster in elsewhere {
-                match shared.reachable(cluster) {
-                    // Nobody knows it since the start: what is there is left to whoever brings it back.
-                    None => {}
-                    Some(_) if work.intent == Intent::Delete => shared.enqueue(&work.id, cluster),
-                    Some(there) if there.keeps_resources() && shared.clusters.get(cluster).is_none() => {
-                        shared.withdraw(&work.id, cluster);
-                    }
-                    // Nothing is taken away there.
-                    Some(_) if stays(&definitions, &work, applied_in(&applied, cluster)) => {
-                        shared.enqueue(&work.id, cluster);
-                    }
-                    Some(_) => {
-                        withdrawals.insert((work.id.clone(), cluster.clone()));
-                    }
-                }
+            for applied in elsewhere {
+                out_of_place(shared, &definitions, (&work.trigger, work.intent), applied, &mut withdrawals);
             }
             if targets.is_none() && applied.is_empty() {
                 // It is to be gone, or its trigger is, and so is everything that it made.
                 shared.finish_removal(&work.id).await?;
+                if work.key == EventKey::All {
+                    // Its keys follow.
+                    unfinished.insert(Arc::clone(&work.trigger));
+                }
             } else if matches!(definitions.find(&work.trigger), Found::Gone)
                 && applied.iter().any(|applied| !applied.value.is_left())
             {
                 unfinished.insert(Arc::clone(&work.trigger));
             }
+        }
+    }
+    for (trigger, place) in sets.places(shared, &definitions).await? {
+        match place {
+            Place::Looked(work, cluster) if wanted.covers(&trigger, &cluster) => {
+                shared.enqueue(&work, &cluster);
+            }
+            Place::Elsewhere(applied) if wanted.covers(&trigger, &applied.cluster) => {
+                let of = (&trigger, Intent::Create);
+                out_of_place(shared, &definitions, of, &applied, &mut withdrawals);
+            }
+            Place::Looked(..) | Place::Elsewhere(_) => {}
         }
     }
     if wanted.everything {
@@ -222,22 +232,42 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
     Ok(())
 }
 
+/// What is to become of what a Work has in a cluster where it does not belong.
+fn out_of_place(
+    shared: &Arc<Shared>,
+    definitions: &Definitions,
+    (trigger, intent): (&Arc<str>, Intent),
+    applied: &AppliedWork,
+    withdrawals: &mut BTreeSet<Withdrawal>,
+) {
+    let AppliedWork { work, cluster, .. } = applied;
+    match shared.reachable(cluster) {
+        // Nobody knows it since the start: what is there is left to whoever brings it back.
+        None => {}
+        Some(_) if intent == Intent::Delete => shared.enqueue(work, cluster),
+        Some(there) if there.keeps_resources() && shared.clusters.get(cluster).is_none() => {
+            shared.withdraw(work, cluster);
+        }
+        // Nothing is taken away there.
+        Some(_) if stays(definitions, trigger, applied) => shared.enqueue(work, cluster),
+        Some(_) => {
+            withdrawals.insert((work.clone(), cluster.clone()));
+        }
+    }
+}
+
 /// Whether what a Work has in a cluster stays there though it does not belong there.
-fn stays(definitions: &Definitions, work: &Work, applied: Option<&AppliedWork>) -> bool {
-    match definitions.find(&work.trigger) {
+fn stays(definitions: &Definitions, trigger: &str, applied: &AppliedWork) -> bool {
+    match definitions.find(trigger) {
         Found::Trigger(trigger) => {
             let policy = &trigger.def.policy;
             policy.stop_matching == StopMatching::LeavePolicies || policy.sync == SyncMode::DryRun
         }
-        Found::Gone => applied.is_some_and(|applied| {
+        Found::Gone => {
             matches!(applied.state, AppliedState::Left { .. } | AppliedState::Previewed { .. })
-        }),
+        }
         Found::Unknown => true,
     }
-}
-
-fn applied_in<'a>(applied: &'a [Stored<Arc<AppliedWork>>], cluster: &ClusterId) -> Option<&'a AppliedWork> {
-    applied.iter().map(|applied| &*applied.value).find(|applied| applied.cluster == *cluster)
 }
 
 /// Tells whoever holds back a trigger that is gone that nothing is left of it.
@@ -251,15 +281,12 @@ fn tell_of_withdrawn(shared: &Shared, wanted: &Wanted, unfinished: &BTreeSet<Arc
     }
 }
 
-/// A Work and a cluster.
-pub(super) type Place = (WorkId, ClusterId);
-
 /// What was applied for Works that are not there any more (a crash came in between, or a second operator): the places of
 /// a page of records, and the place after which the next page begins.
 pub(super) async fn orphans(
     shared: &Shared,
-    after: Option<&Place>,
-) -> Result<Option<(Vec<Place>, Place)>, StoreError> {
+    after: Option<&Withdrawal>,
+) -> Result<Option<(Vec<Withdrawal>, Withdrawal)>, StoreError> {
     let page = shared.store.all_applied(after.map(|(work, cluster)| (work, cluster)), PAGE).await?;
     let Some(last) = page.last() else { return Ok(None) };
     let last = (last.value.work.clone(), last.value.cluster.clone());

@@ -29,7 +29,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Replaces `$subject`, `$type` and `$cluster`; `$fail` fails, and `$bug` panics for the subject `bug`. A manifest template is a list of
+/// Replaces `$subject`, `$type` and `$cluster`, or `$subjects` where keys are rendered together; `$fail` fails, and `$bug` panics for the subject `bug`. A manifest template is a list of
 /// ConfigMaps: `name`, or `name=value`, or `kind/name`.
 pub(crate) struct Words;
 
@@ -57,6 +57,10 @@ impl Template for Compiled {
     }
 
     fn text<'a>(&self, context: &Context<'a>) -> Result<String, TemplateError> {
+        if let Some(events) = context.events {
+            let subjects: Vec<_> = events.iter().filter_map(|it| it.event.subject()).collect();
+            return Ok(self.source.text.replace("$subjects", &subjects.join(",")));
+        }
         let event = context.event.expect("an event");
         assert!(
             !self.source.text.contains("$bug") || event.subject() != Some("bug"),
@@ -237,6 +241,7 @@ pub(crate) struct Setup {
     pub(crate) objects: Arc<MemoryApplier>,
     /// Stands in front of `objects`, where a test needs it.
     pub(crate) applier: Option<Arc<dyn Applier>>,
+    pub(crate) renderer: Arc<dyn Renderer>,
     pub(crate) environment: Environment,
     pub(crate) config: Config,
 }
@@ -253,6 +258,7 @@ impl Default for Setup {
             ]),
             objects: Arc::default(),
             applier: None,
+            renderer: Arc::new(Words),
             environment: Environment { clock: Arc::new(Virtual::start()), ..Environment::default() },
             config: Config::default(),
         }
@@ -267,7 +273,7 @@ impl Setup {
             store: Arc::clone(&self.store),
             catalog: Arc::clone(&catalog) as _,
             clusters: Arc::clone(&clusters) as _,
-            renderer: Arc::new(Words),
+            renderer: self.renderer,
             applier: self.applier.unwrap_or_else(|| Arc::clone(&self.objects) as _),
             environment: self.environment,
         };

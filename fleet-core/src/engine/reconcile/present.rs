@@ -10,6 +10,7 @@ use crate::engine::digest::digest;
 use crate::engine::record::Record;
 use crate::engine::schedule::Verdict;
 use crate::engine::summary::Summary;
+use crate::engine::together::Events;
 use crate::engine::triggers::{Fault, Rendered, Trigger};
 use crate::manifest::Manifest;
 use crate::policy::SyncMode;
@@ -23,6 +24,7 @@ impl Step<'_> {
         trigger: &Trigger,
         target: Arc<Cluster>,
         record: Option<Stored<Arc<AppliedWork>>>,
+        events: Events<'_>,
     ) -> Result<Verdict, StoreError> {
         let shared = self.shared;
         let sync = trigger.def.policy.sync;
@@ -34,13 +36,21 @@ impl Step<'_> {
         record.take_orphans(std::mem::take(&mut self.orphans));
         let is_certain = record.unsettled(shared.now()).is_none();
         let is_applied = record.applied.state == AppliedState::Applied && is_certain;
-        // Of this very event, in full.
-        let was_applied = is_applied && record.applied.generation == work.generation;
+        let received = events.received(work);
+        let set = (sync == SyncMode::OneTime).then(|| events.fingerprint()).flatten();
+        // Of this very event, in full, or of these.
+        let was_applied = is_applied
+            && record.applied.generation == work.generation
+            && set
+                .as_ref()
+                .is_none_or(|set| record.applied.digest.as_ref().is_some_and(|it| it.ends_with(set)));
         if sync == SyncMode::OneTime && was_applied {
+            drop(events);
             return self.leave_as_it_is(work, record).await;
         }
-        let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
-        let Rendered { manifests, templates } = match trigger.render(work, &target, origin.as_deref()) {
+        let (rendered, rest) = events.render(shared, work, trigger, &target);
+        self.rest = rest;
+        let Rendered { manifests, templates } = match rendered {
             Ok(rendered) => rendered,
             Err(Fault { reason, message }) => {
                 // What was applied before stays; nothing is tried until an input changes.
@@ -50,7 +60,8 @@ impl Step<'_> {
                 return Ok(Verdict::Done);
             }
         };
-        let digest = digest(&manifests, trigger);
+        let mut digest = digest(&manifests, trigger);
+        digest.extend(set.iter().flat_map(|set| [".", set]));
         let is_current =
             is_applied && record.applied.digest.as_ref() == Some(&digest) && record.has_all(&manifests);
         if self.job.only_seen && is_applied && !is_current && record.applied.digest.is_some() {
@@ -111,7 +122,7 @@ impl Step<'_> {
             if !is_current {
                 shared.counters.applied.add();
             }
-            if !was_applied && let Ok(took) = Duration::try_from(now.duration_since(work.received)) {
+            if !was_applied && let Ok(took) = Duration::try_from(now.duration_since(received)) {
                 shared.counters.applied_latency.record(took);
             }
             summary.unsettled = record.unsettled(now);

@@ -4,6 +4,7 @@ mod dependencies;
 mod drift;
 mod modes;
 mod ownership;
+mod together;
 
 use std::sync::Arc;
 
