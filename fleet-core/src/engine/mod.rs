@@ -12,6 +12,7 @@ mod config;
 mod counters;
 mod deliver;
 mod digest;
+mod expiry;
 mod found;
 mod handle;
 mod holdings;
@@ -55,6 +56,7 @@ pub use self::sweep::HeldWithdrawals;
 use self::clusters::ClusterIndex;
 use self::conditions::Conditions;
 use self::deliver::Attached;
+use self::expiry::Expiries;
 use self::found::FoundObjects;
 use self::holdings::Holdings;
 use self::lane::Lane;
@@ -134,6 +136,7 @@ struct Shared {
     sweeps: Sweeps,
     tombstones: Tombstones,
     together: Together,
+    expiries: Expiries,
     holdings: Holdings,
     observers: Observers,
     found: FoundObjects,
@@ -182,6 +185,7 @@ impl Engine {
             sweeps: Sweeps::default(),
             tombstones: Tombstones::default(),
             together: Together::default(),
+            expiries: Expiries::default(),
             holdings: Holdings::default(),
             observers: Observers::default(),
             found: FoundObjects::default(),
@@ -230,6 +234,7 @@ impl Engine {
             () = sweeps => {}
             () = timers => {}
             () = tombstones::expire(&shared) => {}
+            () = expiry::run(&shared) => {}
             () = others::follow(&shared) => {}
             () = found::run(&shared) => {}
         }
@@ -343,6 +348,7 @@ impl Shared {
 
     /// Has a Work looked at wherever it belongs, now or before. The Work is stored: if reading fails now, a sweep finds it.
     async fn look_at(self: &Arc<Self>, work: &Work, old: Option<&Work>) {
+        self.note_expiry(work);
         if let Err(error) = self.try_look_at(work, old).await {
             tracing::warn!(work = %work.id, %error, "what was applied cannot be read; trying again");
             self.sweeps.triggers([Arc::clone(&work.trigger)]);

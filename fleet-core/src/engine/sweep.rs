@@ -162,6 +162,7 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
         live += page.iter().filter(|stored| stored.value.intent == Intent::Create).count();
         for stored in page {
             let work = stored.value;
+            shared.note_expiry(&work);
             let targets = match definitions.find(&work.trigger) {
                 _ if work.intent == Intent::Delete => None,
                 Found::Trigger(trigger) => Some(trigger.targets(work.origin.as_ref(), &shared.clusters)),

@@ -115,6 +115,16 @@ impl Feed {
     }
 
     pub(crate) fn deliver_with(&self, event: Event, position: Position, settle: fleet_core::source::Settle) {
+        self.deliver_published(event, position, None, settle);
+    }
+
+    pub(crate) fn deliver_published(
+        &self,
+        event: Event,
+        position: Position,
+        published: Option<Timestamp>,
+        settle: fleet_core::source::Settle,
+    ) {
         let raw = event.to_json().to_string().into();
         self.tell(SourceItem::Delivery(fleet_core::source::Delivery {
             event: Ok(event),
@@ -122,7 +132,7 @@ impl Feed {
             message: Arc::default(),
             raw,
             position: Some(position),
-            published: None,
+            published,
             settle,
         }));
     }

@@ -101,6 +101,11 @@ impl Collector for EngineCollector {
                 &counters.superseded,
             ),
             (
+                "keys_expired",
+                "Keys deleted because no event renewed them within their trigger's ttl",
+                &counters.expired,
+            ),
+            (
                 "events_duplicate",
                 "Deliveries with the source and id of an earlier one, where that makes them duplicates",
                 &counters.duplicates,

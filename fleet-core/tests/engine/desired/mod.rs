@@ -5,6 +5,7 @@ mod drift;
 mod modes;
 mod ownership;
 mod together;
+mod ttl;
 
 use std::sync::Arc;
 
