@@ -35,6 +35,7 @@ fn render(criterion: &mut Criterion) {
     let context = Context {
         event: Some(&event),
         message: None,
+        events: None,
         cluster: None,
         origin: None,
         trigger: "manage-namespace",

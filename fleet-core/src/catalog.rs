@@ -127,7 +127,11 @@ pub struct TriggerDef {
     pub policy: Arc<Policy>,
     /// Whether each key has resources of its own; else all keys of a target cluster are rendered together.
     pub one_for_event: bool,
-    /// A key that no event renews within this time is deleted.
+    /// A key that no event renews within this time is deleted as if a Delete event had come. It counts from when the
+    /// transport took the key's last event (a JetStream message's timestamp), else from its acceptance; and it is a
+    /// level: the time as it is defined now, for every key that is live. An event that arrives after it deletes its key.
+    ///
+    /// What is published and not read yet renews nothing: choose a time longer than messages may have to wait.
     pub ttl: Option<Duration>,
 }
 

@@ -78,12 +78,25 @@ pub struct Context<'a> {
     pub event: Option<&'a Event>,
     /// `message`: subject, tokens, headers.
     pub message: Option<&'a Message>,
+    /// `events`: all keys of a trigger that renders them together, which has no `event` and no `message`.
+    pub events: Option<&'a [Arrival<'a>]>,
     /// `cluster`: the target.
     pub cluster: Option<&'a Cluster>,
     /// `origin`: the cluster the event came from.
     pub origin: Option<&'a Cluster>,
     /// `trigger.name`.
     pub trigger: &'a str,
+}
+
+/// The last event of a key, and how it arrived: one of `events`.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// `event`: the same as [`Context::event`].
+    pub event: &'a Event,
+    /// `message`: the same as [`Context::message`].
+    pub message: &'a Message,
+    /// `origin`: the same as [`Context::origin`].
+    pub origin: Option<&'a Cluster>,
 }
 
 /// Why a template could not be compiled or rendered. Never holds a value of the context.

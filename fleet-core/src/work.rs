@@ -164,7 +164,10 @@ impl fmt::Debug for WorkId {
 }
 
 /// What an event is about: one key has one lifecycle.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+///
+/// Keys are in a stable order: by origin (namespace, then name), source and subject, or by their text, each byte by byte;
+/// what has no origin or subject comes first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EventKey {
     /// The default: where the event came from, its source and its subject.
@@ -180,7 +183,8 @@ pub enum EventKey {
     },
     /// The text that the trigger's `key` template gave.
     Text(String),
-    /// All keys of a trigger together: the Work that is rendered where a trigger has one for all its events.
+    /// All keys of a trigger together: the Work that is rendered where a trigger has one for all its events. It stores
+    /// none of them: what is rendered is gathered from the Works of the keys.
     All,
 }
 

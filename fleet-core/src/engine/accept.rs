@@ -85,6 +85,9 @@ impl Accepted {
         message: &Arc<Message>,
     ) -> Result<Outcome, StoreError> {
         let Intention { trigger, id, key, intent } = intention;
+        let has_expired = *intent == Intent::Create && shared.has_expired(&trigger.def.name, self.published);
+        // It is Delete's time already.
+        let intent = if has_expired { Intent::Delete } else { *intent };
         loop {
             let stored = shared.store.work(id).await?;
             let (old, revision) = stored.map(|stored| (stored.value, stored.revision)).unzip();
@@ -105,12 +108,15 @@ impl Accepted {
             }
             let recent = self.recent(event, old.as_deref());
             if old.is_none()
-                && *intent == Intent::Delete
+                && intent == Intent::Delete
                 && self.position.domain == Domain::operator()
                 && recent.is_empty()
             {
                 // There is nothing to remove, and nothing older can come after it, unless somebody sends it by hand.
                 shared.forget(&trigger.def.name, &self.position);
+                if has_expired {
+                    shared.counters.expired.add();
+                }
                 shared.counters.superseded.add();
                 return Ok(Outcome::Superseded);
             }
@@ -123,7 +129,7 @@ impl Accepted {
                 key: key.clone(),
                 origin: self.origin.clone(),
                 generation: old.as_ref().map_or(0, |old| old.generation) + 1,
-                intent: *intent,
+                intent,
                 event: Arc::clone(event),
                 message: Arc::clone(message),
                 positions,
@@ -136,8 +142,11 @@ impl Accepted {
             match shared.store.put_work(Arc::clone(&work), revision, plans).await {
                 Ok(revision) => {
                     shared.counters.stored.add();
+                    if has_expired {
+                        shared.counters.expired.add();
+                    }
                     let was_live = old.as_ref().is_some_and(|old| old.intent == Intent::Create);
-                    shared.note_live(was_live, *intent == Intent::Create);
+                    shared.note_live(was_live, intent == Intent::Create);
                     shared.look_at(&work, old.as_deref()).await;
                     if old.is_none() && self.was_settled_elsewhere(shared).await {
                         self.retract(shared, &work, revision).await;
@@ -264,7 +273,7 @@ fn hash(event: &Event) -> String {
 /// What the lanes would plan first anyway, so that it is durable in the same step as the Work. What cannot be rendered
 /// is left to the lanes, which report it.
 fn plans(shared: &Shared, trigger: &Trigger, work: &Work) -> Vec<AppliedWork> {
-    if work.intent == Intent::Delete || trigger.def.policy.sync == SyncMode::DryRun {
+    if work.intent == Intent::Delete || trigger.def.policy.sync == SyncMode::DryRun || trigger.is_together() {
         return Vec::new();
     }
     let targets = trigger.targets(work.origin.as_ref(), &shared.clusters);

@@ -71,6 +71,9 @@ pub struct Counters {
     /// Deliveries with the source and id of one that was processed lately, where the EventSource says that this makes
     /// them duplicates: acknowledged, nothing stored.
     pub duplicates: Counter,
+    /// Keys that were deleted because no event renewed them within their trigger's ttl, and events that came too late for
+    /// theirs.
+    pub expired: Counter,
     /// Deliveries that became dead letters, per trigger that refused them.
     pub dead_letters: Counter,
     /// Deliveries given back because nothing could be stored, or because there are too many tombstones.

@@ -126,6 +126,7 @@ fn intention(
     let context = Context {
         event: Some(event),
         message: Some(message),
+        events: None,
         cluster: None,
         origin: origin_cluster,
         trigger: &trigger.def.name,

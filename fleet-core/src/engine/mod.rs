@@ -12,6 +12,7 @@ mod config;
 mod counters;
 mod deliver;
 mod digest;
+mod expiry;
 mod found;
 mod handle;
 mod holdings;
@@ -29,6 +30,7 @@ mod rollout;
 mod schedule;
 mod summary;
 mod sweep;
+mod together;
 mod tombstones;
 mod triggers;
 mod turns;
@@ -57,6 +59,7 @@ pub use self::sweep::HeldWithdrawals;
 use self::clusters::ClusterIndex;
 use self::conditions::Conditions;
 use self::deliver::Attached;
+use self::expiry::Expiries;
 use self::found::FoundObjects;
 use self::holdings::Holdings;
 use self::lane::Lane;
@@ -65,6 +68,7 @@ use self::queue::{Cause, Pace};
 use self::rollout::Rollouts;
 use self::schedule::{Schedule, Start, Verdict};
 use self::sweep::Sweeps;
+use self::together::Together;
 use self::tombstones::Tombstones;
 use self::triggers::Definitions;
 use self::turns::Turns;
@@ -76,7 +80,7 @@ use crate::environment::Environment;
 use crate::position::{Domain, Position};
 use crate::render::Renderer;
 use crate::store::{StoreError, WorkStore};
-use crate::work::{Intent, Work, WorkId};
+use crate::work::{EventKey, Intent, Work, WorkId};
 
 /// What an engine is composed of.
 #[derive(Clone)]
@@ -139,6 +143,8 @@ struct Shared {
     pace: Pace,
     rollouts: Rollouts,
     tombstones: Tombstones,
+    together: Together,
+    expiries: Expiries,
     holdings: Holdings,
     observers: Observers,
     found: FoundObjects,
@@ -188,6 +194,8 @@ impl Engine {
             pace: Pace::new(config.rerenders_per_second),
             rollouts: Rollouts::default(),
             tombstones: Tombstones::default(),
+            together: Together::default(),
+            expiries: Expiries::default(),
             holdings: Holdings::default(),
             observers: Observers::default(),
             found: FoundObjects::default(),
@@ -236,6 +244,7 @@ impl Engine {
             () = sweeps => {}
             () = timers => {}
             () = tombstones::expire(&shared) => {}
+            () = expiry::run(&shared) => {}
             () = others::follow(&shared) => {}
             () = found::run(&shared) => {}
             () = rollout::run(&shared) => {}
@@ -350,6 +359,7 @@ impl Shared {
 
     /// Has a Work looked at wherever it belongs, now or before. The Work is stored: if reading fails now, a sweep finds it.
     async fn look_at(self: &Arc<Self>, work: &Work, old: Option<&Work>) {
+        self.note_expiry(work);
         if let Err(error) = self.try_look_at(work, old).await {
             tracing::warn!(work = %work.id, %error, "what was applied cannot be read; trying again");
             self.sweeps.triggers([Arc::clone(&work.trigger)]);
@@ -359,6 +369,9 @@ impl Shared {
     async fn try_look_at(self: &Arc<Self>, work: &Work, old: Option<&Work>) -> Result<(), StoreError> {
         let definitions = self.definitions.load();
         let trigger = definitions.triggers.get(&work.trigger);
+        if let Some(trigger) = trigger.filter(|it| it.is_together() && work.key != EventKey::All) {
+            return self.look_at_aggregate(trigger, work, old).await;
+        }
         if work.intent == Intent::Create
             && let Some(trigger) = trigger
         {

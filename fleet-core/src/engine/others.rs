@@ -46,6 +46,11 @@ async fn look_at(shared: &Arc<Shared>, id: &WorkId) {
 
 async fn try_look_at(shared: &Arc<Shared>, id: &WorkId) -> Result<(), StoreError> {
     let stored = shared.store.work(id).await?;
+    // What the keys of a trigger have together is another Work's.
+    let rendered_as = match &stored {
+        Some(stored) => vec![shared.rendered_as(&stored.value)],
+        None => shared.aggregates_of(id),
+    };
     let mut clusters: BTreeSet<ClusterId> = BTreeSet::new();
     if let Some(Stored { value: work, .. }) = &stored {
         shared.look_at(work, Some(work)).await;
@@ -56,12 +61,16 @@ async fn try_look_at(shared: &Arc<Shared>, id: &WorkId) -> Result<(), StoreError
             clusters.extend(targets.iter().map(|cluster| cluster.id.clone()));
         }
     }
-    // Also of a Work that is gone: nothing of it should be anywhere.
-    clusters.extend(shared.store.applied(id).await?.iter().map(|applied| applied.value.cluster.clone()));
     // What others do at the same time is not known here, nor what we did meanwhile there.
     let until = shared.uncertain_until();
-    for cluster in &clusters {
-        shared.start(shared.schedule.doubt(id, cluster, until));
+    // Also of a Work that is gone: nothing of it should be anywhere.
+    for id in rendered_as.iter().chain([id].into_iter().filter(|id| !rendered_as.contains(id))) {
+        let applied = shared.store.applied(id).await?;
+        let mut clusters = if rendered_as.contains(id) { clusters.clone() } else { BTreeSet::new() };
+        clusters.extend(applied.iter().map(|applied| applied.value.cluster.clone()));
+        for cluster in &clusters {
+            shared.start(shared.schedule.doubt(id, cluster, until));
+        }
     }
     Ok(())
 }

@@ -34,14 +34,20 @@ async fn fill(shared: &Arc<Shared>, lane: &Arc<Lane>) -> Result<(), StoreError> 
     shared.schedule.room(lane).await;
     lane.begin_refill();
     let mut after: Option<WorkId> = None;
+    let mut last_in: Option<WorkId> = None;
     loop {
         let page = shared.store.works(None, after.as_ref(), PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.value.id.clone());
         for stored in page {
             if concerns(shared, &stored.value, lane).await? {
-                shared.schedule.room(lane).await;
-                shared.look_again_at(&stored.value.id, &lane.cluster).await;
+                let id = shared.rendered_as(&stored.value);
+                // Many keys may be rendered together.
+                if last_in.as_ref() != Some(&id) {
+                    shared.schedule.room(lane).await;
+                    shared.look_again_at(&id, &lane.cluster).await;
+                    last_in = Some(id);
+                }
             }
         }
     }

@@ -10,8 +10,11 @@ use crate::engine::tombstones::forgotten_by;
 use crate::engine::{Handle, Shared};
 use crate::position::{Domain, Position};
 use crate::source::{Delivery, Settle};
-use crate::store::StoreError;
-use crate::work::{AppliedState, Intent, Work, WorkId};
+use crate::store::{StoreError, Stored};
+use crate::work::{AppliedState, EventKey, Intent, Work, WorkId};
+
+/// How many Works are read at a time.
+const PAGE: usize = 256;
 
 /// What became of a dead letter that was sent again. In all cases but [`RefusedAgain`](Self::RefusedAgain) it is not
 /// kept any more.
@@ -108,6 +111,8 @@ impl Handle {
     /// # Errors
     /// When the store cannot be read.
     pub async fn retry(&self, work: &WorkId) -> Result<usize, StoreError> {
+        let stored = self.shared.store.work(work).await?;
+        let work = &stored.map_or_else(|| work.clone(), |stored| self.shared.rendered_as(&stored.value));
         let applied = self.shared.store.applied(work).await?;
         let stalled = applied.iter().filter(|it| matches!(it.value.state, AppliedState::Stalled { .. }));
         let clusters: Vec<_> = stalled.map(|it| it.value.cluster.clone()).collect();
@@ -118,29 +123,56 @@ impl Handle {
     }
 
     /// Gives a Work up, as if a Delete event had come: what it has put into clusters is taken away. Events that come
-    /// later count as ever. Returns whether there was such a Work.
+    /// later count as ever. Returns whether there was such a Work. Where a trigger renders all its keys together, what
+    /// they have is given up by giving up each of them.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn give_up(&self, work: &WorkId) -> Result<bool, StoreError> {
         loop {
             let Some(stored) = self.shared.store.work(work).await? else { return Ok(false) };
-            let old = stored.value;
+            let old = &stored.value;
             if old.intent == Intent::Delete {
-                self.shared.look_at(&old, Some(&old)).await;
+                self.shared.look_at(old, Some(old)).await;
                 return Ok(false);
             }
-            let generation = old.generation + 1;
-            let gone = Arc::new(Work { intent: Intent::Delete, generation, ..(*old).clone() });
-            match self.shared.store.put_work(Arc::clone(&gone), Some(stored.revision), Vec::new()).await {
-                Ok(_) => {
-                    self.shared.note_live(true, false);
-                    self.shared.look_at(&gone, Some(&old)).await;
-                    return Ok(true);
-                }
-                Err(error) if error.is_conflict() => {}
-                Err(error) => return Err(error),
+            if old.key == EventKey::All {
+                return self.give_up_keys(&old.trigger).await;
             }
+            if self.shared.end(&stored).await? {
+                return Ok(true);
+            }
+        }
+    }
+
+    async fn give_up_keys(&self, trigger: &str) -> Result<bool, StoreError> {
+        let mut after: Option<WorkId> = None;
+        let mut found = false;
+        loop {
+            let page = self.shared.store.works(Some(trigger), after.as_ref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(found) };
+            after = Some(last.value.id.clone());
+            for stored in page.iter().filter(|stored| stored.value.key != EventKey::All) {
+                found |= Box::pin(self.give_up(&stored.value.id)).await?;
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Stores that a Work is to be gone, positions kept, and has that looked at; `false` if somebody wrote it meanwhile.
+    pub(super) async fn end(self: &Arc<Self>, stored: &Stored<Arc<Work>>) -> Result<bool, StoreError> {
+        let old = &stored.value;
+        let generation = old.generation + 1;
+        let gone = Arc::new(Work { intent: Intent::Delete, generation, ..(**old).clone() });
+        match self.store.put_work(Arc::clone(&gone), Some(stored.revision.clone()), Vec::new()).await {
+            Ok(_) => {
+                self.note_live(old.intent == Intent::Create, false);
+                self.look_at(&gone, Some(old)).await;
+                Ok(true)
+            }
+            Err(error) if error.is_conflict() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }

@@ -15,10 +15,11 @@ use crate::catalog::Subject;
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
 use crate::engine::queue::Cause;
-use crate::engine::triggers::{Definitions, Found};
+use crate::engine::together::{Place, Sets};
+use crate::engine::triggers::{Definitions, Found, Targets};
 use crate::policy::{StopMatching, SyncMode};
-use crate::store::{StoreError, Stored};
-use crate::work::{AppliedState, AppliedWork, Intent, Work, WorkId};
+use crate::store::StoreError;
+use crate::work::{AppliedState, AppliedWork, EventKey, Intent, Work, WorkId};
 
 /// How many Works are read at a time.
 const PAGE: usize = 256;
@@ -27,7 +28,7 @@ const PAGE: usize = 256;
 const AT_ONCE: Duration = Duration::from_secs(60);
 
 /// A Work to be taken out of a cluster.
-type Withdrawal = (WorkId, ClusterId);
+pub(super) type Withdrawal = (WorkId, ClusterId);
 
 /// What is to be swept.
 #[derive(Debug, Default)]
@@ -61,15 +62,18 @@ impl Wanted {
             && self.clusters.is_empty()
     }
 
-    /// Whether a Work is to be looked at in a cluster.
-    fn covers(&self, work: &Work, cluster: &ClusterId) -> bool {
+    /// Whether a Work that `came_from` somewhere is to be looked at in a cluster.
+    fn covers(
+        &self,
+        trigger: &Arc<str>,
+        came_from: impl Fn(&ClusterId) -> bool,
+        cluster: &ClusterId,
+    ) -> bool {
         self.everything
-            || self.triggers.contains(&work.trigger)
+            || self.triggers.contains(trigger)
             || self.clusters.contains(cluster)
-            || self.in_clusters.iter().any(|(trigger, there)| *trigger == work.trigger && there == cluster)
-            || work.origin.as_ref().is_some_and(|origin| {
-                self.from_clusters.iter().any(|(trigger, from)| *trigger == work.trigger && from == origin)
-            })
+            || self.in_clusters.iter().any(|(one, there)| one == trigger && there == cluster)
+            || self.from_clusters.iter().any(|(one, from)| one == trigger && came_from(from))
     }
 
     fn only_trigger(&self) -> Option<Arc<str>> {
@@ -168,6 +172,7 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
     let mut unfinished = BTreeSet::new();
     let mut after: Option<WorkId> = None;
     let mut live = 0;
+    let mut sets = Sets::default();
     loop {
         let page = shared.store.works(only.as_deref(), after.as_ref(), PAGE).await?;
         let Some(last) = page.last() else { break };
@@ -175,47 +180,63 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
         live += page.iter().filter(|stored| stored.value.intent == Intent::Create).count();
         for stored in page {
             let work = stored.value;
+            shared.note_expiry(&work);
+            let came_from = |from: &ClusterId| work.origin.as_ref() == Some(from);
             let targets = match definitions.find(&work.trigger) {
                 _ if work.intent == Intent::Delete => None,
                 Found::Trigger(trigger) => Some(trigger.targets(work.origin.as_ref(), &shared.clusters)),
                 Found::Gone => None,
                 Found::Unknown => continue,
             };
+            let applied = shared.store.applied(&work.id).await?;
+            // What has nothing of its own belongs nowhere.
+            let targets = match sets.take(&work, &applied, &definitions, &shared.clusters) {
+                false => targets,
+                true if work.key == EventKey::All => continue,
+                true => targets.map(|_| Targets::None),
+            };
             if let Some(targets) = &targets {
-                for cluster in targets.iter().filter(|cluster| wanted.covers(&work, &cluster.id)) {
+                for cluster in targets.iter() {
+                    if !wanted.covers(&work.trigger, &came_from, &cluster.id) {
+                        continue;
+                    }
                     shared.look_again_at(&work.id, &cluster.id).await;
                 }
             }
-            let applied = shared.store.applied(&work.id).await?;
-            let elsewhere = applied.iter().map(|applied| &applied.value.cluster).filter(|cluster| {
-                wanted.covers(&work, cluster)
-                    && targets.as_ref().is_none_or(|targets| !targets.contains(cluster))
+            let elsewhere = applied.iter().map(|applied| &*applied.value).filter(|applied| {
+                wanted.covers(&work.trigger, &came_from, &applied.cluster)
+                    && targets.as_ref().is_none_or(|targets| !targets.contains(&applied.cluster))
             });
-            for cluster in elsewhere {
-                match shared.reachable(cluster) {
-                    // Nobody knows it since the start: what is there is left to whoever brings it back.
-                    None => {}
-                    Some(_) if work.intent == Intent::Delete => shared.look_again_at(&work.id, cluster).await,
-                    Some(there) if there.keeps_resources() && shared.clusters.get(cluster).is_none() => {
-                        shared.withdraw(&work.id, cluster, Cause::Sweep);
-                    }
-                    // Nothing is taken away there.
-                    Some(_) if stays(&definitions, &work, applied_in(&applied, cluster)) => {
-                        shared.look_again_at(&work.id, cluster).await;
-                    }
-                    Some(_) => {
-                        withdrawals.insert((work.id.clone(), cluster.clone()));
-                    }
-                }
+            for applied in elsewhere {
+                let of = (&work.trigger, work.intent);
+                out_of_place(shared, &definitions, of, applied, &mut withdrawals).await;
             }
             if targets.is_none() && applied.is_empty() {
                 // It is to be gone, or its trigger is, and so is everything that it made.
                 shared.finish_removal(&work.id).await?;
+                if work.key == EventKey::All {
+                    // Its keys follow.
+                    unfinished.insert(Arc::clone(&work.trigger));
+                }
             } else if matches!(definitions.find(&work.trigger), Found::Gone)
                 && applied.iter().any(|applied| !applied.value.is_left())
             {
                 unfinished.insert(Arc::clone(&work.trigger));
             }
+        }
+    }
+    // Any of the keys that are rendered together may have come from there.
+    let from_anywhere = |_: &ClusterId| true;
+    for (trigger, place) in sets.places(shared, &definitions).await? {
+        match place {
+            Place::Looked(work, cluster) if wanted.covers(&trigger, from_anywhere, &cluster) => {
+                shared.look_again_at(&work, &cluster).await;
+            }
+            Place::Elsewhere(applied) if wanted.covers(&trigger, from_anywhere, &applied.cluster) => {
+                let of = (&trigger, Intent::Create);
+                out_of_place(shared, &definitions, of, &applied, &mut withdrawals).await;
+            }
+            Place::Looked(..) | Place::Elsewhere(_) => {}
         }
     }
     if wanted.everything {
@@ -239,22 +260,42 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
     Ok(())
 }
 
+/// What is to become of what a Work has in a cluster where it does not belong.
+async fn out_of_place(
+    shared: &Arc<Shared>,
+    definitions: &Definitions,
+    (trigger, intent): (&Arc<str>, Intent),
+    applied: &AppliedWork,
+    withdrawals: &mut BTreeSet<Withdrawal>,
+) {
+    let AppliedWork { work, cluster, .. } = applied;
+    match shared.reachable(cluster) {
+        // Nobody knows it since the start: what is there is left to whoever brings it back.
+        None => {}
+        Some(_) if intent == Intent::Delete => shared.look_again_at(work, cluster).await,
+        Some(there) if there.keeps_resources() && shared.clusters.get(cluster).is_none() => {
+            shared.withdraw(work, cluster, Cause::Sweep);
+        }
+        // Nothing is taken away there.
+        Some(_) if stays(definitions, trigger, applied) => shared.look_again_at(work, cluster).await,
+        Some(_) => {
+            withdrawals.insert((work.clone(), cluster.clone()));
+        }
+    }
+}
+
 /// Whether what a Work has in a cluster stays there though it does not belong there.
-fn stays(definitions: &Definitions, work: &Work, applied: Option<&AppliedWork>) -> bool {
-    match definitions.find(&work.trigger) {
+fn stays(definitions: &Definitions, trigger: &str, applied: &AppliedWork) -> bool {
+    match definitions.find(trigger) {
         Found::Trigger(trigger) => {
             let policy = &trigger.def.policy;
             policy.stop_matching == StopMatching::LeavePolicies || policy.sync == SyncMode::DryRun
         }
-        Found::Gone => applied.is_some_and(|applied| {
+        Found::Gone => {
             matches!(applied.state, AppliedState::Left { .. } | AppliedState::Previewed { .. })
-        }),
+        }
         Found::Unknown => true,
     }
-}
-
-fn applied_in<'a>(applied: &'a [Stored<Arc<AppliedWork>>], cluster: &ClusterId) -> Option<&'a AppliedWork> {
-    applied.iter().map(|applied| &*applied.value).find(|applied| applied.cluster == *cluster)
 }
 
 /// Tells whoever holds back a trigger that is gone that nothing is left of it.
@@ -268,15 +309,12 @@ fn tell_of_withdrawn(shared: &Shared, wanted: &Wanted, unfinished: &BTreeSet<Arc
     }
 }
 
-/// A Work and a cluster.
-pub(super) type Place = (WorkId, ClusterId);
-
 /// What was applied for Works that are not there any more (a crash came in between, or a second operator): the places of
 /// a page of records, and the place after which the next page begins.
 pub(super) async fn orphans(
     shared: &Shared,
-    after: Option<&Place>,
-) -> Result<Option<(Vec<Place>, Place)>, StoreError> {
+    after: Option<&Withdrawal>,
+) -> Result<Option<(Vec<Withdrawal>, Withdrawal)>, StoreError> {
     let page = shared.store.all_applied(after.map(|(work, cluster)| (work, cluster)), PAGE).await?;
     let Some(last) = page.last() else { return Ok(None) };
     let last = (last.value.work.clone(), last.value.cluster.clone());

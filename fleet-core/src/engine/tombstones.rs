@@ -12,7 +12,7 @@ use crate::engine::Shared;
 use crate::engine::triggers::Found;
 use crate::position::{Domain, Position, Positions};
 use crate::store::{StoreError, Stored};
-use crate::work::{Intent, Work, WorkId};
+use crate::work::{EventKey, Intent, Work, WorkId};
 
 /// How often it is looked whether the time of a tombstone has come.
 const LOOK: Duration = Duration::from_secs(5);
@@ -120,11 +120,14 @@ impl Shared {
             return Ok(());
         };
         let orphaned = matches!(self.definitions.load().find(&stored.value.trigger), Found::Gone);
-        let is_over = stored.value.intent == Intent::Delete || orphaned;
+        let is_over = stored.value.intent == Intent::Delete || orphaned || self.is_left_over(&stored.value);
         if !is_over || !self.store.applied(id).await?.is_empty() {
             return Ok(());
         }
         if !orphaned && self.must_remember(&stored.value, |_| false) {
+            return Ok(());
+        }
+        if orphaned && self.waits_for_aggregate(&stored.value).await? {
             return Ok(());
         }
         if !orphaned && stored.value.positions.iter().any(|position| position.domain != Domain::operator()) {
@@ -137,6 +140,10 @@ impl Shared {
                     self.forget(&stored.value.trigger, position);
                 }
                 self.note_live(stored.value.intent == Intent::Create, false);
+                if stored.value.key == EventKey::All {
+                    // Its keys were kept so long.
+                    self.sweeps.triggers([Arc::clone(&stored.value.trigger)]);
+                }
                 Ok(())
             }
             // Somebody wrote it meanwhile: then it is not over.

@@ -13,7 +13,7 @@ use crate::manifest::{Gvk, Manifest, ObjectRef};
 use crate::observe::Depth;
 use crate::policy::Target;
 use crate::render::{
-    Context, Renderer, Template, TemplateError, TemplateFault, TemplateKind, TemplateSource,
+    Arrival, Context, Renderer, Template, TemplateError, TemplateFault, TemplateKind, TemplateSource,
 };
 use crate::selector::LabelSelector;
 use crate::work::Work;
@@ -253,18 +253,38 @@ impl Trigger {
         cluster: &Cluster,
         origin: Option<&Cluster>,
     ) -> Result<Rendered, Fault> {
-        let templates = self.payload.as_ref().map_err(Clone::clone)?;
-        let context = Context {
+        self.render_in(&Context {
             event: Some(&work.event),
             message: Some(&work.message),
+            events: None,
             cluster: Some(cluster),
             origin,
             trigger: &self.def.name,
-        };
+        })
+    }
+
+    /// Renders all keys of a cluster together.
+    pub(super) fn render_together(
+        &self,
+        events: &[Arrival<'_>],
+        cluster: &Cluster,
+    ) -> Result<Rendered, Fault> {
+        self.render_in(&Context {
+            event: None,
+            message: None,
+            events: Some(events),
+            cluster: Some(cluster),
+            origin: None,
+            trigger: &self.def.name,
+        })
+    }
+
+    fn render_in(&self, context: &Context<'_>) -> Result<Rendered, Fault> {
+        let templates = self.payload.as_ref().map_err(Clone::clone)?;
         let (mut manifests, mut names): (Vec<Manifest>, Vec<_>) = Default::default();
         for (from, template) in templates {
             let name = || format!("a template of EventTrigger {}", self.def.name);
-            for manifest in guarded(name, || template.manifests(&context))? {
+            for manifest in guarded(name, || template.manifests(context))? {
                 if let Some(twice) = manifests.iter().find(|it| it.id().same_object(manifest.id())) {
                     let message =
                         format!("the trigger's templates give {} twice; give each object once", twice.id());

@@ -15,7 +15,7 @@ use super::printed::{Planes, SINK, Sink};
 use super::reads::{Parts, Reads};
 use crate::cluster::{Cluster, Labels};
 use crate::event::{Data, Event, Extension};
-use crate::render::Context;
+use crate::render::{Arrival, Context};
 use crate::source::Message;
 
 /// The attributes that the specification names, in its order.
@@ -32,13 +32,17 @@ impl Root {
     /// Converts what is read of a context. Tells which planes occur in it, besides those of the template.
     pub(super) fn new(context: &Context<'_>, reads: &Reads, planes: &mut Planes) -> Self {
         let mut values = Values { planes };
-        let mut parts = Vec::with_capacity(5);
+        let mut parts = Vec::with_capacity(6);
         let clusters = [("cluster", context.cluster), ("origin", context.origin)];
         if let (Some(wanted), Some(event)) = (reads.parts("event"), context.event) {
             parts.push(("event", values.event(event, wanted)));
         }
         if let (Some(wanted), Some(message)) = (reads.parts("message"), context.message) {
             parts.push(("message", values.message(message, wanted)));
+        }
+        if let (Some(_), Some(events)) = (reads.parts("events"), context.events) {
+            let events: Vec<Value> = events.iter().map(|arrival| values.arrival(arrival)).collect();
+            parts.push(("events", Value::from(events)));
         }
         for (name, cluster) in clusters {
             if let (Some(wanted), Some(cluster)) = (reads.parts(name), cluster) {
@@ -110,6 +114,18 @@ impl Values<'_> {
                 event.extensions().keys().for_each(|name| take(name));
                 take("data");
             }
+        }
+        Value::from_pairs(parts)
+    }
+
+    /// All of it: which parts a loop reads shows in no name.
+    fn arrival(&mut self, arrival: &Arrival<'_>) -> Value {
+        let mut parts = vec![
+            ("event", self.event(arrival.event, &Parts::All)),
+            ("message", self.message(arrival.message, &Parts::All)),
+        ];
+        if let Some(origin) = arrival.origin {
+            parts.push(("origin", self.cluster(origin, &Parts::All)));
         }
         Value::from_pairs(parts)
     }

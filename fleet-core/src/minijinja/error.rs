@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use minijinja::{Error, ErrorKind, Value};
 
-use crate::render::{TemplateError, TemplateFault};
+use crate::render::{Context, TemplateError, TemplateFault};
 
 /// What our own filters and formatter refuse, carried through minijinja's error.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,28 @@ pub(super) fn explain(error: &Error, template: &str, text: &str) -> TemplateErro
     };
     let line = error.line().and_then(|line| u32::try_from(line).ok());
     TemplateError { template: template.to_owned(), line, fault, reason }
+}
+
+/// Says where a part of the context is that the template looks for, where one kind of trigger has it and the other has
+/// not.
+pub(super) fn with_hint(mut error: TemplateError, context: &Context<'_>) -> TemplateError {
+    if error.fault != TemplateFault::Undefined {
+        return error;
+    }
+    let variable = error.reason.strip_prefix('`').unwrap_or_default();
+    let is = |name: &str| {
+        variable.strip_prefix(name).is_some_and(|rest| rest.starts_with(['`', '.', '[', ' ', '|']))
+    };
+    match context.events {
+        Some(_) if ["event", "message", "origin"].into_iter().any(is) => error.reason.push_str(
+            "; the trigger has oneForEvent: false, so what there is, is a list: {% for it in events %}{{ it.event.id }}{% endfor %}",
+        ),
+        None if is("events") => {
+            error.reason.push_str("; only where a trigger has oneForEvent: false there is a list of events, else there is event");
+        }
+        _ => {}
+    }
+    error
 }
 
 fn refusal(error: &Error) -> Option<&Refusal> {

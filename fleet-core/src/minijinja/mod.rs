@@ -11,6 +11,17 @@
 //!   same,
 //! * `trigger.name`.
 //!
+//! Of a trigger with `oneForEvent: false` the templates see all keys together: there `events` takes the place of `event`,
+//! `message` and `origin`. It is a list with one entry for each key that is live in the target cluster, sorted by
+//! origin, source and subject (or by the text that the trigger's `key` gives), each as sequences of bytes, what has none
+//! first. An entry has the `event`, `message` and `origin` of the key's last event:
+//! ```yaml
+//! data:
+//! {% for it in events %}
+//!   {{ it.event.subject }}: {{ it.event.data.message }}
+//! {% endfor %}
+//! ```
+//!
 //! What does not exist is undefined, and to use it is an error that names line and variable: ask
 //! `{% if event.subject is defined %}`, or write `{{ event.subject | default("nobody") }}`.
 //!
@@ -173,7 +184,7 @@ impl Compiled {
         let template = self.environment.get_template(NAME).map_err(|error| self.explain(&error, ""))?;
         let (text, spans) = template
             .render_with_spans(root.with_sink(&sink))
-            .map_err(|error| self.explain(&error, template.source()))?;
+            .map_err(|error| error::with_hint(self.explain(&error, template.source()), context))?;
         if text.len() > LONGEST {
             let reason = format!("the rendered text is longer than {LONGEST} bytes; split the template");
             return Err(error(TemplateFault::Limit, reason));

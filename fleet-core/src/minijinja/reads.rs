@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 /// The names that the context may have.
-const ROOTS: [&str; 5] = ["event", "message", "cluster", "origin", "trigger"];
+const ROOTS: [&str; 6] = ["event", "events", "message", "cluster", "origin", "trigger"];
 
 /// What a template reads.
 #[derive(Debug)]
@@ -118,6 +118,9 @@ mod tests {
                 &["event.data.list"],
             ),
             ("{% set e = event %}{{ e.subject }}", &["event"]),
+            ("{% for it in events %}{{ it.event.subject }}{% endfor %}", &["events"]),
+            ("{{ events[0].event.subject }}", &["events"]),
+            ("{{ events.0.event.subject }}", &["events.0.event.subject"]),
             ("{{ event.data.text[1:3] }}", &["event.data.text"]),
             ("{{ event['data'] ~ event . subject }}", &["event"]),
             (

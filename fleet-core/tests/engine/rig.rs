@@ -29,7 +29,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Replaces `$subject`, `$type` and `$cluster`, `$env` and `$tier` by labels of the cluster, `$labels` by how many it has,
+/// Replaces `$subject`, `$type` and `$cluster`, `$subjects` where keys are rendered together, `$env` and `$tier` by labels of the cluster, `$labels` by how many it has,
 /// and `$from-tier` by a label of the origin; `$fail` fails, and `$bug` panics for the subject `bug`. A manifest template is
 /// a list of ConfigMaps: `name`, or `name=value`, or `kind/name`.
 #[derive(Default)]
@@ -84,6 +84,10 @@ impl Template for Compiled {
     }
 
     fn text<'a>(&self, context: &Context<'a>) -> Result<String, TemplateError> {
+        if let Some(events) = context.events {
+            let subjects: Vec<_> = events.iter().filter_map(|it| it.event.subject()).collect();
+            return Ok(self.source.text.replace("$subjects", &subjects.join(",")));
+        }
         let event = context.event.expect("an event");
         assert!(
             !self.source.text.contains("$bug") || event.subject() != Some("bug"),
@@ -146,6 +150,16 @@ impl Feed {
     }
 
     pub(crate) fn deliver_with(&self, event: Event, position: Position, settle: fleet_core::source::Settle) {
+        self.deliver_published(event, position, None, settle);
+    }
+
+    pub(crate) fn deliver_published(
+        &self,
+        event: Event,
+        position: Position,
+        published: Option<Timestamp>,
+        settle: fleet_core::source::Settle,
+    ) {
         let raw = event.to_json().to_string().into();
         self.tell(SourceItem::Delivery(fleet_core::source::Delivery {
             event: Ok(event),
@@ -153,7 +167,7 @@ impl Feed {
             message: Arc::default(),
             raw,
             position: Some(position),
-            published: None,
+            published,
             settle,
         }));
     }
@@ -273,6 +287,8 @@ pub(crate) struct Setup {
     pub(crate) objects: Arc<MemoryApplier>,
     /// Stands in front of `objects`, where a test needs it.
     pub(crate) applier: Option<Arc<dyn Applier>>,
+    /// In place of [`Words`], where a test needs it.
+    pub(crate) renderer: Option<Arc<dyn Renderer>>,
     pub(crate) environment: Environment,
     pub(crate) config: Config,
 }
@@ -289,6 +305,7 @@ impl Default for Setup {
             ]),
             objects: Arc::default(),
             applier: None,
+            renderer: None,
             environment: Environment { clock: Arc::new(Virtual::start()), ..Environment::default() },
             config: Config::default(),
         }
@@ -304,7 +321,7 @@ impl Setup {
             store: Arc::clone(&self.store),
             catalog: Arc::clone(&catalog) as _,
             clusters: Arc::clone(&clusters) as _,
-            renderer: Arc::new(Words { renders: Arc::clone(&renders) }),
+            renderer: self.renderer.unwrap_or_else(|| Arc::new(Words { renders: Arc::clone(&renders) })),
             applier: self.applier.unwrap_or_else(|| Arc::clone(&self.objects) as _),
             environment: self.environment,
         };

@@ -305,6 +305,34 @@ fn wherever_they_come_from() {
     }
 }
 
+/// Where a trigger renders all its keys together, in a loop over their events.
+#[test]
+fn in_a_loop_over_events_too() {
+    let sources = ["it.event.data.v", "it.event.subject", "it.message.headers.h", "it.origin.labels.l"];
+    for (index, (definitions, fields)) in POSITIONS.iter().enumerate() {
+        for source in sources.iter().take(if index < 2 { sources.len() } else { 1 }) {
+            let text = format!(
+                "{{% for it in events %}}\n---\n{definitions}apiVersion: v1\nkind: A\nmetadata: {{name: a}}\n{fields}\n{{% endfor %}}"
+            )
+            .replace("VALUE", source);
+            let template = compile(TemplateKind::Manifests, &text).unwrap();
+            let render = |value: &str| {
+                let settings = [setting(value), setting(HARMLESS), setting(value)];
+                Setting::render_together(&settings, &*template)
+            };
+            let harmless = render(HARMLESS).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let in_each = harmless.len() / 3;
+            for value in HOSTILE.iter().filter(|value| !value.is_empty() || !source.ends_with("subject")) {
+                let of =
+                    |place: usize| if (in_each..2 * in_each).contains(&place) { HARMLESS } else { value };
+                let wanted: Vec<_> =
+                    harmless.iter().enumerate().map(|(place, it)| expected(it, of(place))).collect();
+                assert_eq!(render(value).as_ref(), Ok(&wanted), "{value:?} in {text}");
+            }
+        }
+    }
+}
+
 #[test]
 fn they_stay_text_in_keys_and_actions() {
     for value in HOSTILE {

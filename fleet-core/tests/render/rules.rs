@@ -3,7 +3,7 @@
 use fleet_core::render::{TemplateError, TemplateFault, TemplateKind};
 use serde_json::{Value, json};
 
-use crate::setting::Setting;
+use crate::setting::{Setting, compile};
 
 #[track_caller]
 fn gives(x: &str, expected: Value) {
@@ -103,6 +103,36 @@ fn binary_data_is_base64() {
     let event = json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data_base64": "AP8="});
     setting.event = fleet_core::event::Event::from_json(event.to_string().as_bytes()).unwrap();
     assert_eq!(setting.render_in("", "{{ event.data }}").unwrap(), json!("AP8="));
+}
+
+/// Which names there are depends on whether the trigger renders each key on its own.
+#[test]
+fn what_is_there_for_one_kind_of_trigger_only_is_explained() {
+    let object = |x: &str| format!("apiVersion: v1\nkind: A\nmetadata: {{name: a}}\nx: {x}\n");
+    let alone = Setting::default();
+    let together = [Setting::default(), Setting::default()];
+    for name in ["{{ event.subject }}", "{{ message.subject }}", "{{ event['id'] }}", "{{ origin.name }}"] {
+        let template = compile(TemplateKind::Manifests, &object(name)).unwrap();
+        let error = Setting::render_together(&together, &*template).unwrap_err();
+        assert_eq!((error.fault, error.line), (TemplateFault::Undefined, Some(4)), "{name}");
+        assert!(error.reason.contains("{% for it in events %}"), "{name}: {}", error.reason);
+    }
+    let list =
+        "[{% for it in events %}{{ it.event.subject }}{{ it.origin.name }}{{ cluster.name }}, {% endfor %}]";
+    let template = compile(TemplateKind::Manifests, &object(list)).unwrap();
+    let rendered = Setting::render_together(&together, &*template).unwrap();
+    assert_eq!(rendered[0]["x"], json!(["mgianlucorigin1cluster1", "mgianlucorigin1cluster1"]));
+    assert_eq!(
+        Setting::render_together(&[Setting { origin: None, ..Setting::default() }], &*template)
+            .unwrap_err()
+            .fault,
+        TemplateFault::Undefined
+    );
+    let error = alone.render(&object(list)).unwrap_err();
+    assert_eq!(error.fault, TemplateFault::Undefined);
+    assert!(error.reason.contains("oneForEvent: false"), "{}", error.reason);
+    let other = alone.render(&object("{{ event.nothing }}")).unwrap_err();
+    assert!(!other.reason.contains("oneForEvent"), "{}", other.reason);
 }
 
 #[test]

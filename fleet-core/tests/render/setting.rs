@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fleet_core::cluster::{Cluster, ClusterId};
 use fleet_core::event::Event;
 use fleet_core::minijinja::MinijinjaRenderer;
-use fleet_core::render::{Context, Renderer, Template, TemplateError, TemplateKind, TemplateSource};
+use fleet_core::render::{Arrival, Context, Renderer, Template, TemplateError, TemplateKind, TemplateSource};
 use fleet_core::source::Message;
 use serde_json::{Value, json};
 
@@ -55,10 +55,31 @@ impl Setting {
         Context {
             event: Some(&self.event),
             message: Some(&self.message),
+            events: None,
             cluster: Some(&self.cluster),
             origin: self.origin.as_ref(),
             trigger: "manage-namespace",
         }
+    }
+
+    /// Renders for the cluster of the first what came in all of these together.
+    pub(crate) fn render_together(
+        settings: &[Self],
+        template: &dyn Template,
+    ) -> Result<Vec<Value>, TemplateError> {
+        let events: Vec<_> = settings
+            .iter()
+            .map(|it| Arrival { event: &it.event, message: &it.message, origin: it.origin.as_ref() })
+            .collect();
+        let context = Context {
+            event: None,
+            message: None,
+            events: Some(&events),
+            origin: None,
+            ..settings[0].context()
+        };
+        let manifests = template.manifests(&context)?;
+        Ok(manifests.iter().map(|manifest| Value::Object(manifest.object().clone())).collect())
     }
 
     pub(crate) fn render_as(&self, kind: TemplateKind, text: &str) -> Result<Vec<Value>, TemplateError> {

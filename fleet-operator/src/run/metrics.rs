@@ -91,7 +91,7 @@ struct EngineCollector(Handle);
 impl Collector for EngineCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let counters = self.0.counters();
-        let counts: [(&str, &str, &Counter); 11] = [
+        let counts: [(&str, &str, &Counter); 12] = [
             ("events_received", "Deliveries read from sources", &counters.received),
             ("events_unmatched", "Deliveries that no trigger wanted", &counters.unmatched),
             ("events_stored", "Intents stored as Work", &counters.stored),
@@ -99,6 +99,11 @@ impl Collector for EngineCollector {
                 "events_superseded",
                 "Deliveries that were duplicates or older than what is stored",
                 &counters.superseded,
+            ),
+            (
+                "keys_expired",
+                "Keys deleted because no event renewed them within their trigger's ttl",
+                &counters.expired,
             ),
             (
                 "events_duplicate",

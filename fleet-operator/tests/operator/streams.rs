@@ -1,6 +1,6 @@
 //! What an EventSource can ask of JetStream: to deliver everything again, and to keep what cannot be processed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, stream};
 use local_fleet::{Nats, NatsOptions, Route};
@@ -199,5 +199,61 @@ fn dead_letters_go_where_the_source_says_and_nothing_is_read_before_they_can() {
     assert_eq!(rig.home.dead_letters().len(), 2, "it is still no event, and still kept");
     assert!(rig.home.cli(&["dead-letters", "drop", ids[0]]).status.success());
     assert_eq!(rig.home.dead_letters()[0]["id"], ids[1]);
+    assert!(operator.stop().success());
+}
+
+/// It counts from when the server took the message, whenever it is read.
+#[test]
+fn a_key_that_is_not_renewed_goes_by_itself() {
+    const TTL: Duration = Duration::from_secs(5);
+    let rig = Rig::new("");
+    rig.home.edit("event-trigger.yaml", "  oneForEvent: true\n", "  oneForEvent: true\n  ttl: 5s\n");
+    rig.log_in("anna");
+    let published = Instant::now();
+    eventually("anna's time is over", || (published.elapsed() > TTL).then_some(()));
+    let operator = rig.home.start();
+    eventually("anna came too late", || (counted(&operator, "keys_expired") == 1).then_some(()));
+    assert!(!rig.is_there("anna"));
+    rig.log_in("berta");
+    rig.arrives("berta");
+    eventually("berta goes", || (!rig.is_there("berta")).then_some(()));
+    eventually("both are counted", || (counted(&operator, "keys_expired") == 2).then_some(()));
+    assert!(operator.stop().success());
+}
+
+/// One list of all users, over a restart too.
+#[test]
+fn keys_that_are_rendered_together_are_one_object() {
+    let rig = Rig::new("");
+    rig.home.edit("event-trigger.yaml", "oneForEvent: true", "oneForEvent: false");
+    rig.home.edit(
+        "event-trigger.yaml",
+        "      name: {{ event.subject }}\n",
+        "      name: users\n      annotations:\n    {% for it in events %}\n        example.com/{{ it.event.subject }}: {{ it.event.id }}\n    {% endfor %}\n",
+    );
+    let users = || {
+        let text = std::fs::read_to_string(rig.home.namespace_file("cluster1", "users")).unwrap_or_default();
+        let users = ["anna", "berta", "clara"].into_iter().filter(|user| text.contains(*user));
+        users.collect::<Vec<_>>().join(" ")
+    };
+    let they_are = |wanted: &str| {
+        eventually(&format!("{wanted:?} are listed\n{}", rig.home.log()), || {
+            (users() == wanted).then_some(())
+        });
+    };
+    let operator = rig.home.start();
+    rig.log_in("anna");
+    rig.log_in("berta");
+    they_are("anna berta");
+    rig.publish(&event("logout", "anna"));
+    they_are("berta");
+    assert!(operator.stop().success());
+    rig.log_in("clara");
+    let operator = rig.home.start();
+    they_are("berta clara");
+    for user in ["berta", "clara"] {
+        rig.publish(&event("logout", user));
+    }
+    eventually("nothing is left", || (!rig.is_there("users")).then_some(()));
     assert!(operator.stop().success());
 }

@@ -10,6 +10,7 @@ mod remove;
 mod wait;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::engine::Shared;
@@ -17,6 +18,7 @@ use crate::engine::holdings::Sight;
 use crate::engine::lane::{Job, Lane};
 use crate::engine::record::Record;
 use crate::engine::schedule::Verdict;
+use crate::engine::together::{Events, Wanted};
 use crate::engine::triggers::{Found, Trigger};
 use crate::manifest::ObjectRef;
 use crate::policy::{StopMatching, SyncMode};
@@ -24,8 +26,8 @@ use crate::store::{StoreError, Stored};
 use crate::work::{AppliedState, AppliedWork, Intent, Work};
 
 /// What should be there.
-enum Desired {
-    Present(Arc<Trigger>),
+enum Desired<'a> {
+    Present(Arc<Trigger>, Events<'a>),
     Absent,
     /// It does not belong there any more, though its last event said Create; not to be taken away unless allowed.
     Withdrawn,
@@ -34,7 +36,7 @@ enum Desired {
     /// What is there stays there, and is nobody's from now on.
     Forgotten,
     /// Nothing is written; only told what would be: as it should be by this trigger, or that it should be gone.
-    Previewed(Option<Arc<Trigger>>),
+    Previewed(Option<(Arc<Trigger>, Events<'a>)>),
     /// Its trigger could not be read: everything stays as it is.
     Unknown,
 }
@@ -48,6 +50,8 @@ struct Step<'a> {
     sights: Vec<(ObjectRef, Sight)>,
     /// Objects with its mark that its record does not name, and their UIDs.
     orphans: Vec<(ObjectRef, Arc<str>)>,
+    /// How long nothing more is done for the Work here.
+    rest: Duration,
 }
 
 /// Looks at a Work in a cluster, and does what is to be done.
@@ -55,7 +59,11 @@ pub(super) async fn step(shared: &Arc<Shared>, job: &mut Job, lane: &Lane) -> Ve
     let sights = shared.holdings.take_sights(&job.work, &lane.cluster);
     let orphans = shared.holdings.take_orphans(&job.work, &lane.cluster);
     let seen = sights.clone();
-    let result = try_step(&mut Step { shared, job, lane, sights, orphans }).await;
+    let mut step = Step { shared, job, lane, sights, orphans, rest: Duration::ZERO };
+    let result = try_step(&mut step).await;
+    if !step.rest.is_zero() {
+        shared.stop.run_until_cancelled(tokio::time::sleep(step.rest)).await;
+    }
     if result.is_err() {
         // Nobody else tells of it again.
         shared.holdings.put_back(&job.work, &lane.cluster, seen);
@@ -93,11 +101,18 @@ async fn try_step(step: &mut Step<'_>) -> Result<Verdict, StoreError> {
         shared.forget_held(&id, cluster, Some(&work.trigger));
     }
     let trigger = || Some(Arc::clone(&work.trigger));
-    let verdict = match desired(shared, &work, &target, record.as_ref().map(|record| &*record.value)) {
-        Desired::Present(trigger) => {
+    // After the record: whoever takes in a later event writes that.
+    let events = match shared.clusters.get(cluster) {
+        Some(_) => shared.events(&work, &target).await?,
+        None => Events::Own,
+    };
+    let is_nothing = matches!(events, Events::Nothing);
+    let verdict = match desired(shared, &work, &target, record.as_ref().map(|record| &*record.value), events)
+    {
+        Desired::Present(trigger, events) => {
             // What was allowed before it belonged here again is not allowed for the next time.
             step.job.withdraw = false;
-            step.present(&work, &trigger, target, record).await?
+            step.present(&work, &trigger, target, record, events).await?
         }
         Desired::Unknown => Verdict::Done,
         Desired::Withdrawn if !step.job.withdraw => {
@@ -114,7 +129,7 @@ async fn try_step(step: &mut Step<'_>) -> Result<Verdict, StoreError> {
             }
             Verdict::Done
         }
-        Desired::Previewed(by) => step.preview(&work, by.as_deref(), target, record).await?,
+        Desired::Previewed(by) => step.preview(&work, by, target, record).await?,
         Desired::Left(why) => match record {
             Some(record) => step.leave(Record::read(shared, step.job, record, trigger()), why).await?,
             None => Verdict::Done,
@@ -129,14 +144,20 @@ async fn try_step(step: &mut Step<'_>) -> Result<Verdict, StoreError> {
         if shared.store.work(&id).await?.is_none_or(|now| now.revision != revision) {
             return Ok(Verdict::Again);
         }
-        if work.intent == Intent::Delete || step.job.withdraw {
+        if work.intent == Intent::Delete || step.job.withdraw || is_nothing {
             shared.finish_removal(&id).await?;
         }
     }
     Ok(verdict)
 }
 
-fn desired(shared: &Shared, work: &Work, cluster: &Cluster, record: Option<&AppliedWork>) -> Desired {
+fn desired<'a>(
+    shared: &Shared,
+    work: &Work,
+    cluster: &Cluster,
+    record: Option<&AppliedWork>,
+    events: Events<'a>,
+) -> Desired<'a> {
     let is_here = shared.clusters.get(&cluster.id).is_some();
     if !is_here && cluster.keeps_resources() {
         return Desired::Forgotten;
@@ -155,17 +176,17 @@ fn desired(shared: &Shared, work: &Work, cluster: &Cluster, record: Option<&Appl
         }
         (true, _) => Desired::Previewed(None),
     };
-    match (work.intent, &found) {
+    let Wanted { intent, belongs } = match &found {
+        Found::Trigger(trigger) => events.wanted(work, trigger, cluster, &shared.clusters),
+        Found::Gone | Found::Unknown => Wanted { intent: work.intent, belongs: false },
+    };
+    match (intent, &found) {
         (Intent::Delete, _) => absent(Desired::Absent),
         (Intent::Create, Found::Unknown) if is_here => Desired::Unknown,
-        (Intent::Create, Found::Trigger(trigger))
-            if is_here && trigger.targets_cluster(work.origin.as_ref(), cluster, &shared.clusters) =>
-        {
-            match only_previews {
-                true => Desired::Previewed(Some(Arc::clone(trigger))),
-                false => Desired::Present(Arc::clone(trigger)),
-            }
-        }
+        (Intent::Create, Found::Trigger(trigger)) if is_here && belongs => match only_previews {
+            true => Desired::Previewed(Some((Arc::clone(trigger), events))),
+            false => Desired::Present(Arc::clone(trigger), events),
+        },
         (Intent::Create, Found::Trigger(trigger))
             if is_here
                 && trigger.def.policy.stop_matching == StopMatching::LeavePolicies

@@ -11,11 +11,12 @@ use crate::engine::record::Record;
 use crate::engine::rollout::Wanted;
 use crate::engine::schedule::Verdict;
 use crate::engine::summary::Summary;
+use crate::engine::together::Events;
 use crate::engine::triggers::{Fault, Rendered, Trigger};
 use crate::manifest::Manifest;
 use crate::policy::SyncMode;
 use crate::store::{StoreError, Stored};
-use crate::work::{AppliedState, AppliedWork, Work};
+use crate::work::{AppliedState, AppliedWork, EventKey, Work};
 
 impl Step<'_> {
     pub(super) async fn present(
@@ -24,6 +25,7 @@ impl Step<'_> {
         trigger: &Arc<Trigger>,
         target: Arc<Cluster>,
         record: Option<Stored<Arc<AppliedWork>>>,
+        events: Events<'_>,
     ) -> Result<Verdict, StoreError> {
         let shared = self.shared;
         let sync = trigger.def.policy.sync;
@@ -35,21 +37,35 @@ impl Step<'_> {
         record.take_orphans(std::mem::take(&mut self.orphans));
         let is_certain = record.unsettled(shared.now()).is_none();
         let is_applied = record.applied.state == AppliedState::Applied && is_certain;
-        // Of this very event, in full.
-        let was_applied = is_applied && record.applied.generation == work.generation;
+        let received = events.received(work);
+        let set = (sync == SyncMode::OneTime).then(|| events.fingerprint()).flatten();
+        // Of this very event, in full, or of these.
+        let was_applied = is_applied
+            && record.applied.generation == work.generation
+            && set
+                .as_ref()
+                .is_none_or(|set| record.applied.digest.as_ref().is_some_and(|it| it.ends_with(set)));
         if sync == SyncMode::OneTime && was_applied {
+            drop(events);
             return self.leave_as_it_is(work, record).await;
         }
-        let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
-        let rendered = trigger.render(work, &target, origin.as_deref());
-        let digest = rendered.as_ref().ok().map(|rendered| digest(&rendered.manifests, trigger));
-        let waits = self.has_to_wait(work, trigger, &record, digest.as_deref());
-        if trigger.def.policy.max_update.is_some() {
-            let (trigger, generation) = (Arc::clone(trigger), work.generation);
-            record.wanted = Some(Wanted { trigger, digest: digest.clone(), generation });
-        }
-        if waits {
-            return self.wait(record).await;
+        let (rendered, rest) = events.render(shared, work, trigger, &target);
+        self.rest = rest;
+        let digest = rendered.as_ref().ok().map(|rendered| {
+            let mut digest = digest(&rendered.manifests, trigger);
+            digest.extend(set.iter().flat_map(|set| [".", set]));
+            digest
+        });
+        // What keys render together changes with every event, and no rollout holds up events.
+        if work.key != EventKey::All {
+            let waits = self.has_to_wait(work, trigger, &record, digest.as_deref());
+            if trigger.def.policy.max_update.is_some() {
+                let (trigger, generation) = (Arc::clone(trigger), work.generation);
+                record.wanted = Some(Wanted { trigger, digest: digest.clone(), generation });
+            }
+            if waits {
+                return self.wait(record).await;
+            }
         }
         let Rendered { manifests, templates } = match rendered {
             Ok(rendered) => rendered,
@@ -121,7 +137,7 @@ impl Step<'_> {
             if !is_current {
                 shared.counters.applied.add();
             }
-            if !was_applied && let Ok(took) = Duration::try_from(now.duration_since(work.received)) {
+            if !was_applied && let Ok(took) = Duration::try_from(now.duration_since(received)) {
                 shared.counters.applied_latency.record(took);
             }
             summary.unsettled = record.unsettled(now);

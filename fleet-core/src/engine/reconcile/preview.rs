@@ -8,6 +8,7 @@ use crate::apply::{ApplyRequest, Change, InventoryItem, Mode, Outcome, RemoveReq
 use crate::cluster::Cluster;
 use crate::engine::record::Record;
 use crate::engine::schedule::Verdict;
+use crate::engine::together::Events;
 use crate::engine::triggers::{Fault, Rendered, Trigger};
 use crate::manifest::{Manifest, ObjectRef};
 use crate::store::{StoreError, Stored};
@@ -18,11 +19,13 @@ impl Step<'_> {
     pub(super) async fn preview(
         &mut self,
         work: &Work,
-        trigger: Option<&Trigger>,
+        by: Option<(Arc<Trigger>, Events<'_>)>,
         target: Arc<Cluster>,
         record: Option<Stored<Arc<AppliedWork>>>,
     ) -> Result<Verdict, StoreError> {
         let shared = self.shared;
+        let (trigger, events) = by.unzip();
+        let trigger = trigger.as_deref();
         if record.is_none() && trigger.is_none() {
             return Ok(Verdict::Done);
         }
@@ -35,11 +38,12 @@ impl Step<'_> {
             self.forget(record).await?;
             return Ok(Verdict::Done);
         }
-        let manifests: Arc<[Manifest]> = match trigger {
+        let manifests: Arc<[Manifest]> = match trigger.zip(events) {
             None => Arc::default(),
-            Some(trigger) => {
-                let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
-                match trigger.render(work, &target, origin.as_deref()) {
+            Some((trigger, events)) => {
+                let (rendered, rest) = events.render(shared, work, trigger, &target);
+                self.rest = rest;
+                match rendered {
                     Ok(Rendered { manifests, .. }) => manifests,
                     Err(Fault { reason, message }) => {
                         record.stall(work, reason, message);

@@ -6,6 +6,8 @@ mod modes;
 mod ownership;
 mod rerender;
 mod rollout;
+mod together;
+mod ttl;
 
 use std::sync::Arc;
 

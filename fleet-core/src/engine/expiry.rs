@@ -1,0 +1,172 @@
+//! Keys that nothing renews: once the `ttl` of their trigger has passed since their last event, they are deleted as if a
+//! Delete event had come.
+//!
+//! The ttl is a level: what is due follows from the Work and from the definitions as they are now. The queue only says
+//! when to look; it holds an id and a time for each live Work of a trigger with a ttl (about 200 bytes each), and is
+//! filled from the store at the start.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::engine::Shared;
+use crate::store::StoreError;
+use crate::work::{EventKey, Intent, Work, WorkId};
+
+/// How long the clock is trusted to go on evenly.
+const LOOK: Duration = Duration::from_secs(1);
+/// So many expire at the same time.
+const AT_ONCE: usize = 64;
+
+/// When which Work is to be looked at because it may have expired.
+#[derive(Debug, Default)]
+pub(super) struct Expiries {
+    queue: Mutex<Queue>,
+    /// Told when something is due before everything else.
+    sooner: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    due: BTreeSet<(Timestamp, WorkId)>,
+    of: HashMap<WorkId, Timestamp>,
+}
+
+impl Queue {
+    fn remove(&mut self, id: &WorkId) {
+        if let Some((id, due)) = self.of.remove_entry(id) {
+            self.due.remove(&(due, id));
+        }
+    }
+}
+
+impl Expiries {
+    /// Has a Work looked at then, and at no other time.
+    fn set(&self, id: &WorkId, due: Option<Timestamp>) {
+        let mut queue = self.queue.lock();
+        if queue.of.get(id).copied() == due {
+            return;
+        }
+        queue.remove(id);
+        let Some(due) = due else { return };
+        let is_first = queue.due.first().is_none_or(|(first, _)| due < *first);
+        queue.of.insert(id.clone(), due);
+        queue.due.insert((due, id.clone()));
+        drop(queue);
+        if is_first {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// Takes out what is due.
+    fn take(&self, now: Timestamp) -> Vec<WorkId> {
+        let mut queue = self.queue.lock();
+        let mut taken = Vec::new();
+        while queue.due.first().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, id)) = queue.due.pop_first() else { break };
+            queue.of.remove(&id);
+            taken.push(id);
+        }
+        taken
+    }
+
+    fn first(&self) -> Option<Timestamp> {
+        self.queue.lock().due.first().map(|(due, _)| *due)
+    }
+}
+
+/// Deletes keys whose time has come, until it is dropped.
+pub(super) async fn run(shared: &Arc<Shared>) {
+    shared.wait_until_loaded().await;
+    let mut failures = 0;
+    loop {
+        let taken = shared.expiries.take(shared.now());
+        if taken.is_empty() {
+            wait(shared).await;
+            continue;
+        }
+        let expired = futures::stream::iter(taken).map(|id| async move {
+            let result = shared.expire(&id).await;
+            if let Err(error) = &result {
+                tracing::warn!(work = %id, %error, "a key that has expired cannot be deleted; trying again");
+                shared.expiries.set(&id, Some(shared.now()));
+            }
+            result.is_ok()
+        });
+        let all = expired.buffer_unordered(AT_ONCE).fold(true, async |all, done| all && done).await;
+        failures = if all { 0 } else { failures + 1 };
+        if failures > 0 {
+            tokio::time::sleep(shared.pause(shared.config.retry, failures - 1)).await;
+        }
+    }
+}
+
+/// Waits until something may be due.
+async fn wait(shared: &Shared) {
+    let sooner = shared.expiries.sooner.notified();
+    match shared.expiries.first() {
+        None => sooner.await,
+        Some(due) => {
+            // The wall clock may be set meanwhile, timers do not follow it.
+            let left = Duration::try_from(due.duration_since(shared.now())).unwrap_or_default().min(LOOK);
+            tokio::select! {
+                () = sooner => {}
+                () = tokio::time::sleep(left) => {}
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// When an event of this trigger expires that came then, by the definitions as they are.
+    fn expires(&self, trigger: &str, came: Timestamp) -> Option<Timestamp> {
+        let ttl = self.definitions.load().triggers.get(trigger)?.def.ttl?;
+        let ttl = SignedDuration::try_from(ttl).unwrap_or(SignedDuration::MAX);
+        Some(came.checked_add(ttl).unwrap_or(Timestamp::MAX))
+    }
+
+    /// Whether an event has expired before it arrived.
+    pub(super) fn has_expired(&self, trigger: &str, came: Timestamp) -> bool {
+        self.expires(trigger, came).is_some_and(|due| due <= self.now())
+    }
+
+    fn due(&self, work: &Work) -> Option<Timestamp> {
+        if work.intent == Intent::Delete || work.key == EventKey::All {
+            return None;
+        }
+        self.expires(&work.trigger, work.published.unwrap_or(work.received))
+    }
+
+    /// Takes note of when a Work expires.
+    pub(super) fn note_expiry(&self, work: &Work) {
+        loop {
+            let definitions = self.definitions.load();
+            self.expiries.set(&work.id, self.due(work));
+            // What changes later is followed by a sweep.
+            if Arc::ptr_eq(&definitions, &self.definitions.load()) {
+                return;
+            }
+        }
+    }
+
+    /// Deletes a key if its time has come. Whoever renews it at the same moment wins.
+    async fn expire(self: &Arc<Self>, id: &WorkId) -> Result<(), StoreError> {
+        loop {
+            let Some(stored) = self.store.work(id).await? else { return Ok(()) };
+            let due = self.due(&stored.value);
+            if due.is_none_or(|due| due > self.now()) {
+                self.expiries.set(id, due);
+                return Ok(());
+            }
+            if self.end(&stored).await? {
+                self.counters.expired.add();
+                return Ok(());
+            }
+        }
+    }
+}
