@@ -1,10 +1,11 @@
 //! Accepting: what an event means for one trigger is stored as Work, unless something newer is there. Order is decided
 //! here, by positions; once the Work is stored, the delivery may be acknowledged.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use crate::catalog::SourceDef;
@@ -22,6 +23,8 @@ use crate::work::{AppliedWork, Intent, RecentEvent, Work, WorkId};
 
 /// For so many clusters the first plan is stored together with the Work; for more, each lane stores its own.
 const PLANNED_AT_ONCE: usize = 8;
+/// So many Works are known one by one whose last write got no answer; of more, each may be one.
+const MOST_UNANSWERED: usize = 10_000;
 /// So many events a key remembers by source and id, where duplicates are told by these.
 const REMEMBERED: usize = 32;
 
@@ -46,6 +49,32 @@ impl Floors {
             Some(_) => {}
             None => floors.push(floor),
         }
+    }
+}
+
+/// Works whose last write got no answer: one that is not there may be about to appear.
+#[derive(Debug, Default)]
+pub(super) struct Unanswered(Mutex<HashSet<WorkId>>);
+
+impl Unanswered {
+    fn add(&self, id: &WorkId) {
+        let mut works = self.0.lock();
+        if works.len() < MOST_UNANSWERED {
+            works.insert(id.clone());
+        }
+    }
+
+    fn remove(&self, id: &WorkId) {
+        let mut works = self.0.lock();
+        // Once there were too many, some are not among them.
+        if works.len() < MOST_UNANSWERED {
+            works.remove(id);
+        }
+    }
+
+    fn may_hold(&self, id: &WorkId) -> bool {
+        let works = self.0.lock();
+        works.len() >= MOST_UNANSWERED || works.contains(id)
     }
 }
 
@@ -111,6 +140,7 @@ impl Accepted {
                 && intent == Intent::Delete
                 && self.position.domain == Domain::operator()
                 && recent.is_empty()
+                && !shared.unanswered.may_hold(id)
             {
                 // There is nothing to remove, and nothing older can come after it, unless somebody sends it by hand.
                 shared.forget(&trigger.def.name, &self.position);
@@ -141,6 +171,7 @@ impl Accepted {
             let plans = if is_new { plans(shared, trigger, &work) } else { Vec::new() };
             match shared.store.put_work(Arc::clone(&work), revision, plans).await {
                 Ok(revision) => {
+                    shared.unanswered.remove(id);
                     shared.counters.stored.add();
                     if has_expired {
                         shared.counters.expired.add();
@@ -155,7 +186,12 @@ impl Accepted {
                     return Ok(Outcome::Stored);
                 }
                 Err(error) if error.is_conflict() => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if error.is_retryable() {
+                        shared.unanswered.add(id);
+                    }
+                    return Err(error);
+                }
             }
         }
     }

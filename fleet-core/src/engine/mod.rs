@@ -56,6 +56,7 @@ pub use self::holdings::Stray;
 pub use self::resend::{ResendError, Resent};
 pub use self::sweep::HeldWithdrawals;
 
+use self::accept::Unanswered;
 use self::clusters::ClusterIndex;
 use self::conditions::Conditions;
 use self::deliver::Attached;
@@ -145,6 +146,7 @@ struct Shared {
     tombstones: Tombstones,
     together: Together,
     expiries: Expiries,
+    unanswered: Unanswered,
     holdings: Holdings,
     observers: Observers,
     found: FoundObjects,
@@ -196,6 +198,7 @@ impl Engine {
             tombstones: Tombstones::default(),
             together: Together::default(),
             expiries: Expiries::default(),
+            unanswered: Unanswered::default(),
             holdings: Holdings::default(),
             observers: Observers::default(),
             found: FoundObjects::default(),

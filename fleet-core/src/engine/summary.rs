@@ -7,6 +7,9 @@ use jiff::Timestamp;
 use crate::apply::{InventoryItem, Outcome, Owner};
 use crate::engine::Shared;
 use crate::manifest::ObjectRef;
+use crate::policy::Policy;
+
+const CONFLICT: &str = "Conflict";
 
 /// The worst of a set of outcomes, by what is to be done about it.
 #[derive(Default)]
@@ -41,7 +44,7 @@ impl Summary {
             Outcome::Conflict { owner } => {
                 self.stalled.get_or_insert_with(|| {
                     let owner = name(owner);
-                    ("Conflict", format!("{object} exists and is not ours; it belongs to {owner} and is left alone; give ours another name"))
+                    (CONFLICT, format!("{object} exists and is not ours; it belongs to {owner} and is left alone; give ours another name"))
                 });
             }
             Outcome::Rejected { reason } => {
@@ -71,6 +74,13 @@ impl Summary {
         }
         self.add(&item.object, outcome, name);
         Some(item)
+    }
+
+    /// Whether what is not rendered any more may go: all is there that is, as far as it is not in conflict.
+    pub(super) fn lets_others_go(&self, policy: &Policy) -> bool {
+        let is_conflict = self.stalled.as_ref().is_some_and(|(reason, _)| *reason == CONFLICT);
+        let is_there = self.stalled.is_none() || (is_conflict && policy.continue_on_conflict);
+        is_there && self.cluster.is_none() && self.retry.is_none() && self.waiting.is_none()
     }
 
     pub(super) fn is_done(&self) -> bool {

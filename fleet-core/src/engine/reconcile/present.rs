@@ -129,7 +129,8 @@ impl Step<'_> {
                 summary.add(manifest.id(), outcome, |owner| self.name_of(owner));
             }
         }
-        if summary.cluster.is_none() {
+        // What was there before is not taken away for something that cannot take its place.
+        if summary.lets_others_go(&trigger.def.policy) {
             self.prune(&mut record, &manifests, &target, trigger, &mut summary).await;
         }
         record.applied.generation = work.generation;
