@@ -10,6 +10,7 @@
 mod article;
 mod bad_input;
 mod dead_letters;
+mod drift;
 mod leading;
 mod process;
 mod quickstart;
