@@ -10,9 +10,11 @@
 mod article;
 mod bad_input;
 mod dead_letters;
+mod explain;
 mod leading;
 mod process;
 mod quickstart;
+mod render;
 mod rig;
 mod stopping;
 mod streams;
