@@ -288,3 +288,17 @@ pub enum Change {
     /// Leave it to whoever had it before.
     GiveBack,
 }
+
+impl Change {
+    /// What would be done, in the infinitive.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Nothing => "leave",
+            Self::Create => "create",
+            Self::Update { .. } => "update",
+            Self::Recreate { .. } => "recreate",
+            Self::Delete => "delete",
+            Self::GiveBack => "give back",
+        }
+    }
+}

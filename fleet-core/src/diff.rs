@@ -56,6 +56,20 @@ pub fn between(before: &Map<String, Value>, after: &Map<String, Value>) -> Optio
     Some(out)
 }
 
+/// An object as people may see it: the values of a Secret show as `***`.
+pub fn masked(object: &Map<String, Value>) -> Map<String, Value> {
+    let mut masked = object.clone();
+    if is_secret(object) {
+        mask(&mut masked, &Map::new(), "***");
+    }
+    masked
+}
+
+fn is_secret(object: &Map<String, Value>) -> bool {
+    let is = |field: &str, value: &str| object.get(field).is_some_and(|it| it == value);
+    is("apiVersion", "v1") && is("kind", "Secret")
+}
+
 /// An object as it is shown beside another state of it.
 fn shown(object: &Map<String, Value>, other: &Map<String, Value>, changed: &str) -> Value {
     let mut shown = object.clone();
@@ -65,8 +79,7 @@ fn shown(object: &Map<String, Value>, other: &Map<String, Value>, changed: &str)
             metadata.remove(field);
         }
     }
-    let core = |object: &Map<String, Value>| object.get("apiVersion").is_some_and(|version| version == "v1");
-    if core(object) && object.get("kind").is_some_and(|kind| kind == "Secret") {
+    if is_secret(object) {
         mask(&mut shown, other, changed);
     }
     sorted(Value::Object(shown))

@@ -353,6 +353,18 @@ pub struct Foreseen {
     pub reason: Option<String>,
 }
 
+/// What would happen, to be read after `would`.
+impl fmt::Display for Foreseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.change {
+            Some(change) => write!(f, "{} {}", change.verb(), self.object),
+            None => {
+                write!(f, "not apply {}: {}", self.object, self.reason.as_deref().unwrap_or("it would fail"))
+            }
+        }
+    }
+}
+
 /// An object that a Work wants and somebody else has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

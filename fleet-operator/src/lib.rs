@@ -4,5 +4,6 @@ pub mod cli;
 pub mod control;
 pub mod folder;
 pub mod http;
+pub mod render;
 pub mod run;
 pub mod show;

@@ -13,6 +13,7 @@ mod counters;
 mod deliver;
 mod digest;
 mod expiry;
+mod foretell;
 mod found;
 mod handle;
 mod holdings;
@@ -51,6 +52,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::config::{Backoff, Config};
 pub use self::counters::{BUCKETS, Counter, Counters, Histogram};
+pub use self::foretell::{CannotRender, Fate, Foresight, Foretold, Meaning, Piece, Place};
 pub use self::handle::Handle;
 pub use self::holdings::Stray;
 pub use self::resend::{ResendError, Resent};

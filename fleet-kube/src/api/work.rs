@@ -214,21 +214,24 @@ pub struct WorkStatus {
     /// The metadata.generation that this speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// In how many clusters it has, or may have, something.
+    /// In how many clusters it has, or may have, something; those where it is left aside.
     #[serde(default)]
     pub clusters: i32,
-    /// In how many of them everything is as rendered.
+    /// In how many of them everything is as rendered, healthy or not.
     #[serde(default)]
     pub applied: i32,
-    /// In how many of them it failed or is stalled.
+    /// In how many of them it failed, is stalled, or is applied and will not become healthy.
     #[serde(default)]
     pub failed: i32,
+    /// In how many clusters what is there is left as it is, though the Work does not belong there any more.
+    #[serde(default)]
+    pub left: i32,
     /// Those clusters, at most 20: the stalled ones first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub failing: Vec<FailingCluster>,
-    /// Ready when everything is as it should be; Reconciling while it may become so by itself; Stalled while somebody
-    /// has to change something.
+    /// Ready when everything is as it should be, and healthy; Reconciling while it may become so by itself; Stalled while
+    /// somebody has to change something. Of a trigger in mode DryRun, Ready is False, and neither of the others is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,

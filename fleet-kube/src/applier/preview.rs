@@ -91,7 +91,9 @@ impl Run<'_> {
         let Some(posted) = answered.posted() else { return Ok(after) };
         // A write would take over what our POST set, and drop what the manifest does not have any more; the server would
         // then fill in its defaults.
-        let others: Vec<&Value> = answered.not_posted().map(|fields| &**fields).collect();
+        let written_as_text = written_as_text(object);
+        let mut others: Vec<&Value> = answered.not_posted().map(|fields| &**fields).collect();
+        others.extend(&written_as_text);
         let mut stripped = Value::Object(after.clone());
         strip(&mut stripped, posted, &others);
         let Value::Object(stripped) = stripped else { return Ok(after) };
@@ -102,6 +104,14 @@ impl Run<'_> {
         let body: Bytes = self.patch(id, resource, &patch, JSON).await?;
         parse(&body)
     }
+}
+
+/// The fields of `data` that a Secret sets by its `stringData`: the API server writes the one for the other.
+fn written_as_text(object: &Map<String, Value>) -> Option<Value> {
+    let is = |field: &str, value: &str| object.get(field).is_some_and(|it| it == value);
+    let texts = object.get("stringData").and_then(Value::as_object)?;
+    let fields: Map<String, Value> = texts.keys().map(|key| (format!("f:{key}"), json!({}))).collect();
+    (is("apiVersion", "v1") && is("kind", "Secret")).then(|| json!({"f:data": fields}))
 }
 
 /// Takes out the fields that nobody but our POST has.

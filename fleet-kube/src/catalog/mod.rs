@@ -91,16 +91,21 @@ impl KubeCatalog {
     ///
     /// It holds no deletion back; see [`start_holding`](Self::start_holding).
     pub fn start(client: kube::Client) -> Self {
-        Self::spawn(client, None)
+        Self::spawn(client, None, true)
+    }
+
+    /// As [`start`](Self::start), for a look at the definitions: it writes nothing, no status either.
+    pub fn start_reading(client: kube::Client) -> Self {
+        Self::spawn(client, None, false)
     }
 
     /// As [`start`](Self::start), for whoever withdraws what is there because of triggers and Clusters that are deleted:
     /// they are held back until that is done. See [Deletion](crate::catalog#deletion).
     pub fn start_holding(client: kube::Client, holding: Holding) -> Self {
-        Self::spawn(client, Some(holding))
+        Self::spawn(client, Some(holding), true)
     }
 
-    fn spawn(client: kube::Client, holding: Option<Holding>) -> Self {
+    fn spawn(client: kube::Client, holding: Option<Holding>, writes: bool) -> Self {
         let (publish, definitions) = watch::channel(None);
         let (tell, health) = watch::channel(CatalogHealth::default());
         let (reports, finalizers) = (Arc::new(Reports::default()), Arc::new(Finalizers::default()));
@@ -108,10 +113,10 @@ impl KubeCatalog {
         let watching =
             Watching::new(client.clone(), publish, tell, Arc::clone(&reports), Arc::clone(&finalizers));
         let writing = status::write(client.clone(), Arc::clone(&reports), stop.clone());
-        let mut tasks = vec![
-            AbortOnDropHandle::new(tokio::spawn(watching.run(stop.clone()))),
-            AbortOnDropHandle::new(tokio::spawn(writing)),
-        ];
+        let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(watching.run(stop.clone())))];
+        if writes {
+            tasks.push(AbortOnDropHandle::new(tokio::spawn(writing)));
+        }
         if let Some(holding) = holding {
             let keeping = finalizers::keep(client, Arc::clone(&finalizers), holding, stop.clone());
             tasks.push(AbortOnDropHandle::new(tokio::spawn(keeping)));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fleet_core::cluster::ClusterId;
 use fleet_core::event::Event;
+use fleet_core::health::Health;
 use fleet_core::position::Positions;
 use fleet_core::source::Message;
 use fleet_core::work::{AppliedState, AppliedWork, EventKey, Intent, Work, WorkId};
@@ -149,7 +150,8 @@ pub(crate) fn cluster(name: &str) -> ClusterId {
 }
 
 pub(crate) fn applied(work: &Work, name: &str, state: AppliedState) -> Arc<AppliedWork> {
-    Arc::new(AppliedWork { state, ..AppliedWork::pending(work, cluster(name), Timestamp::now()) })
+    let health = (state == AppliedState::Applied).then_some(Health::Ready);
+    Arc::new(AppliedWork { state, health, ..AppliedWork::pending(work, cluster(name), Timestamp::now()) })
 }
 
 pub(crate) fn plan(work: &Work, name: &str) -> AppliedWork {

@@ -1,21 +1,27 @@
 //! `show` and its kin: asks the running operator, or looks at what the last one left.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{AskArgs, DataArg, DeadLettersArgs, DeadLettersCommand, Failure, KeptArgs, Which, print, table};
 use crate::control::{Answer, CallError, Question, call};
 use crate::folder::Folder;
-use crate::run::{DataFolder, open_to_read, without_operator};
+use crate::run::{DataFolder, StoreKind, definitions_of_management, open_to_read, without_operator};
 use crate::show::DeadLetterRow;
 
 pub(super) async fn ask(question: Question, args: &AskArgs) -> Result<(), Failure> {
-    let answer = match call(&args.kept.data.data, &question).await {
-        Err(CallError::NobodyRuns) => left_behind(&args.kept, question.clone()).await?,
-        answered => answered.map_err(|error| Failure::new(error.to_string()))?,
-    };
+    let answer = answer(question.clone(), &args.kept).await?;
     print(&table::text(&question, &answer, args.output)?);
     notes(&answer);
     Ok(())
+}
+
+/// The answer of the operator that runs, or from what the last one left.
+pub(super) async fn answer(question: Question, kept: &KeptArgs) -> Result<Answer, Failure> {
+    match call(&kept.data.data, &question).await {
+        Err(CallError::NobodyRuns) => left_behind(kept, question).await,
+        answered => answered.map_err(|error| Failure::new(error.to_string())),
+    }
 }
 
 pub(super) async fn confirm_withdrawals(data: &Path) -> Result<(), Failure> {
@@ -25,11 +31,16 @@ pub(super) async fn confirm_withdrawals(data: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn left_behind(kept: &KeptArgs, question: Question) -> Result<Answer, Failure> {
-    let KeptArgs { data: DataArg { data }, store, namespace } = kept;
+async fn left_behind(args: &KeptArgs, question: Question) -> Result<Answer, Failure> {
+    let KeptArgs { data: DataArg { data }, store, namespace } = args;
     let folder = DataFolder::at(data);
     let store = open_to_read(&folder, *store, namespace).await.map_err(|error| Failure::because(&error))?;
-    let definitions = Folder::remembered(data);
+    let definitions = match args.store {
+        StoreKind::File => Arc::new(Folder::remembered(data)),
+        StoreKind::Kubernetes => {
+            definitions_of_management().await.map_err(|error| Failure::because(&error))?
+        }
+    };
     without_operator(question, store, &definitions).await.map_err(Failure::new)
 }
 
@@ -87,8 +98,10 @@ async fn selected(which: &Which, data: &Path) -> Result<Vec<String>, Failure> {
 }
 
 /// Notes are for people: they never mix with rows.
-fn notes(answer: &Answer) {
-    for note in &answer.notes {
-        eprintln!("note: {note}");
-    }
+pub(super) fn notes(answer: &Answer) {
+    answer.notes.iter().for_each(|text| note(text));
+}
+
+pub(super) fn note(text: &str) {
+    eprintln!("note: {text}");
 }

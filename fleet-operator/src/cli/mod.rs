@@ -1,7 +1,9 @@
 //! The command line.
 
 mod ask;
+mod explain;
 mod register;
+mod render;
 mod run;
 mod send;
 mod table;
@@ -39,8 +41,20 @@ enum Command {
     Run(run::RunArgs),
     /// Send a CloudEvent from a file, over HTTP or NATS.
     Send(send::SendArgs),
-    /// Show what is in the clusters, the clusters, or the definitions.
+    /// Show what is in the clusters and how it is doing, the clusters, or the definitions.
     Show(ShowArgs),
+    /// Tell why an object is in a cluster, or is not: which event of which source made it, when, by which trigger and
+    /// template.
+    ///
+    /// It is told from what the operator has stored, whether one runs or not, and from what the definitions say.
+    Explain(explain::ExplainArgs),
+    /// Print what an event would put where, or with --diff what it would change. No operator is needed, nothing is written.
+    ///
+    /// Values of Secrets are masked.
+    ///
+    /// Exit codes: 0, with --diff only if there is no difference; 1 if there are differences; 2 if something cannot be
+    /// told, or would fail: the event would become a dead letter, a Work would be stalled, an object is in conflict.
+    Render(render::RenderArgs),
     /// Deliveries that never became Work, and Works that are stalled: list them, send them again, drop them.
     DeadLetters(DeadLettersArgs),
     /// Withdrawals that wait for a confirmation, because they are too many at once (see `run --max-withdraw`).
@@ -71,6 +85,8 @@ enum What {
     Sources,
     /// The EventTriggers, and how their Works are doing.
     Triggers,
+    /// Objects that carry the mark of a Work which does not know them: copies, and what was lost sight of.
+    Strays,
 }
 
 impl What {
@@ -80,6 +96,7 @@ impl What {
             Self::Clusters => Question::Clusters,
             Self::Sources => Question::Sources,
             Self::Triggers => Question::Triggers,
+            Self::Strays => Question::Strays,
         }
     }
 }
@@ -222,13 +239,15 @@ impl Failure {
     }
 }
 
-/// Does what the command line says. Errors go to stderr; the exit code is 0, 1 (it failed) or 2 (it was asked wrongly).
-/// `run` that is told to stop twice ends the process itself, as its help says.
+/// Does what the command line says. Errors go to stderr; the exit code is 0, 1 (it failed) or 2 (it was asked wrongly);
+/// `render` has its own. `run` that is told to stop twice ends the process itself, as its help says.
 pub async fn main(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run::run(args).await,
         Command::Send(args) => send::send(args).await,
         Command::Show(ShowArgs { what, ask }) => ask::ask(what.question(), &ask).await,
+        Command::Explain(args) => explain::explain(args).await,
+        Command::Render(args) => return render::render(args).await,
         Command::DeadLetters(args) => ask::dead_letters(args).await,
         Command::Withdrawals(WithdrawalsArgs { command: WithdrawalsCommand::Confirm(data) }) => {
             ask::confirm_withdrawals(&data.data).await

@@ -1,6 +1,8 @@
 //! Rows as tables, JSON and YAML.
 
 use comfy_table::{ContentArrangement, Table, presets};
+use fleet_core::apply::Change;
+use fleet_core::health::Health;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::de::DeserializeOwned;
@@ -8,7 +10,9 @@ use serde_json::Value;
 
 use super::{Failure, Output};
 use crate::control::{Answer, Question};
-use crate::show::{AddonRow, ClusterRow, DeadLetterKind, DeadLetterRow, HandledRow, SourceRow, TriggerRow};
+use crate::show::{
+    AddonRow, ClusterRow, DeadLetterKind, DeadLetterRow, HandledRow, SourceRow, StrayRow, TriggerRow,
+};
 
 /// The rows of an answer as text.
 pub(super) fn text(question: &Question, answer: &Answer, output: Output) -> Result<String, Failure> {
@@ -36,11 +40,9 @@ fn table(question: &Question, rows: &[Value], wide: bool) -> Result<String, Fail
     let (mut header, mut lines): (Vec<&str>, Vec<Vec<String>>) = match question {
         Question::Addons => {
             let rows: Vec<AddonRow> = read(rows)?;
-            // What is not there (yet) is only of interest together with the reason.
-            let shown = rows.iter().filter(|row| wide || row.time.is_some());
             (
-                vec!["CLUSTER", "RESOURCE TYPE", "NAMESPACE", "NAME", "VERSION", "TIME", "PROFILES"],
-                shown.map(|row| addon(row, wide)).collect(),
+                vec!["CLUSTER", "RESOURCE TYPE", "NAMESPACE", "NAME", "VERSION", "TIME", "PROFILES", "STATE"],
+                rows.iter().map(|row| addon(row, wide)).collect(),
             )
         }
         Question::Clusters => {
@@ -59,8 +61,28 @@ fn table(question: &Question, rows: &[Value], wide: bool) -> Result<String, Fail
         Question::Triggers => {
             let rows: Vec<TriggerRow> = read(rows)?;
             (
-                vec!["NAME", "SOURCE", "READY", "WORKS", "APPLIED", "STALLED", "UNDER WAY", "REASON"],
+                vec![
+                    "NAME",
+                    "SOURCE",
+                    "READY",
+                    "WORKS",
+                    "APPLIED",
+                    "HEALTHY",
+                    "STALLED",
+                    "UNDER WAY",
+                    "REASON",
+                ],
                 rows.into_iter().map(|row| trigger(row, wide)).collect(),
+            )
+        }
+        Question::Strays => {
+            let rows: Vec<StrayRow> = read(rows)?;
+            let line = |row: StrayRow| {
+                vec![row.cluster, row.resource_type, row.namespace, row.name, row.mark, row.message]
+            };
+            (
+                vec!["CLUSTER", "RESOURCE TYPE", "NAMESPACE", "NAME", "MARK", "MESSAGE"],
+                rows.into_iter().map(line).collect(),
             )
         }
         Question::DeadLetters => {
@@ -75,13 +97,16 @@ fn table(question: &Question, rows: &[Value], wide: bool) -> Result<String, Fail
             let line = |row: HandledRow| vec![row.id, row.result, row.detail];
             (vec!["ID", "RESULT", "DETAIL"], rows.into_iter().map(line).collect())
         }
-        Question::ConfirmWithdrawals | Question::DeadLetter { .. } => return Ok(String::new()),
+        Question::ConfirmWithdrawals
+        | Question::DeadLetter { .. }
+        | Question::Explain { .. }
+        | Question::Applied { .. } => return Ok(String::new()),
     };
     if wide {
         header.extend(match question {
-            Question::Addons => &["STATE", "WORK", "MESSAGE"][..],
+            Question::Addons => &["REPAIRED", "WORK", "MESSAGE"][..],
             Question::Clusters => &["CONNECTION", "MESSAGE"],
-            Question::Triggers => &["MESSAGE"],
+            Question::Triggers => &["PREVIEWED", "LEFT", "MESSAGE"],
             Question::DeadLetters => &["KIND", "BYTES"],
             _ => &[],
         });
@@ -108,11 +133,28 @@ fn addon(row: &AddonRow, wide: bool) -> Vec<String> {
         row.version.clone().unwrap_or_else(|| "N/A".to_owned()),
         row.time.map(time).unwrap_or_default(),
         row.profiles.join(", "),
+        standing(row),
     ];
     if wide {
-        line.extend([row.state.clone(), row.work.clone(), row.message.clone()]);
+        let repaired = row.repaired.map(time).unwrap_or_default();
+        line.extend([repaired, row.work.clone(), row.message.clone()]);
     }
     line
+}
+
+/// How an object stands, in few words.
+fn standing(row: &AddonRow) -> String {
+    let text = match (&row.blocked_by, &row.would, &row.health, row.state.as_str()) {
+        (Some(owner), ..) => format!("Blocked by {owner}"),
+        (None, Some(Change::Nothing), ..) => "unchanged".to_owned(),
+        (None, Some(change), ..) => format!("would {}", change.verb()),
+        (None, None, _, "Previewed") if !row.name.is_empty() => "would fail".to_owned(),
+        (None, None, Some(Health::Progressing { message }), "Applied") => format!("Progressing: {message}"),
+        (None, None, Some(Health::Failed { message }), "Applied") => format!("Failed: {message}"),
+        (None, None, Some(Health::Ready), "Applied") => "Ready".to_owned(),
+        (.., state) => state.to_owned(),
+    };
+    if row.adopted { format!("{text} (adopted)") } else { text }
 }
 
 fn cluster(row: ClusterRow, wide: bool) -> Vec<String> {
@@ -127,12 +169,12 @@ fn cluster(row: ClusterRow, wide: bool) -> Vec<String> {
 
 fn trigger(row: TriggerRow, wide: bool) -> Vec<String> {
     let tally = row.tally;
-    let counts = [tally.works, tally.applied, tally.stalled, tally.under_way].map(|count| count.to_string());
+    let counts = [tally.works, tally.applied, tally.healthy, tally.stalled, tally.under_way];
     let mut line = vec![row.name, row.source, flag(row.ready)];
-    line.extend(counts);
+    line.extend(counts.map(|count| count.to_string()));
     line.push(row.reason);
     if wide {
-        line.push(row.message);
+        line.extend([tally.previewed.to_string(), tally.left.to_string(), row.message]);
     }
     line
 }
@@ -159,7 +201,7 @@ fn flag(ready: Option<bool>) -> String {
 }
 
 /// In the reader's own time zone.
-fn time(time: Timestamp) -> String {
+pub(super) fn time(time: Timestamp) -> String {
     time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 

@@ -7,8 +7,11 @@ mod client;
 mod path;
 mod server;
 
+use fleet_core::cluster::ClusterId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::show::Sought;
 
 pub use self::client::{CallError, call};
 pub use self::server::{Answering, Control};
@@ -25,6 +28,20 @@ pub enum Question {
     Sources,
     /// The EventTriggers: [`TriggerRow`](crate::show::TriggerRow)s.
     Triggers,
+    /// Objects that carry a mark without being any Work's: [`StrayRow`](crate::show::StrayRow)s.
+    Strays,
+    /// Why an object is in a cluster, or is not: an [`Explanation`](crate::show::Explanation).
+    Explain {
+        /// The object.
+        object: Sought,
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// What is recorded of a Work in each cluster: [`AppliedWork`](fleet_core::work::AppliedWork)s.
+    Applied {
+        /// The Work.
+        work: String,
+    },
     /// What never became Work, and which Works are stalled: [`DeadLetterRow`](crate::show::DeadLetterRow)s.
     DeadLetters,
     /// All of one of these: a [`DeadLetterDetail`](crate::show::DeadLetterDetail).

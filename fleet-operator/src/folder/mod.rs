@@ -59,6 +59,25 @@ impl Folder {
         Definitions::read(LastGood::remembered(data).objects, Vec::new(), None)
     }
 
+    /// What a folder or a file of manifests defines, for a look at it. Blocks.
+    pub fn look(path: &Path) -> Definitions {
+        let mut found = if path.is_dir() {
+            Manifests::find(path)
+        } else {
+            let mut found = Manifests::default();
+            found.read(path);
+            found
+        };
+        Definitions::read(std::mem::take(&mut found.objects), found.problems, None)
+    }
+
+    /// What a text of manifests defines; `name` is where it comes from.
+    pub fn look_at_text(name: &Path, text: String) -> Definitions {
+        let mut found = Manifests::default();
+        found.add(name, text);
+        Definitions::read(std::mem::take(&mut found.objects), found.problems, None)
+    }
+
     /// The definitions as they are now, and every change. Never `None`.
     pub fn definitions(&self) -> channel::Receiver<Option<Arc<Definitions>>> {
         self.published.clone()

@@ -38,15 +38,20 @@ impl Manifests {
         found.walk(root, 0, &mut paths);
         paths.sort();
         for path in paths {
-            match read(&path) {
-                Ok(text) => found.add(&path, text),
-                Err(error) => found.unreadable(&path, &error.to_string()),
-            }
+            found.read(&path);
         }
         if found.objects.is_empty() && found.problems.is_empty() {
             found.unreadable(root, "there are no manifests here; what was defined before stays");
         }
         found
+    }
+
+    /// Reads a file.
+    pub(super) fn read(&mut self, path: &Path) {
+        match read(path) {
+            Ok(text) => self.add(path, text),
+            Err(error) => self.unreadable(path, &error.to_string()),
+        }
     }
 
     /// Adds a file. One that cannot be parsed is a problem, and counts as not there.

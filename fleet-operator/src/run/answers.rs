@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use fleet_core::catalog::{Condition, Subject};
+use fleet_core::cluster::ClusterId;
 use fleet_core::dead_letter::{DeadLetterBox, InStore};
 use fleet_core::engine::{Handle, ResendError, Resent};
 use fleet_core::store::{StoreError, WorkStore};
@@ -16,7 +17,8 @@ use tokio::sync::watch;
 
 use super::definitions::{Recorded, Troubles};
 use crate::control::{Answer, Answering, Question};
-use crate::show::{self, ClusterRow, HandledRow, SourceRow, Tally, TriggerRow};
+use crate::render;
+use crate::show::{self, ClusterRow, ClusterState, HandledRow, SourceRow, Tally, TriggerRow};
 
 /// Answers for an operator that runs.
 pub(super) struct Running {
@@ -48,6 +50,10 @@ impl Answering for Running {
         match &question {
             Question::Resend { id, as_new } => resend(&self.engine, id, *as_new).await,
             Question::DropDeadLetter { id } => drop_dead_letter(&self.engine, id).await,
+            Question::Strays => {
+                let rows = show::strays(&*self.store, &self.engine.strays()).await;
+                Answer::new(&rows.map_err(|error| error.to_string())?, notes)
+            }
             _ => {
                 let boxes = self.engine.dead_letter_boxes();
                 rows(&question, &*self.store, &boxes, &definitions, Some(&live), notes).await
@@ -149,6 +155,19 @@ async fn rows(
             Some(detail) => Answer::new(&[detail], notes),
             None => Err(format!("there is no dead letter and no stalled Work {id}")),
         },
+        Question::Explain { object, cluster } => {
+            let state = state_of(cluster, definitions, live);
+            let foresight = render::foresight(definitions);
+            let explained = show::explain(object, cluster, state, store, foresight).await.map_err(failed)?;
+            Answer::new(&[explained], notes)
+        }
+        Question::Applied { work } => match WorkId::from_stored(work) {
+            Some(work) => {
+                let applied = store.applied(&work).await.map_err(failed)?;
+                Answer::new(&applied.iter().map(|stored| &*stored.value).collect::<Vec<_>>(), notes)
+            }
+            None => Err(format!("{work} is not the name of a Work")),
+        },
         Question::Clusters => {
             let staying = definitions.clusters.iter().map(|definition| cluster(definition, live));
             let leaving = definitions.leaving.iter().map(|definition| {
@@ -163,9 +182,22 @@ async fn rows(
             let tallies = show::tallies(store).await.map_err(failed)?;
             Answer::new(&triggers(definitions, tallies, live), notes)
         }
-        Question::ConfirmWithdrawals | Question::Resend { .. } | Question::DropDeadLetter { .. } => {
+        Question::Strays
+        | Question::ConfirmWithdrawals
+        | Question::Resend { .. }
+        | Question::DropDeadLetter { .. } => {
             Err("no operator runs on this data folder; start one for that".to_owned())
         }
+    }
+}
+
+fn state_of(cluster: &ClusterId, definitions: &Definitions, live: Option<&Live<'_>>) -> ClusterState {
+    if !definitions.clusters.iter().any(|definition| definition.id == *cluster) {
+        return ClusterState::Unknown;
+    }
+    match live.and_then(|live| live.clusters.health(cluster)) {
+        Some(health) if !health.ready => ClusterState::Unready(health.message.clone()),
+        _ => ClusterState::Fine,
     }
 }
 

@@ -91,7 +91,7 @@ struct EngineCollector(Handle);
 impl Collector for EngineCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let counters = self.0.counters();
-        let counts: [(&str, &str, &Counter); 12] = [
+        let counts: [(&str, &str, &Counter); 15] = [
             ("events_received", "Deliveries read from sources", &counters.received),
             ("events_unmatched", "Deliveries that no trigger wanted", &counters.unmatched),
             ("events_stored", "Intents stored as Work", &counters.stored),
@@ -119,6 +119,17 @@ impl Collector for EngineCollector {
             ("works_applied", "Times a Work was brought up to date in a cluster", &counters.applied),
             ("works_removed", "Times a Work was removed from a cluster", &counters.removed),
             ("works_stalled", "Times a Work stalled in a cluster", &counters.stalled),
+            (
+                "objects_repaired",
+                "Times an object was put right that somebody had changed or deleted",
+                &counters.repaired,
+            ),
+            (
+                "objects_contested",
+                "Times an object was left for a pause to somebody who changes it again and again",
+                &counters.contested,
+            ),
+            ("objects_stray", "Objects seen that carry a mark without being any Work's", &counters.strays),
             ("works_retried", "Attempts in a cluster that failed for a reason outside", &counters.retried),
         ];
         for (name, help, counter) in counts {
@@ -132,6 +143,11 @@ impl Collector for EngineCollector {
                 self.0.backlog(),
             ),
             ("tombstones", "Works kept only because an older event may still come", self.0.tombstones()),
+            (
+                "strays",
+                "Objects that carry a mark now without being any Work's (see `show strays`)",
+                self.0.strays().len(),
+            ),
             (
                 "withdrawals_held",
                 "Works whose withdrawal waits to be confirmed",

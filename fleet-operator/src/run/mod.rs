@@ -5,6 +5,7 @@ mod compose;
 mod data;
 mod definitions;
 mod leading;
+mod look;
 mod management;
 mod metrics;
 mod route;
@@ -25,6 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub use self::answers::without_operator;
 pub use self::data::DataFolder;
 pub use self::leading::LeaderElection;
+pub use self::look::{LiveClusters, LookError, definitions_of_management};
 pub use self::management::{ManagementError, connect as connect_management};
 pub use self::store::{StoreKind, open_to_read};
 

@@ -1,9 +1,11 @@
 //! Objects in clusters, from the records of what was applied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use fleet_core::apply::{Change, Owner};
 use fleet_core::cluster::ClusterId;
+use fleet_core::health::Health;
 use fleet_core::manifest::ObjectRef;
 use fleet_core::store::{StoreError, WorkStore};
 use fleet_core::work::{AppliedState, AppliedWork, Work};
@@ -11,51 +13,129 @@ use fleet_core::work::{AppliedState, AppliedWork, Work};
 use super::rows::{AddonRow, Tally};
 
 /// How many Works are read at a time.
-const PAGE: usize = 256;
+pub(super) const PAGE: usize = 256;
 
-/// Everything that is in a cluster because of an event, and what is on its way there.
+/// Everything that is in a cluster because of an event, what is on its way there, and what would be.
 ///
 /// # Errors
 /// When the store cannot be read.
 pub async fn addons(store: &dyn WorkStore) -> Result<Vec<AddonRow>, StoreError> {
     let mut rows = Vec::new();
+    let mut owners = Owners::default();
     each_applied(store, |work, applied| {
-        let (state, message) = describe(&applied.state);
-        let row = |resource_type: String, namespace: &str, name: &str, time| AddonRow {
-            cluster: applied.cluster.to_string(),
-            resource_type,
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            version: None,
-            time,
-            profiles: vec![format!("EventTrigger/{}", work.trigger)],
-            work: work.id.to_string(),
-            state: state.to_owned(),
-            message: message.clone(),
-        };
-        let of = |object: &ObjectRef, time| {
-            let namespace = object.namespace.as_deref().unwrap_or_default();
-            row(format!("{}:{}", object.gvk.group, object.gvk.kind), namespace, &object.name, time)
-        };
-        for item in &applied.inventory {
-            let time = item.uid.as_ref().and(Some(item.applied_at.unwrap_or(applied.updated)));
-            rows.push(of(&item.object, time));
-        }
-        // What others have is not in the inventory, and the very thing to look for.
-        let blocked = applied.blocked.iter().map(|blocked| &blocked.object);
-        let planned =
-            |object: &ObjectRef| applied.inventory.iter().any(|item| item.object.same_object(object));
-        rows.extend(blocked.filter(|object| !planned(object)).map(|object| of(object, None)));
-        if applied.inventory.is_empty()
-            && applied.blocked.is_empty()
-            && applied.state != AppliedState::Applied
-        {
-            rows.push(row(String::new(), "", "", None));
-        }
+        owners.know(work);
+        rows.extend(of_one(work, applied));
     })
     .await?;
+    for row in &mut rows {
+        if let Some(owner) = &mut row.blocked_by {
+            owners.name(owner);
+        }
+    }
     rows.sort_by(|a, b| key(a).cmp(&key(b)));
     Ok(rows)
+}
+
+/// What one Work has, wants or would do in one cluster: a row for each object, or one if there is none.
+fn of_one(work: &Work, applied: &AppliedWork) -> Vec<AddonRow> {
+    let (state, message) = describe(&applied.state);
+    let without_object = AddonRow {
+        cluster: applied.cluster.to_string(),
+        resource_type: String::new(),
+        namespace: String::new(),
+        name: String::new(),
+        version: None,
+        time: None,
+        profiles: vec![format!("EventTrigger/{}", work.trigger)],
+        work: work.id.to_string(),
+        state: state.to_owned(),
+        message,
+        health: applied.health.clone(),
+        repaired: None,
+        adopted: false,
+        blocked_by: None,
+        would: None,
+    };
+    let row = |object: &ObjectRef| AddonRow {
+        resource_type: resource_type(object),
+        namespace: object.namespace.as_deref().unwrap_or_default().to_owned(),
+        name: object.name.to_string(),
+        ..without_object.clone()
+    };
+    let mut rows: Vec<(&ObjectRef, AddonRow)> = Vec::new();
+    for item in &applied.inventory {
+        let time = item.uid.as_ref().and(Some(item.applied_at.unwrap_or(applied.updated)));
+        let is_previewed = matches!(applied.state, AppliedState::Previewed { .. });
+        let there = AddonRow {
+            time,
+            would: is_previewed.then_some(Change::Nothing),
+            repaired: item.repaired_at,
+            adopted: item.adopted,
+            ..row(&item.object)
+        };
+        rows.push((&item.object, there));
+    }
+    let mut of_object = |object, change: &dyn Fn(&mut AddonRow)| {
+        let place = rows.iter().position(|(known, _)| known.same_object(object)).unwrap_or_else(|| {
+            rows.push((object, row(object)));
+            rows.len() - 1
+        });
+        if let Some((_, row)) = rows.get_mut(place) {
+            change(row);
+        }
+    };
+    for blocked in &applied.blocked {
+        of_object(&blocked.object, &|row| {
+            row.blocked_by = Some(match &blocked.owner {
+                Owner::Work(mark) => format!("{MARKED}{mark}"),
+                Owner::Other(who) => who.clone(),
+            });
+        });
+    }
+    if let AppliedState::Previewed { changes } = &applied.state {
+        for foreseen in changes {
+            of_object(&foreseen.object, &|row| {
+                row.would.clone_from(&foreseen.change);
+                row.message = match (&foreseen.change, &foreseen.reason) {
+                    (Some(Change::Recreate { reason }), _) | (_, Some(reason)) => reason.clone(),
+                    _ => String::new(),
+                };
+            });
+        }
+    }
+    match rows.is_empty() {
+        true if applied.state == AppliedState::Applied => Vec::new(),
+        true => vec![without_object],
+        false => rows.into_iter().map(|(_, row)| row).collect(),
+    }
+}
+
+pub(super) fn resource_type(object: &ObjectRef) -> String {
+    format!("{}:{}", object.gvk.group, object.gvk.kind)
+}
+
+/// What stands before a mark until it is known whose it is.
+const MARKED: &str = "Work with mark ";
+
+/// Whose marks are whose.
+#[derive(Default)]
+struct Owners(HashMap<String, String>);
+
+impl Owners {
+    fn know(&mut self, work: &Work) {
+        if !self.0.contains_key(work.id.hash()) {
+            self.0.insert(
+                work.id.hash().to_owned(),
+                format!("Work {} of EventTrigger {}", work.id, work.trigger),
+            );
+        }
+    }
+
+    fn name(&self, owner: &mut String) {
+        if let Some(work) = owner.strip_prefix(MARKED).and_then(|mark| self.0.get(mark)) {
+            owner.clone_from(work);
+        }
+    }
 }
 
 /// How many objects are named of what is left in a cluster.
@@ -102,8 +182,13 @@ pub async fn tallies(store: &dyn WorkStore) -> Result<BTreeMap<Arc<str>, Tally>,
             last = Some(work.id.clone());
         }
         match applied.state {
-            AppliedState::Applied => tally.applied += 1,
+            AppliedState::Applied => {
+                tally.applied += 1;
+                tally.healthy += usize::from(applied.health == Some(Health::Ready));
+            }
             AppliedState::Stalled { .. } => tally.stalled += 1,
+            AppliedState::Previewed { .. } => tally.previewed += 1,
+            AppliedState::Left { .. } => tally.left += 1,
             _ => tally.under_way += 1,
         }
     })
@@ -130,13 +215,15 @@ pub(super) async fn each_applied(
     }
 }
 
-fn describe(state: &AppliedState) -> (&'static str, String) {
+/// A state in one word, and why it is so.
+pub(super) fn describe(state: &AppliedState) -> (&'static str, String) {
     match state {
         AppliedState::Pending => ("Pending", String::new()),
         AppliedState::Applied => ("Applied", String::new()),
         AppliedState::Waiting { reason } => ("Waiting", reason.clone()),
         AppliedState::Stalled { reason, message } => ("Stalled", format!("{reason}: {message}")),
         AppliedState::Retrying { reason } => ("Retrying", reason.clone()),
+        AppliedState::Previewed { .. } => ("Previewed", "nothing is written in mode DryRun".to_owned()),
         AppliedState::Left { reason } => ("Left", reason.clone()),
         _ => ("Unknown", String::new()),
     }

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use fleet_core::apply::Change;
+use fleet_core::health::Health;
+use fleet_core::work::Intent;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -27,10 +30,46 @@ pub struct AddonRow {
     pub profiles: Vec<String>,
     /// The Work that it belongs to.
     pub work: String,
-    /// How far the Work is in the cluster: `Applied`, `Pending`, `Waiting`, `Stalled`, `Retrying`.
+    /// How far the Work is in the cluster: `Applied`, `Pending`, `Waiting`, `Stalled`, `Retrying`, `Previewed`, `Left`.
     pub state: String,
-    /// Why it is not further.
+    /// Why it is not further, or why it is as it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// How what the Work has in the cluster is doing, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// When it was last put right, after somebody else had changed or deleted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<Timestamp>,
+    /// Whether it was there before, and is given back rather than deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
+    /// Who has the object, so that this Work has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_by: Option<String>,
+    /// What a write would do, where nothing is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub would: Option<Change>,
+}
+
+/// One object that carries a mark without being any Work's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StrayRow {
+    /// `namespace/name` of the cluster.
+    pub cluster: String,
+    /// `group:Kind`; nothing before the colon for the core group.
+    pub resource_type: String,
+    /// The object's namespace; empty if it has none.
+    pub namespace: String,
+    /// The object's name.
+    pub name: String,
+    /// The mark: the value of its label `fleet-events.dev/work`.
+    pub mark: String,
+    /// The Work with that mark, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<String>,
+    /// What it probably is, and what to do.
     pub message: String,
 }
 
@@ -106,10 +145,16 @@ pub struct Tally {
     pub works: usize,
     /// Applied as they should be.
     pub applied: usize,
+    /// Those of them that are healthy.
+    pub healthy: usize,
     /// Cannot be applied until something changes.
     pub stalled: usize,
     /// On their way.
     pub under_way: usize,
+    /// Only told what would happen.
+    pub previewed: usize,
+    /// Left as they are where the Work does not belong any more.
+    pub left: usize,
 }
 
 /// What a [`DeadLetterRow`] is.
@@ -206,4 +251,90 @@ pub struct HandledRow {
     pub result: String,
     /// What that means.
     pub detail: String,
+}
+
+/// Why an object is in a cluster, or is not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// The object, as it was asked for.
+    pub object: String,
+    /// `namespace/name` of the cluster.
+    pub cluster: String,
+    /// Whether a Work has put it there.
+    pub there: bool,
+    /// The Works that have it, had it, or would have it.
+    pub works: Vec<ExplainedWork>,
+    /// Why it is not there, or not as it should be.
+    pub reasons: Vec<String>,
+}
+
+/// What a Work has to do with an object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplainedWork {
+    /// The object.
+    pub object: String,
+    /// The Work.
+    pub work: String,
+    /// Its mark: the value of the label `fleet-events.dev/work`.
+    pub mark: String,
+    /// Its trigger.
+    pub trigger: String,
+    /// The template that the object is rendered from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// The EventSource that its last event came from.
+    pub source: String,
+    /// Its last event.
+    pub event: ExplainedEvent,
+    /// What that asks for.
+    pub intent: Intent,
+    /// The cluster that it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// The highest position seen in each domain.
+    pub positions: Vec<String>,
+    /// When the event was accepted.
+    pub received: Timestamp,
+    /// When it was published, if its transport tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Timestamp>,
+    /// The object's UID, if it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// When it was last written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Timestamp>,
+    /// When it was last put right, after somebody else had changed or deleted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<Timestamp>,
+    /// Whether it was there before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
+    /// How far the Work is in the cluster; empty if it has nothing to do there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub state: String,
+    /// Why it is so.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// How what it has there is doing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+}
+
+/// Which event it was; nothing of its data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplainedEvent {
+    /// Its id.
+    pub id: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// Its source.
+    pub source: String,
+    /// Its subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
 }

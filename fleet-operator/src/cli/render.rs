@@ -1,0 +1,173 @@
+//! `render`: what an event would put where, and what it would change.
+
+use std::io::{IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use fleet_core::cluster::{Cluster, ClusterId};
+use fleet_core::engine::Meaning;
+use fleet_core::work::AppliedWork;
+use fleet_kube::definitions::{Definitions, Fault};
+
+use super::{Failure, KeptArgs, ask, print, table};
+use crate::control::{CallError, Question, call};
+use crate::folder::Folder;
+use crate::render::{self, Comparison};
+use crate::run::{DataFolder, LiveClusters, StoreKind, definitions_of_management, open_to_read};
+
+#[derive(Debug, Args)]
+pub(super) struct RenderArgs {
+    /// The file that holds the event, a CloudEvent in JSON or YAML; `-` is stdin.
+    #[arg(long, value_name = "FILE")]
+    event: PathBuf,
+    /// A folder or a file of manifests, as `run` takes them: EventSource, EventTrigger, ConfigMap, Secret and Cluster;
+    /// `-` is stdin. Without it, definitions come from the management cluster.
+    path: Option<PathBuf>,
+    /// The EventSource that the event comes from; may be left out if there is only one.
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// The cluster that the event comes from, in place of what the EventSource's `origin` says.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    origin: Option<ClusterId>,
+    /// The subject of the message that brings it, which templates see as `message.subject`.
+    #[arg(long, value_name = "SUBJECT", default_value = "")]
+    subject: String,
+    /// Compare with what is in the clusters, as `kubectl diff` does. Nothing is written.
+    #[arg(long)]
+    diff: bool,
+    /// Whether the differences are coloured.
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    color: Colour,
+    #[command(flatten)]
+    kept: KeptArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Colour {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Colour {
+    fn is_wanted(self) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        }
+    }
+}
+
+/// Something could not be told, or would fail.
+const TROUBLE: u8 = 2;
+
+pub(super) async fn render(args: RenderArgs) -> ExitCode {
+    match try_render(args).await {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(TROUBLE)
+        }
+    }
+}
+
+async fn try_render(args: RenderArgs) -> Result<u8, Failure> {
+    if args.event.as_os_str() == "-" && args.path.as_deref().is_some_and(|path| path.as_os_str() == "-") {
+        return Err(Failure::new("only one of the event and the manifests can be read from stdin"));
+    }
+    let event = read(&args.event)?;
+    let definitions = definitions(args.path.as_deref()).await?;
+    let mut code = 0;
+    for problem in &definitions.problems {
+        if problem.fault == Fault::MissingReference {
+            eprintln!("note: {problem}");
+        } else {
+            eprintln!("error: {problem}");
+            code = TROUBLE;
+        }
+    }
+    let source = render::source(&definitions, args.source.as_deref()).map_err(Failure::new)?;
+    let delivery = render::delivery(&event, args.origin.clone(), args.subject.clone())
+        .map_err(|why| Failure::new(format!("{}: {why}", args.event.display())))?;
+    let foretold = render::foresight(&definitions).tell(&source, &delivery);
+    let foretold = foretold.ok_or_else(|| Failure::new(format!("there is no EventSource {source}")))?;
+    if !args.diff {
+        let told = render::text(&foretold);
+        print(told.text.trim_end());
+        return Ok(if told.faulty { TROUBLE } else { code });
+    }
+    let KeptArgs { data, namespace, .. } = &args.kept;
+    let clusters = LiveClusters::connect(&definitions.clusters, &data.data, vec![namespace.clone()])
+        .map_err(|error| {
+            Failure::new(format!("the data folder {} cannot be used: {error}", data.data.display()))
+        })?;
+    let find = |id: &ClusterId| {
+        let definition = definitions.clusters.iter().find(|definition| definition.id == *id)?;
+        Some(Arc::new(Cluster::new(id.clone(), definition.labels.clone())))
+    };
+    let known = async |meaning: &Meaning| records(&args.kept, meaning).await;
+    let Comparison { text, differs, faults, .. } =
+        render::compare(&foretold, known, &clusters, find, args.color.is_wanted()).await;
+    if !text.is_empty() {
+        print(text.trim_end());
+    }
+    for fault in &faults {
+        eprintln!("error: {fault}");
+    }
+    let found = if !faults.is_empty() { TROUBLE } else { u8::from(differs) };
+    Ok(code.max(found))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
+    };
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(Failure::new(format!("{} cannot be read: {error}", file.display()))),
+    }
+}
+
+async fn definitions(path: Option<&Path>) -> Result<Arc<Definitions>, Failure> {
+    match path {
+        None => definitions_of_management().await.map_err(|error| Failure::because(&error)),
+        Some(path) if path.as_os_str() == "-" => {
+            let text = String::from_utf8(read(path)?).map_err(|_| Failure::new("stdin is not text"))?;
+            Ok(Arc::new(Folder::look_at_text(Path::new("stdin"), text)))
+        }
+        Some(path) => Ok(Arc::new(Folder::look(path))),
+    }
+}
+
+/// What is recorded of a Work: by the operator that runs, or by the last one. Without any, marks tell what is ours.
+async fn records(kept: &KeptArgs, meaning: &Meaning) -> Vec<AppliedWork> {
+    let work = meaning.work.id.clone();
+    match call(&kept.data.data, &Question::Applied { work: work.to_string() }).await {
+        Ok(answer) => table::read(&answer.rows).unwrap_or_default(),
+        Err(CallError::NobodyRuns) => {
+            let folder = DataFolder::at(&kept.data.data);
+            if kept.store == StoreKind::File && !folder.database().exists() {
+                return Vec::new();
+            }
+            let Ok(store) = open_to_read(&folder, kept.store, &kept.namespace).await else {
+                ask::note("what earlier events left cannot be read, so what would be removed is not shown");
+                return Vec::new();
+            };
+            let applied = store.applied(&work).await.unwrap_or_default();
+            applied.into_iter().map(|stored| (*stored.value).clone()).collect()
+        }
+        Err(error) => {
+            ask::note(&format!("what would be removed is not shown: {error}"));
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What an event would put where, as text: told from definitions alone, or compared with what is in the clusters.
+
+mod difference;
+mod told;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fleet_core::cluster::{Cluster, ClusterId};
+use fleet_core::engine::Foresight;
+use fleet_core::event::Event;
+use fleet_core::minijinja::MinijinjaRenderer;
+use fleet_core::source::{Delivery, Message, Settle};
+use fleet_core::yaml;
+use fleet_kube::definitions::Definitions;
+
+pub use self::difference::{Comparison, compare};
+pub use self::told::{Told, text};
+
+/// The definitions as they are, to tell what events mean.
+pub fn foresight(definitions: &Definitions) -> Foresight {
+    let clusters = definitions.clusters.iter().map(|definition| {
+        Arc::new(Cluster {
+            id: definition.id.clone(),
+            labels: definition.labels.clone(),
+            annotations: definition.annotations.clone(),
+            ready: true,
+        })
+    });
+    Foresight::new(&definitions.catalog, clusters, &MinijinjaRenderer)
+}
+
+/// An event as if it were delivered: JSON as it is sent, or the same in YAML.
+///
+/// # Errors
+/// When it is not one event.
+pub fn delivery(raw: &[u8], origin: Option<ClusterId>, subject: String) -> Result<Delivery, String> {
+    let is_json = raw.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    let raw = if is_json { Bytes::copy_from_slice(raw) } else { from_yaml(raw)? };
+    let event = Event::from_json(&raw).map_err(|error| error.to_string())?;
+    Ok(Delivery {
+        event: Ok(event),
+        origin,
+        message: Arc::new(Message { subject, headers: Vec::new() }),
+        raw,
+        position: None,
+        published: None,
+        settle: Settle::nothing(),
+    })
+}
+
+fn from_yaml(raw: &[u8]) -> Result<Bytes, String> {
+    let text = std::str::from_utf8(raw).map_err(|_| "it is neither JSON nor YAML".to_owned())?;
+    let mut documents = yaml::documents(text).into_iter();
+    match (documents.next(), documents.next()) {
+        (Some(Ok(document)), None) if document.value.is_object() => {
+            serde_json::to_vec(&document.value).map(Bytes::from).map_err(|error| error.to_string())
+        }
+        (Some(Err(error)), _) => {
+            Err(format!("it is neither JSON nor YAML: line {}: {}", error.line, error.reason))
+        }
+        _ => Err("it is not one event; give one at a time".to_owned()),
+    }
+}
+
+/// The EventSource that the event is to come from: the one that is named, or the only one.
+///
+/// # Errors
+/// When there is none, or more than one.
+pub fn source(definitions: &Definitions, named: Option<&str>) -> Result<Arc<str>, String> {
+    let sources = &definitions.catalog.sources;
+    let names = || sources.keys().map(|name| &**name).collect::<Vec<_>>().join(", ");
+    match (named, sources.len()) {
+        (_, 0) => Err("there is no EventSource among the definitions".to_owned()),
+        (Some(named), _) => match sources.get_key_value(named) {
+            Some((name, _)) => Ok(Arc::clone(name)),
+            None => Err(format!("there is no EventSource {named}; there are: {}", names())),
+        },
+        (None, 1) => sources.keys().next().map(Arc::clone).ok_or_else(String::new),
+        (None, _) => Err(format!("there are several EventSources; say which with --source: {}", names())),
+    }
+}
