@@ -53,7 +53,7 @@ fn expired(rig: &Rig) -> u64 {
 }
 
 fn uid(rig: &Rig, name: &str) -> Option<Arc<str>> {
-    rig.applier.object(&cluster("c1"), &object(name)).map(|object| object.uid.into())
+    rig.applier.object(&cluster("c1"), &object(name)).map(|object| object.uid)
 }
 
 #[tokio::test(start_paused = true)]
