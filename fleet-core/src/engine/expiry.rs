@@ -158,6 +158,11 @@ impl Shared {
     async fn expire(self: &Arc<Self>, id: &WorkId) -> Result<(), StoreError> {
         loop {
             let Some(stored) = self.store.work(id).await? else { return Ok(()) };
+            if stored.value.intent == Intent::Delete {
+                // Perhaps by an attempt of ours that got no answer.
+                self.look_at(&stored.value, Some(&stored.value)).await;
+                return Ok(());
+            }
             let due = self.due(&stored.value);
             if due.is_none_or(|due| due > self.now()) {
                 self.expiries.set(id, due);

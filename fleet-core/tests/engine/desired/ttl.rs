@@ -261,16 +261,18 @@ async fn a_renewal_that_is_written_just_after_the_expiry_is_not_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_only_delays_it() {
-    let store = Arc::new(Tampered::default());
-    let rig = Setup { store: Arc::clone(&store) as _, ..setup(expiring()) }.start();
-    send(&rig, "a").await;
-    send(&rig, "b").await;
-    rig.until_names("c1", &["a", "b"]).await;
-    store.fail_once(Call::PutWork);
-    rig.until_names("c1", &[]).await;
-    until("nothing is remembered", async || rig.works().await.is_empty()).await;
-    assert_eq!(expired(&rig), 2);
-    rig.stop().await;
+    // Before it is written, and after.
+    for call in [Call::PutWork, Call::WorkPut] {
+        let store = Arc::new(Tampered::default());
+        let rig = Setup { store: Arc::clone(&store) as _, ..setup(expiring()) }.start();
+        send(&rig, "a").await;
+        send(&rig, "b").await;
+        rig.until_names("c1", &["a", "b"]).await;
+        store.fail_once(call);
+        rig.until_names("c1", &[]).await;
+        until("nothing is remembered", async || rig.works().await.is_empty()).await;
+        rig.stop().await;
+    }
 }
 
 /// A clock that somebody sets.
