@@ -197,14 +197,14 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
             };
             if let Some(targets) = &targets {
                 for cluster in targets.iter() {
-                    if !wanted.covers(&work.trigger, &came_from, &cluster.id) {
+                    if !wanted.covers(&work.trigger, came_from, &cluster.id) {
                         continue;
                     }
                     shared.look_again_at(&work.id, &cluster.id).await;
                 }
             }
             let elsewhere = applied.iter().map(|applied| &*applied.value).filter(|applied| {
-                wanted.covers(&work.trigger, &came_from, &applied.cluster)
+                wanted.covers(&work.trigger, came_from, &applied.cluster)
                     && targets.as_ref().is_none_or(|targets| !targets.contains(&applied.cluster))
             });
             for applied in elsewhere {
