@@ -36,8 +36,8 @@ pub enum Observation {
     Gone {
         /// Which object.
         object: ObjectRef,
-        /// The hash in the mark that it carried.
-        mark: Arc<str>,
+        /// The hash in the mark that it carried, if that is known.
+        mark: Option<Arc<str>>,
         /// Its UID, if it had one that is known.
         uid: Option<Arc<str>>,
     },

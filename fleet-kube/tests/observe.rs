@@ -56,7 +56,7 @@ impl Watch {
     async fn next(&mut self) -> Observation {
         let is_ours = |observation: &Observation| match observation {
             Observation::There(seen) => *seen.mark == *self.mark,
-            Observation::Gone { mark, .. } => **mark == *self.mark,
+            Observation::Gone { mark, .. } => mark.as_deref() == Some(&*self.mark),
             _ => true,
         };
         let next = async {

@@ -71,6 +71,28 @@ pub(super) fn kind_folder(kind: &Gvk) -> String {
     segment(&format!("{}.{group}", kind.kind.to_ascii_lowercase()))
 }
 
+/// The object of a kind whose file has a path, if that can be told: of what is too long, only a part is there.
+pub(super) fn object_at(path: &Path, kind: &Gvk) -> Option<ObjectRef> {
+    let name = name_of(path.file_name()?.to_str()?.strip_suffix(ENDING)?)?;
+    let namespace = path.parent()?.parent()?.file_name()?.to_str()?;
+    let namespace = if namespace == NO_NAMESPACE { None } else { Some(name_of(namespace)?.into()) };
+    Some(ObjectRef { gvk: kind.clone(), namespace, name: name.into() })
+}
+
+/// The name that a segment stands for.
+fn name_of(part: &str) -> Option<String> {
+    let mut bytes = part.bytes();
+    let mut name = Vec::with_capacity(part.len());
+    while let Some(byte) = bytes.next() {
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        name.push(match byte {
+            b'%' => u8::try_from(digit(bytes.next()?)? * 16 + digit(bytes.next()?)?).ok()?,
+            byte => byte,
+        });
+    }
+    String::from_utf8(name).ok().filter(|name| segment(name) == part)
+}
+
 /// A name as one segment of a path that is the same on file systems which tell upper from lower case and those which
 /// do not: what is no lower case letter, digit, `-`, `_` or inner dot is percent-encoded (no name of an object may hold
 /// a `%`), and what is too long is cut and gets a hash of the whole.
@@ -131,6 +153,24 @@ mod tests {
             ),
         ] {
             assert_eq!(found, Path::new(expected));
+        }
+    }
+
+    #[test]
+    fn the_object_can_be_told_from_the_path_unless_its_name_was_cut() {
+        let cluster = ClusterId::new("civo", "cluster1").unwrap();
+        let kind = Gvk { group: "".into(), version: "v1".into(), kind: "ConfigMap".into() };
+        for (namespace, name) in [(None, "a"), (Some("web"), "system:Viewer"), (Some(".x"), "ü.yaml")] {
+            let object =
+                ObjectRef { gvk: kind.clone(), namespace: namespace.map(Into::into), name: name.into() };
+            let path = Place::of(&cluster, &object).path(Path::new("root"));
+            assert_eq!(object_at(&path, &kind), Some(object));
+        }
+        let object = ObjectRef { gvk: kind.clone(), namespace: None, name: "x".repeat(300).into() };
+        assert_eq!(object_at(&Place::of(&cluster, &object).path(Path::new("root")), &kind), None);
+        for stranger in ["root/c/n/web/k/.tmp", "root/c/n/web/k/A.yaml", "root/c/n/web/k/a%2.yaml", "a.yaml"]
+        {
+            assert_eq!(object_at(Path::new(stranger), &kind), None);
         }
     }
 

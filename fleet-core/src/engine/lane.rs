@@ -60,6 +60,8 @@ pub(super) struct Entry {
     pub(super) withdraw: bool,
     /// See [`Job::uncertain_until`].
     pub(super) uncertain_until: Option<Timestamp>,
+    /// See [`Job::unheard`].
+    pub(super) unheard: bool,
     /// Failures in a row.
     pub(super) failures: u32,
 }
@@ -83,6 +85,8 @@ pub(super) struct Job {
     /// Until when a call that got no answer may still take effect. It stands in the record as well, unless that could not
     /// be written.
     pub(super) uncertain_until: Option<Timestamp>,
+    /// A write of its record may have got no answer: a store that reads from a cache may not show yet what it wrote.
+    pub(super) unheard: bool,
 }
 
 impl Lane {
@@ -121,8 +125,9 @@ impl Lane {
             entry.again = false;
             entry.sighted = false;
             let withdraw = std::mem::take(&mut entry.withdraw);
+            let unheard = std::mem::take(&mut entry.unheard);
             let (only_seen, uncertain_until) = (entry.only_seen, entry.uncertain_until);
-            return Some(Job { work, withdraw, only_seen, uncertain_until });
+            return Some(Job { work, withdraw, only_seen, uncertain_until, unheard });
         }
         state.workers -= 1;
         None
@@ -200,6 +205,7 @@ impl LaneState {
             only_seen: false,
             withdraw: false,
             uncertain_until: None,
+            unheard: false,
             failures: 0,
         })
     }

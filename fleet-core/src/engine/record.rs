@@ -183,15 +183,29 @@ impl Record {
 
     /// Writes the record, unless it is stored like that.
     pub(super) async fn write(&mut self, shared: &Arc<Shared>) -> Result<(), StoreError> {
+        self.prepare(shared);
+        if self.stored.as_ref().is_some_and(|stored| *stored.value == self.applied) {
+            shared.rollouts.note(&self.applied, self.wanted.as_ref());
+            return Ok(());
+        }
+        self.put(shared).await
+    }
+
+    /// Writes the record, also if it reads like that already: what is read may be older than a write that got no answer.
+    pub(super) async fn write_again(&mut self, shared: &Arc<Shared>) -> Result<(), StoreError> {
+        self.prepare(shared);
+        self.put(shared).await
+    }
+
+    fn prepare(&mut self, shared: &Arc<Shared>) {
         self.tell(shared);
         shared.take_in(&self.applied, self.trigger.as_ref());
         let AppliedWork { work, cluster, state, .. } = &self.applied;
         self.applied.health =
             if *state == AppliedState::Applied { shared.holdings.health(work, cluster) } else { None };
-        if self.stored.as_ref().is_some_and(|stored| *stored.value == self.applied) {
-            shared.rollouts.note(&self.applied, self.wanted.as_ref());
-            return Ok(());
-        }
+    }
+
+    async fn put(&mut self, shared: &Arc<Shared>) -> Result<(), StoreError> {
         self.applied.updated = shared.now();
         let value = Arc::new(self.applied.clone());
         let expected = self.stored.take().map(|stored| stored.revision);

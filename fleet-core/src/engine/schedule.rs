@@ -184,6 +184,7 @@ impl Schedule {
         {
             entry.withdraw |= job.withdraw;
             entry.uncertain_until = entry.uncertain_until.max(job.uncertain_until);
+            entry.unheard |= job.unheard;
         }
         match verdict {
             Verdict::Done => {
@@ -204,7 +205,7 @@ impl Schedule {
                     return;
                 };
                 // What only the entry knows must not be forgotten.
-                let keep = has_room || entry.withdraw || entry.uncertain_until.is_some();
+                let keep = has_room || entry.withdraw || entry.unheard || entry.uncertain_until.is_some();
                 if entry.again {
                     // Something changed: no reason to wait.
                     state.requeue(work);

@@ -338,7 +338,7 @@ impl Observer {
             match changes.recv().await {
                 Ok(Observed::There(seen)) if self.is_of_kind(&seen.object) => return self.there(*seen),
                 Ok(Observed::Gone { object, mark, uid }) if self.is_of_kind(&object) => {
-                    return Observation::Gone { object, mark, uid: Some(uid) };
+                    return Observation::Gone { object, mark: Some(mark), uid: Some(uid) };
                 }
                 Ok(_) => {}
                 Err(RecvError::Lagged(_) | RecvError::Closed) => self.changes = None,

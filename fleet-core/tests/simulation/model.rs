@@ -90,8 +90,11 @@ pub(crate) fn check(
             let words = last_words(&entries, key);
             let is_right = |word: &LastWord| {
                 let mut expected = definitions.objects(trigger, key, *word);
+                // What is not rendered any more stays for as long as something of somebody else's is in the way.
+                let in_the_way = expected.keys().filter(|place| foreign.contains_key(*place));
+                let blocked: BTreeSet<_> = in_the_way.map(|(cluster, _)| cluster.clone()).collect();
                 expected.retain(|place, _| is_here(place));
-                expected.len() == found.len()
+                found.keys().all(|place| expected.contains_key(place) || blocked.contains(&place.0))
                     && expected.iter().all(|(place, content)| {
                         found.get(place).is_some_and(|object| object.content == *content && !object.is_going)
                     })

@@ -1,13 +1,14 @@
 //! What somebody does to what was applied, and what the operator does about it, on a real API server.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::process::{event, eventually};
+use crate::process::{Home, event, eventually};
 use crate::rig::Rig;
 
 /// So many ConfigMaps a login makes.
@@ -128,5 +129,33 @@ fn what_somebody_does_in_a_cluster_is_undone_and_what_is_theirs_stays() {
 
     rig.publish("user-operation", &event("logout", "mgianluc"));
     rig.goes("mgianluc");
+    assert!(operator.stop().success());
+}
+
+#[test]
+fn what_somebody_does_to_the_files_of_a_folder_is_undone() {
+    let home = Home::with("quickstart");
+    let name = "      name: {{ event.subject }}";
+    home.edit("event-trigger.yaml", name, &format!("{name}\n      labels: {{tier: gold}}"));
+    let operator = home.start();
+    operator.send_example("login.json");
+    let file = home.namespace_file("cluster1", "mgianluc");
+    let read = || fs::read_to_string(&file).ok();
+    // Without a pause: the file may go before anybody looked at it.
+    let made = eventually("the file is there", read);
+    fs::remove_file(&file).unwrap();
+    let back = eventually(&format!("it is back\n{}", home.log()), read);
+    assert_ne!(made, back, "it is another object");
+
+    for (from, to) in [("fleet-events.dev/work", "example.com/work"), ("tier: gold", "tier: lead")] {
+        let theirs = back.replace(from, to);
+        assert_ne!(theirs, back, "{from} is not in\n{back}");
+        fs::write(&file, &theirs).unwrap();
+        eventually(&format!("{from} is there again\n{}", home.log()), || {
+            read().filter(|text| text.contains(from) && !text.contains(to))
+        });
+    }
+    operator.send_example("logout.json");
+    eventually("it is gone", || (!file.exists()).then_some(()));
     assert!(operator.stop().success());
 }

@@ -1,6 +1,6 @@
 //! The files of one kind's objects in one cluster, and what changed of them since they were looked at.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::cluster::ClusterId;
 use crate::directory::file::{self, Content};
-use crate::directory::layout::{ENDING, Place, STAGING, cluster_folder, kind_folder};
+use crate::directory::layout::{ENDING, Place, STAGING, cluster_folder, kind_folder, object_at};
 use crate::manifest::{Gvk, ObjectRef};
 use crate::observe::{Observation, Owned, Seen};
 
@@ -23,6 +23,13 @@ pub(super) struct Files {
     cluster: ClusterId,
     kind: Gvk,
     known: Arc<HashMap<PathBuf, Known>>,
+}
+
+/// What became of the files since the last look.
+pub(super) enum Looked {
+    Changes(Vec<Observation>),
+    /// Something may have come and gone of which only all that is there can tell what it was.
+    Incomplete,
 }
 
 /// A file as it was read last.
@@ -66,11 +73,40 @@ impl Files {
         self.known.values().any(|known| known.look.is_none())
     }
 
-    /// What changed since the last look. Blocks.
+    /// What changed since the last look, where these paths are noted to have changed. Blocks.
     ///
     /// # Errors
     /// When the folders cannot be looked at. Then nothing is known of the files: they are not gone.
-    pub(super) fn look(&mut self) -> io::Result<Vec<Observation>> {
+    pub(super) fn look(&mut self, noted: &HashSet<PathBuf>) -> io::Result<Looked> {
+        let before = Arc::clone(&self.known);
+        let mut told = self.all()?;
+        for path in noted {
+            let was_seen = |known: &HashMap<PathBuf, Known>| match known.contains_key(path) {
+                true => true,
+                // Of a folder: anything in it.
+                false => !self.is_file(path) && known.keys().any(|file| file.starts_with(path)),
+            };
+            if was_seen(&before) || was_seen(&self.known) {
+                continue;
+            }
+            // It came and went between two looks. Whoever wrote it knows that it was there.
+            if !self.is_file(path) {
+                if self.may_have_held_some(path)? {
+                    return Ok(Looked::Incomplete);
+                }
+            } else if absent(fs::symlink_metadata(path))?.is_none() {
+                let Some(object) = object_at(path, &self.kind) else { return Ok(Looked::Incomplete) };
+                told.push(Observation::Gone { object, mark: None, uid: None });
+            }
+        }
+        Ok(Looked::Changes(told))
+    }
+
+    /// The same without notes; everything, after [`forget`](Self::forget). Blocks.
+    ///
+    /// # Errors
+    /// As [`look`](Self::look).
+    pub(super) fn all(&mut self) -> io::Result<Vec<Observation>> {
         let mut now = HashMap::new();
         let mut told = Vec::new();
         self.staged()?;
@@ -120,7 +156,7 @@ impl Files {
         for (path, before) in &*self.known {
             let still_ours = now.get(path).is_some_and(|known| known.object.is_some());
             if let Some(Object { id, mark, uid, .. }) = before.object.as_ref().filter(|_| !still_ours) {
-                let (object, mark, uid) = (id.clone(), Arc::clone(mark), Some(Arc::clone(uid)));
+                let (object, mark, uid) = (id.clone(), Some(Arc::clone(mark)), Some(Arc::clone(uid)));
                 told.push(Observation::Gone { object, mark, uid });
             }
         }
@@ -131,6 +167,31 @@ impl Files {
     /// A root that lost its disk looks empty; only its staging folder tells that from objects that are gone.
     fn staged(&self) -> io::Result<()> {
         fs::symlink_metadata(self.root.join(STAGING)).map(drop)
+    }
+
+    /// Whether a path would be that of an object's file.
+    fn is_file(&self, path: &Path) -> bool {
+        const NAMESPACE_KIND_FILE: usize = 3;
+        path.strip_prefix(cluster_folder(&self.root, &self.cluster))
+            .is_ok_and(|within| within.components().count() >= NAMESPACE_KIND_FILE)
+    }
+
+    /// Whether files of the kind's objects may have been in a folder, none of which is there now.
+    fn may_have_held_some(&self, folder: &Path) -> io::Result<bool> {
+        if absent(fs::symlink_metadata(folder))?.is_none() {
+            return Ok(true);
+        }
+        let kind = kind_folder(&self.kind);
+        let cluster = cluster_folder(&self.root, &self.cluster);
+        match folder.strip_prefix(&cluster).map(|within| within.components().count()) {
+            Ok(0) | Err(_) => {
+                let namespaces = if is_folder(&cluster)? { entries(&cluster)? } else { Vec::new() };
+                let has_kind = namespaces.iter().map(|namespace| is_folder(&namespace.join(&kind)));
+                Ok(has_kind.collect::<io::Result<Vec<_>>>()?.contains(&true))
+            }
+            Ok(1) => is_folder(&folder.join(&kind)),
+            Ok(_) => Ok(true),
+        }
     }
 
     /// What may be files of the kind's objects.

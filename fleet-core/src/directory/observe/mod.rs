@@ -15,8 +15,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::time::{sleep, timeout};
 
-use self::files::Files;
-use self::notes::{Interest, Watched};
+use self::files::{Files, Looked};
+use self::notes::{Interest, Noted, Watched};
 use crate::cluster::ClusterId;
 use crate::manifest::Gvk;
 use crate::observe::Observation;
@@ -43,6 +43,7 @@ pub(super) fn observe(
         files: Files::new(root, cluster.clone(), kind.clone()),
         notes,
         watched: None,
+        noted: Noted::default(),
         told: VecDeque::new(),
         next_look: Some(Duration::ZERO),
         listed: false,
@@ -60,6 +61,8 @@ struct Observer {
     interest: Arc<Interest>,
     /// Keeps the notes coming.
     watched: Option<Arc<Watched>>,
+    /// What has not been looked at yet.
+    noted: Noted,
     told: VecDeque<Observation>,
     /// When to look again, even if nothing is noted.
     next_look: Option<Duration>,
@@ -77,28 +80,26 @@ impl Observer {
                 sleep(QUIET).await;
             }
             // Should this be cancelled, the next look finds the same.
+            self.noted.add(self.interest.take());
             let (notes, mut files) = (Arc::clone(&self.notes), self.files.clone());
-            let listed = self.listed;
+            let (noted, listed) = (self.noted.clone(), self.listed);
             let looking = tokio::task::spawn_blocking(move || {
                 // Notes first, so that none is missed after the look.
                 let watched = notes.watch();
-                if !listed {
-                    files.forget();
-                }
-                let told = files.look();
-                (watched, files, told)
+                let looked = look(&mut files, &noted, listed);
+                (watched, files, looked)
             });
-            let Ok((watched, files, told)) = looking.await else {
+            let Ok((watched, files, looked)) = looking.await else {
                 return None;
             };
             self.watched = watched;
-            self.take(files, told);
+            self.take(files, looked);
         }
     }
 
-    fn take(&mut self, files: Files, told: io::Result<Vec<Observation>>) {
-        let told = match told {
-            Ok(told) => told,
+    fn take(&mut self, files: Files, looked: io::Result<(Vec<Observation>, bool)>) {
+        let (told, is_all) = match looked {
+            Ok(looked) => looked,
             Err(error) => {
                 if self.listed {
                     tracing::warn!("{files} cannot be looked at: {error}; what was seen last holds");
@@ -114,14 +115,28 @@ impl Observer {
             Some(_) => files.unsettled().then_some(UNSETTLED),
         };
         self.files = files;
-        if std::mem::replace(&mut self.listed, true) {
-            self.told.extend(told);
-        } else {
+        self.noted = Noted::default();
+        self.listed = true;
+        if is_all {
             self.told.push_back(Observation::Listing);
             self.told.extend(told);
             self.told.push_back(Observation::Listed { version: None });
+        } else {
+            self.told.extend(told);
         }
     }
+}
+
+/// What changed; or all there is, the second value says. Blocks.
+fn look(files: &mut Files, noted: &Noted, listed: bool) -> io::Result<(Vec<Observation>, bool)> {
+    if listed && !noted.incomplete {
+        match files.look(&noted.paths)? {
+            Looked::Changes(told) => return Ok((told, false)),
+            Looked::Incomplete => {}
+        }
+    }
+    files.forget();
+    files.all().map(|told| (told, true))
 }
 
 #[cfg(test)]

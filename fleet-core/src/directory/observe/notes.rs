@@ -1,5 +1,6 @@
 //! What the system tells of the root folder: one watch for all clusters, passed on to those whom it concerns.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -27,17 +28,50 @@ pub(super) struct Watched {
     folder: Identity,
 }
 
+/// So many paths are remembered between two looks.
+const MOST_PATHS: usize = 10_000;
+
 /// Whom a note may concern.
 pub(super) struct Interest {
     cluster: PathBuf,
     kind: String,
     noted: Notify,
+    since_look: Mutex<Noted>,
+}
+
+/// What was noted since the last look.
+#[derive(Clone, Default)]
+pub(super) struct Noted {
+    /// What came, changed or went, as far as notes came.
+    pub(super) paths: HashSet<PathBuf>,
+    /// Whether there were more, or some were lost.
+    pub(super) incomplete: bool,
+}
+
+impl Noted {
+    pub(super) fn add(&mut self, other: Self) {
+        other.paths.into_iter().for_each(|path| self.add_path(path));
+        self.incomplete |= other.incomplete;
+    }
+
+    fn add_path(&mut self, path: PathBuf) {
+        if self.paths.len() < MOST_PATHS {
+            self.paths.insert(path);
+        } else {
+            self.incomplete = true;
+        }
+    }
 }
 
 impl Interest {
     /// Waits until something may have happened. Cancel safe.
     pub(super) async fn noted(&self) {
         self.noted.notified().await;
+    }
+
+    /// Takes out what was noted.
+    pub(super) fn take(&self) -> Noted {
+        std::mem::take(&mut *self.since_look.lock())
     }
 
     fn is_in(&self, path: &Path) -> bool {
@@ -61,6 +95,7 @@ impl Notes {
             cluster: cluster_folder(&self.root, cluster),
             kind: kind_folder(kind),
             noted: Notify::new(),
+            since_look: Mutex::default(),
         });
         let mut interests = self.interests.lock();
         interests.retain(|interest| interest.strong_count() > 0);
@@ -82,9 +117,15 @@ impl Notes {
                 // That they are read is no news.
                 Ok(event) if event.kind.is_access() => {}
                 Ok(event) if !event.need_rescan() && !event.paths.is_empty() => {
-                    pass_on(&interests, |interest| event.paths.iter().any(|path| interest.is_in(path)))
+                    pass_on(&interests, |interest, noted| {
+                        let concerned = event.paths.iter().filter(|path| interest.is_in(path));
+                        concerned.map(|path| noted.add_path(path.clone())).count() > 0
+                    });
                 }
-                _ => pass_on(&interests, |_| true),
+                _ => pass_on(&interests, |_, noted| {
+                    noted.incomplete = true;
+                    true
+                }),
             }
         };
         let config = Config::default().with_follow_symlinks(false);
@@ -111,10 +152,13 @@ impl Notes {
     }
 }
 
-fn pass_on(interests: &Mutex<Vec<Weak<Interest>>>, concerns: impl Fn(&Interest) -> bool) {
+fn pass_on(interests: &Mutex<Vec<Weak<Interest>>>, note: impl Fn(&Interest, &mut Noted) -> bool) {
     let interests = interests.lock();
-    let concerned = interests.iter().filter_map(Weak::upgrade).filter(|interest| concerns(interest));
-    concerned.for_each(|interest| interest.noted.notify_one());
+    for interest in interests.iter().filter_map(Weak::upgrade) {
+        if note(&interest, &mut interest.since_look.lock()) {
+            interest.noted.notify_one();
+        }
+    }
 }
 
 #[cfg(unix)]

@@ -99,6 +99,6 @@ impl Step<'_> {
                 Some(theirs) => theirs.uncertain_until = theirs.uncertain_until.max(item.uncertain_until),
             }
         }
-        record.write(shared).await
+        record.write_again(shared).await
     }
 }

@@ -73,6 +73,7 @@ pub(super) async fn step(shared: &Arc<Shared>, job: &mut Job, lane: &Lane) -> Ve
         // Somebody else wrote: look at what there is now.
         Err(error) if error.is_conflict() => Verdict::Again,
         Err(error) => {
+            job.unheard = true;
             tracing::warn!(work = %job.work, cluster = %lane.cluster, %error, "the store failed; trying again");
             shared.later(shared.config.retry)
         }
@@ -82,7 +83,14 @@ pub(super) async fn step(shared: &Arc<Shared>, job: &mut Job, lane: &Lane) -> Ve
 async fn try_step(step: &mut Step<'_>) -> Result<Verdict, StoreError> {
     let (shared, cluster, id) = (step.shared, &step.lane.cluster, step.job.work.clone());
     let stored = shared.store.work(&id).await?;
-    let record = shared.store.applied_in(&id, cluster).await?;
+    let mut record = shared.store.applied_in(&id, cluster).await?;
+    if step.job.unheard {
+        step.job.unheard = false;
+        if let Some(Stored { value, revision }) = &mut record {
+            // A conflict brings what is really there; a record that seems to be missing is made, or conflicts too.
+            *revision = shared.store.put_applied(Arc::clone(value), Some(revision.clone())).await?;
+        }
+    }
     let Some(Stored { value: work, revision }) = stored else {
         // Dropped by somebody else; what was applied for it is taken away by what we wrote down.
         return match record {

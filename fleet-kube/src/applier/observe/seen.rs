@@ -141,7 +141,7 @@ impl Reader {
                 let (object, _) = self.read(line.object)?;
                 match object.mark() {
                     Some(mark) => {
-                        let (mark, uid) = (mark.into(), Some(Arc::clone(object.uid())));
+                        let (mark, uid) = (Some(mark.into()), Some(Arc::clone(object.uid())));
                         let gone = Observation::Gone { object: self.name(&object), mark, uid };
                         Event::Told(gone, object.version().cloned())
                     }
