@@ -275,7 +275,6 @@ impl InCluster {
         }
         if seen.written_by_us
             && let Some(id) = self.by_mark(&seen.mark).cloned()
-            && !self.has_uid(&id, &seen.uid)
         {
             if let Some(of_work) = self.works.get_mut(&id)
                 && of_work.orphans.len() < MOST_ORPHANS
@@ -289,12 +288,6 @@ impl InCluster {
         }
         let was = self.strays.0.insert(seen.object.clone(), Arc::clone(&seen.mark));
         Met::Stray { is_new: was.is_none() }
-    }
-
-    /// Whether a Work has an object with this UID: two have the same where one is a copied file.
-    fn has_uid(&self, work: &WorkId, uid: &Arc<str>) -> bool {
-        let has_it = |key: &Key| self.objects.get(key).is_some_and(|held| held.uid.as_ref() == Some(uid));
-        self.works.get(work).is_some_and(|of_work| of_work.objects.iter().any(has_it))
     }
 
     fn see_gone(&mut self, object: &ObjectRef, uid: Option<&Arc<str>>) -> Met {
