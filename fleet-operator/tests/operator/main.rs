@@ -14,6 +14,7 @@ mod drift;
 mod explain;
 mod idle;
 mod leading;
+mod managed;
 mod process;
 mod quickstart;
 mod render;
