@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fleet_core::apply::{Applier, ApplyRequest, Outcome, RemoveRequest};
+use fleet_core::catalog::TriggerDef;
 use fleet_core::cluster::{ClusterId, Labels};
-use fleet_core::engine::{Config, Engine, Handle, Parts};
+use fleet_core::engine::{Config, Counters, Engine, Handle, Parts};
 use fleet_core::environment::Environment;
 use fleet_core::manifest::Gvk;
 use fleet_core::memory::MemoryCatalog;
@@ -25,8 +26,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
-use crate::engine::NAMESPACE as TEMPLATE;
-use crate::parts::{login, source, trigger};
+use crate::parts::{login, source};
 use crate::table::rate;
 
 /// How many objects are created at a time in a cluster.
@@ -42,9 +42,30 @@ pub(crate) struct Fleet {
     /// Where it listens.
     subject: String,
     applied: mpsc::UnboundedReceiver<Applied>,
-    handle: Handle,
+    running: Running,
+}
+
+/// An engine that runs.
+pub(crate) struct Running {
+    pub(crate) handle: Handle,
     stop: CancellationToken,
-    running: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    pub(crate) fn start(parts: Parts) -> Self {
+        let config = Config { cluster_concurrency: IN_FLIGHT, ..Config::default() };
+        let engine = Engine::new(parts, config);
+        let (handle, stop) = (engine.handle(), CancellationToken::new());
+        Self { handle, task: tokio::spawn(engine.run(stop.clone())), stop }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.handle.detach("user-operation");
+        self.stop.cancel();
+        // It has stopped, or panicked and said so.
+        let _ = self.task.await;
+    }
 }
 
 /// An object is in a cluster.
@@ -61,27 +82,26 @@ impl Fleet {
         subject: &str,
         clusters: &[Cluster],
         store: Arc<dyn WorkStore>,
+        trigger: TriggerDef,
     ) -> Result<Self, Failure> {
         let registry = Arc::new(Clusters::new());
-        registry.update(clusters.iter().map(definition).collect::<Result<_, Failure>>()?);
+        let definitions = clusters.iter().map(|cluster| definition(cluster.name(), cluster.kubeconfig()?));
+        registry.update(definitions.collect::<Result<_, Failure>>()?);
         let (told, applied) = mpsc::unbounded_channel();
         let parts = Parts {
             store,
-            catalog: Arc::new(MemoryCatalog::new([source()], [trigger(TEMPLATE)])),
+            catalog: Arc::new(MemoryCatalog::new([source()], [trigger])),
             clusters: Arc::clone(&registry) as _,
             renderer: Arc::new(MinijinjaRenderer),
             applier: Arc::new(Timed { inner: KubeApplier::new(registry), told }),
             environment: Environment::default(),
         };
-        let config = Config { cluster_concurrency: IN_FLIGHT, ..Config::default() };
-        let engine = Engine::new(parts, config);
-        let handle = engine.handle();
-        let stop = CancellationToken::new();
-        let running = tokio::spawn(engine.run(stop.clone()));
+        let running = Running::start(parts);
         let (nats_config, core) = (NatsConfig::new([nats])?, CoreConfig::new([subject]));
-        handle.attach(Arc::new(CoreSource::new("user-operation", &Connections::new(), nats_config, core)));
+        let source = CoreSource::new("user-operation", &Connections::new(), nats_config, core);
+        running.handle.attach(Arc::new(source));
         let client = async_nats::connect(nats).await?;
-        let mut fleet = Self { client, subject: subject.to_owned(), applied, handle, stop, running };
+        let mut fleet = Self { client, subject: subject.to_owned(), applied, running };
         // Core NATS has no subscription to wait for: until it is there, nothing comes of an event.
         let deadline = Instant::now() + PATIENCE;
         let mut warm = HashSet::new();
@@ -99,7 +119,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Publishes a login of this name, which becomes a namespace.
+    /// Publishes a login of this name, which becomes an object.
     pub(crate) async fn publish(&self, name: &str) -> Result<(), Failure> {
         let event = login(name).to_json().to_string();
         Ok(self.client.publish(self.subject.clone(), event.into()).await?)
@@ -115,11 +135,16 @@ impl Fleet {
     pub(crate) async fn one(&mut self, name: &str) -> Result<Duration, Failure> {
         let began = Instant::now();
         self.publish(name).await?;
+        Ok(self.applied(name).await? - began)
+    }
+
+    /// When the object of this name is there, with one cluster.
+    pub(crate) async fn applied(&mut self, name: &str) -> Result<Instant, Failure> {
         loop {
             // What was there before may be applied once more.
             let applied = self.next().await?;
             if applied.name == name {
-                return Ok(applied.at - began);
+                return Ok(applied.at);
             }
         }
     }
@@ -141,23 +166,25 @@ impl Fleet {
         Ok(rate(count, last - began))
     }
 
+    /// What the engine has counted.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        self.running.handle.counters()
+    }
+
     pub(crate) async fn stop(self) {
-        self.handle.detach("user-operation");
-        self.stop.cancel();
-        // It has stopped, or panicked and said so.
-        let _ = self.running.await;
+        self.running.stop().await;
     }
 }
 
 /// A cluster of the lab, in production.
-fn definition(cluster: &Cluster) -> Result<ClusterDefinition, Failure> {
+pub(crate) fn definition(name: &str, kubeconfig: String) -> Result<ClusterDefinition, Failure> {
     Ok(ClusterDefinition {
-        id: ClusterId::new(NAMESPACE, cluster.name())?,
+        id: ClusterId::new(NAMESPACE, name)?,
         labels: [("env".to_owned(), "production".to_owned())].into(),
         annotations: Labels::new(),
         connection: Connection::KubeconfigSecret {
             name: "the lab's kubeconfig".to_owned(),
-            kubeconfig: Ok(cluster.kubeconfig()?.into()),
+            kubeconfig: Ok(kubeconfig.into()),
         },
     })
 }

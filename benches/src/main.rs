@@ -1,13 +1,17 @@
 //! `fleet-bench` prints what Fleet costs, as a table, each figure next to a floor taken in the same run.
 
+mod bare;
+mod drift;
 mod engine;
 mod fleet;
 mod parts;
 mod path;
+mod scale;
 mod selector;
 mod slow;
 mod table;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -56,6 +60,27 @@ enum What {
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },
+    /// How long until a field that somebody changed, or an object that somebody deleted, is as it was, next to a bare loop.
+    Drift {
+        /// How many objects.
+        #[arg(long, default_value_t = 300)]
+        objects: usize,
+    },
+    /// Many live keys over real API servers: template edits next to a bare client, requests in peace, restart, memory.
+    Scale {
+        /// How many keys, each with one object in one cluster.
+        #[arg(long, default_value_t = 5_000)]
+        users: usize,
+        /// How many clusters.
+        #[arg(long, default_value_t = 10)]
+        clusters: usize,
+        /// How long requests are counted while nothing happens, in seconds.
+        #[arg(long, default_value_t = 60)]
+        idle: u64,
+    },
+    /// Fleet's own process of that.
+    #[command(hide = true)]
+    ScaleSide { folder: PathBuf, clusters: usize, users: usize, value: String },
     /// One selector against many clusters.
     Selector {
         /// How many clusters.
@@ -73,6 +98,14 @@ async fn main() -> Result<(), Failure> {
         What::Path { events, burst } => path::measure(events, burst).await?,
         What::Slow { rate, seconds, rounds } => {
             slow::measure(rate.max(1), Duration::from_secs(seconds), rounds).await?;
+        }
+        What::Drift { objects } => drift::measure(objects).await?,
+        What::Scale { users, clusters, idle } => {
+            let idle = Duration::from_secs(idle);
+            scale::measure(&scale::Scale { users, clusters: clusters.max(1), idle }).await?;
+        }
+        What::ScaleSide { folder, clusters, users, value } => {
+            scale::side::run(&folder, clusters, users, &value).await?;
         }
         What::Selector { clusters } => selector::measure(clusters),
     }

@@ -13,13 +13,14 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::PostParams;
-use kube::config::Kubeconfig;
 use kube::{Api, ResourceExt};
 use local_fleet::{Cluster, ClusterOptions, Lab, NatsOptions, Route};
 
 use crate::Failure;
+use crate::bare::config;
+use crate::engine::NAMESPACE as TEMPLATE;
 use crate::fleet::{Fleet, IN_FLIGHT, NAMESPACE};
-use crate::parts::login;
+use crate::parts::{login, trigger};
 use crate::table::{line, median, millis, percentile, rate};
 
 /// How often they take turns with a burst; the median counts.
@@ -62,7 +63,7 @@ pub(crate) async fn measure(events: usize, burst: usize) -> Result<(), Failure> 
     let mut floor = Floor::start(&nats, &cluster.kubeconfig()?).await?;
     let mut all = Vec::new();
     for (store, opened) in stores {
-        let fleet = Fleet::start(&nats, store, lab.clusters(), opened).await?;
+        let fleet = Fleet::start(&nats, store, lab.clusters(), opened, trigger(TEMPLATE)).await?;
         all.push(Measured { store, fleet, latencies: Vec::new(), ratios: Vec::new() });
     }
 
@@ -139,11 +140,6 @@ async fn install(client: &kube::Client) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-async fn config(kubeconfig: &str) -> Result<kube::Config, Failure> {
-    let kubeconfig = Kubeconfig::from_yaml(kubeconfig)?;
-    Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?)
 }
 
 /// Receives a message, and creates an object with a bare client.

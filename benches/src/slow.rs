@@ -8,7 +8,9 @@ use fleet_core::redb::RedbStore;
 use local_fleet::{Cluster, ClusterOptions, Lab, NatsOptions, Route};
 
 use crate::Failure;
+use crate::engine::NAMESPACE as TEMPLATE;
 use crate::fleet::{Applied, Fleet};
+use crate::parts::trigger;
 use crate::table::{line, median, millis, percentile};
 
 const CLUSTERS: usize = 5;
@@ -24,7 +26,7 @@ pub(crate) async fn measure(rate: u32, time: Duration, rounds: usize) -> Result<
     let nats = lab.nats().ok_or("the lab has no NATS")?.url(Route::Direct);
     let hung = lab.clusters().last().ok_or("the lab has no cluster")?;
     let store = Arc::new(RedbStore::open(&folder.path().join("fleet.redb"))?);
-    let mut fleet = Fleet::start(&nats, "slow", lab.clusters(), store).await?;
+    let mut fleet = Fleet::start(&nats, "slow", lab.clusters(), store, trigger(TEMPLATE)).await?;
     let all: Vec<&str> = lab.clusters().iter().map(Cluster::name).collect();
     let others: Vec<&str> = all.iter().copied().filter(|name| *name != hung.name()).collect();
     // Connections are opened, caches filled.

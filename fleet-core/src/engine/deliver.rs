@@ -1,5 +1,6 @@
 //! From a source to the store: deliveries are read, judged, stored as Work, and then acknowledged; in this order.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -252,6 +253,8 @@ impl Taken {
             }
             Ok::<_, StoreError>(())
         };
+        // Moved around, it would be copied, and kept more than once.
+        let store = std::pin::pin!(store);
         let stored = shared.cut.run_until_cancelled(with_progress(&settle, store)).await;
         let stored = stored.unwrap_or_else(|| Err(StoreError::Unavailable("the engine stops".to_owned())));
         shared.counters.durable_latency.record(self.began.elapsed());
@@ -274,10 +277,9 @@ impl Taken {
 }
 
 /// Tells the source again and again that the delivery is worked on, while it is.
-async fn with_progress<T>(settle: &Settle, work: impl Future<Output = T>) -> T {
-    let mut work = std::pin::pin!(work);
+async fn with_progress<T>(settle: &Settle, mut work: Pin<&mut impl Future<Output = T>>) -> T {
     loop {
-        match tokio::time::timeout(PROGRESS, &mut work).await {
+        match tokio::time::timeout(PROGRESS, work.as_mut()).await {
             Ok(done) => return done,
             Err(_) => {
                 // At worst it is delivered again, and seen to be a duplicate.

@@ -436,8 +436,9 @@ impl Shared {
         let shared = Arc::clone(self);
         self.spawn(async move {
             while let Some(mut job) = lane.next() {
-                let step = AssertUnwindSafe(reconcile::step(&shared, &mut job, &lane)).catch_unwind();
-                let verdict = step.await.unwrap_or_else(|_| {
+                // Kept in a variable, it would take its room twice.
+                let step = AssertUnwindSafe(reconcile::step(&shared, &mut job, &lane)).catch_unwind().await;
+                let verdict = step.unwrap_or_else(|_| {
                     tracing::error!(work = %job.work, cluster = %lane.cluster, "this is a bug, please report it");
                     shared.later(shared.config.stalled)
                 });

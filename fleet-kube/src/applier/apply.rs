@@ -97,7 +97,8 @@ impl Run<'_> {
             return Step::Look;
         }
         match known.map(|item| (item, item.uid.clone(), item.version.clone())) {
-            None | Some((_, None, _)) => Step::Create,
+            // Without a version it was seen to be gone; whatever has its name all the same is looked at then.
+            None | Some((_, None, _) | (_, Some(_), None)) => Step::Create,
             Some((item, Some(uid), Some(version))) if !self.has_exclusions(id) => {
                 Step::Update(Box::new(Basis { uid, version, adopted: item.adopted, live: None }))
             }

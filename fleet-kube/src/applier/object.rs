@@ -166,7 +166,8 @@ impl Object {
     }
 
     /// What turns the fields that our POST set into fields that we applied, so that an apply can take them back.
-    /// `None` if that was done, or was not needed. It changes nothing if the object has changed since it was read.
+    /// `None` if that was done, or is not needed, because all of them were applied too: that is looked at again after each
+    /// apply. It changes nothing if the object has changed since it was read.
     ///
     /// There can be one `Apply` entry for a manager: the POST's fields go to those of an apply, so that at no time a field
     /// of ours is nobody's, and would stay for ever.
@@ -178,9 +179,14 @@ impl Object {
                 "op": "replace", "path": format!("/metadata/managedFields/{posted}/operation"), "value": "Apply",
             })),
             Some(applied) => {
-                let fields = |entry: usize| self.metadata.managed_fields.get(entry)?.fields_v1.as_deref().cloned();
-                let mut all = fields(applied).unwrap_or_else(|| json!({}));
-                merge(&mut all, fields(posted).unwrap_or_default());
+                let fields = |entry: usize| self.metadata.managed_fields.get(entry)?.fields_v1.as_deref();
+                let nothing = json!({});
+                let (of_apply, of_post) = (fields(applied).unwrap_or(&nothing), fields(posted).unwrap_or(&nothing));
+                if has_all(of_apply, of_post) {
+                    return None;
+                }
+                let mut all = of_apply.clone();
+                merge(&mut all, of_post.clone());
                 patch.push(json!({
                     "op": "replace", "path": format!("/metadata/managedFields/{applied}/fieldsV1"), "value": all,
                 }));
@@ -244,6 +250,13 @@ impl Object {
     }
 }
 
+/// Whether a tree has all fields of another. Whoever has something in a map has the map as well, so for that it says
+/// nothing that the other tells so (`.`).
+fn has_all(fields: &Value, others: &Value) -> bool {
+    let Value::Object(others) = others else { return true };
+    others.iter().all(|(name, other)| name == "." || fields.get(name).is_some_and(|it| has_all(it, other)))
+}
+
 /// Adds the fields of one tree to another.
 fn merge(fields: &mut Value, others: Value) {
     if let (Value::Object(fields), Value::Object(others)) = (fields, others) {
@@ -282,6 +295,19 @@ mod tests {
         assert_eq!(patch[1]["path"], "/metadata/managedFields/2/fieldsV1");
         assert_eq!(patch[1]["value"], json!({"f:data": {"f:a": {}, "f:b": {}}}));
         assert_eq!(patch[2], json!({"op": "remove", "path": "/metadata/managedFields/0"}));
+    }
+
+    #[test]
+    fn a_post_that_has_nothing_of_its_own_need_not_be_taken_over() {
+        let entry = |operation: &str, fields: Value| json!({"manager": "fleet", "operation": operation, "fieldsV1": fields});
+        let needed = |posted: Value, applied: Value| {
+            object(json!([entry("Update", posted), entry("Apply", applied)])).takeover().is_some()
+        };
+        let applied = json!({"f:data": {"f:a": {}, "f:b": {}}});
+        assert!(!needed(json!({"f:data": {".": {}, "f:a": {}}}), applied.clone()));
+        assert!(needed(json!({"f:data": {".": {}, "f:c": {}}}), applied.clone()));
+        // An empty map would stay.
+        assert!(needed(json!({"f:data": {".": {}}}), json!({})));
     }
 
     #[test]

@@ -34,10 +34,16 @@ impl Step<'_> {
             let Some(manifest) = manifests.iter().find(|manifest| manifest.id().same_object(&object)) else {
                 continue;
             };
+            let Some(item) = record.item(&object) else { continue };
             let by = match sight {
-                Sight::Gone { .. } => None,
+                Sight::Gone { .. } => {
+                    if repairs {
+                        // What was known of it is over: the Applier need not find that out.
+                        item.version = None;
+                    }
+                    None
+                }
                 Sight::Changed(seen) => {
-                    let Some(item) = record.item(&object) else { continue };
                     let is_ours = item.uid.as_ref() == Some(&seen.uid)
                         && *seen.mark == *self.job.work.hash()
                         && !seen.going;
@@ -46,6 +52,10 @@ impl Step<'_> {
                         item.print = Some(seen.print);
                         item.version = seen.version;
                         continue;
+                    }
+                    if is_ours {
+                        // The repair goes on from there, without another look.
+                        item.version = seen.version;
                     }
                     seen.other
                 }

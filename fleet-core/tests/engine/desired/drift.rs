@@ -1,13 +1,22 @@
 //! Drift: what somebody does to what is ours is undone, and what is theirs is left alone.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use fleet_core::apply::{Applier, ApplyRequest, Outcome, RemoveRequest};
+use fleet_core::cluster::ClusterId;
+use fleet_core::manifest::Gvk;
+use fleet_core::memory::MemoryApplier;
+use fleet_core::observe::{Depth, Observation};
 use fleet_core::policy::{DriftExclusion, JsonPointer, Policy, SyncMode};
 use fleet_core::work::AppliedState;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use serde_json::json;
 
 use super::{kept, mode, setup};
-use crate::rig::{Rig, cluster, login, logout, object, until};
+use crate::rig::{Rig, Setup, cluster, login, logout, object, until};
 
 const DRIFT: SyncMode = SyncMode::ContinuousWithDriftDetection;
 
@@ -148,5 +157,60 @@ async fn many_objects_deleted_at_once_all_come_back() {
     rig.until_names("c1", &expected).await;
     rig.until_states("applied", |state| *state == AppliedState::Applied).await;
     assert_eq!(rig.handle.counters().contested.get(), 0);
+    rig.stop().await;
+}
+
+/// Notes with which version of an object it is called, and gives versions to what it writes and to what it sees.
+struct Versioned {
+    inner: Arc<MemoryApplier>,
+    called: Arc<Mutex<Vec<Option<Arc<str>>>>>,
+}
+
+#[async_trait]
+impl Applier for Versioned {
+    async fn apply(&self, request: ApplyRequest) -> Vec<Outcome> {
+        self.called.lock().unwrap().push(request.inventory[0].version.clone());
+        let mut outcomes = self.inner.apply(request).await;
+        for outcome in &mut outcomes {
+            if let Outcome::Applied(placed) = outcome {
+                placed.version = Some("written".into());
+            }
+        }
+        outcomes
+    }
+
+    async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
+        self.inner.remove(request).await
+    }
+
+    fn settle_time(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn observe(&self, cluster: &ClusterId, kind: &Gvk, depth: Depth) -> BoxStream<'static, Observation> {
+        let versioned = |mut told| {
+            if let Observation::There(seen) = &mut told {
+                seen.version = Some("seen".into());
+            }
+            told
+        };
+        self.inner.observe(cluster, kind, depth).map(versioned).boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_begins_with_what_was_seen() {
+    let base = setup([kept("names", "$subject=1", mode(DRIFT))]);
+    let called = Arc::<Mutex<Vec<Option<Arc<str>>>>>::default();
+    let applier = Versioned { inner: Arc::clone(&base.objects), called: Arc::clone(&called) };
+    let rig = Setup { applier: Some(Arc::new(applier)), ..base }.start();
+    rig.source.send(login("a")).await.await;
+    rig.until_states("applied", |state| *state == AppliedState::Applied).await;
+    rig.somebody_sets("a", "v", json!("theirs"));
+    until("the field is as it was", async || repaired(&rig) == 1).await;
+    rig.applier.take_away(&cluster("c1"), &object("a")).unwrap();
+    until("it is there again", async || repaired(&rig) == 2).await;
+    // It was made, changed from what it had become, and made again.
+    assert_eq!(*called.lock().unwrap(), [None, Some("seen".into()), None]);
     rig.stop().await;
 }
