@@ -129,9 +129,11 @@ pub struct TriggerDef {
     pub one_for_event: bool,
     /// A key that no event renews within this time is deleted as if a Delete event had come. It counts from when the
     /// transport took the key's last event (a JetStream message's timestamp), else from its acceptance; and it is a
-    /// level: the time as it is defined now, for every key that is live. An event that arrives after it deletes its key.
+    /// level: the time as it is defined now, for every key that is live. An event that arrives after it brings nothing to
+    /// life.
     ///
-    /// What is published and not read yet renews nothing: choose a time longer than messages may have to wait.
+    /// No key is deleted before its source has settled all that was published until its time came, for that may renew it
+    /// (see [`EventSource::report_settled`](crate::source::EventSource::report_settled)).
     pub ttl: Option<Duration>,
 }
 

@@ -43,6 +43,13 @@ pub trait EventSource: Send + Sync + 'static {
     /// Only what will not heal by itself: a configuration that cannot work.
     async fn open(&self, floors: Vec<Position>) -> Result<BoxStream<'static, SourceItem>, SourceError>;
 
+    /// Asks a source whose messages wait to be read for a [`SourceItem::Settled`], soon; whoever does not get one asks
+    /// again. `false`, the default: nothing waits, an event is delivered as soon as it is published or never. Until it is
+    /// told, no key of a trigger with a `ttl` expires: it may be renewed by a message that was not read yet.
+    fn report_settled(&self) -> bool {
+        false
+    }
+
     /// Reads the event out of a message of this source that was kept as a dead letter. A source that knows more forms
     /// than the JSON of a CloudEvent MUST decode as it does for its deliveries.
     ///
@@ -63,6 +70,9 @@ pub enum SourceItem {
     Delivery(Delivery),
     /// Nothing at or below this position will come again.
     Floor(Position),
+    /// Whatever the transport took before this moment, by the clock that [`Delivery::published`] is from, is settled, and
+    /// not only delivered. Told when [asked](EventSource::report_settled).
+    Settled(Timestamp),
     /// The complete set of what is live in a scope: keys of that scope which are not in it are to be deleted.
     Snapshot(Snapshot),
     /// How the source is doing, for its condition.

@@ -226,20 +226,42 @@ pub(super) fn owned(text: &str) -> Option<Owned> {
     read(text).map(|(_, object)| Owned::of_values(&object))
 }
 
-/// A UID that no other object had or will have: it depends on when and by whom it is made, not on any content.
+/// A UID that no other object had or will have. Its first half depends on when and by whom it is made, its second one on
+/// that and the place: a file that somebody copied elsewhere can be told from the one that we made.
 pub(super) fn new_uid(place: &Place) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let mut hasher = Sha256::new();
     hasher.update(jiff::Timestamp::now().as_nanosecond().to_be_bytes());
     hasher.update(std::process::id().to_be_bytes());
     hasher.update(COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-    for part in place.folders.iter().chain([&place.file]) {
+    let once = half(hasher);
+    let part = |from: usize, to: usize| once.get(from..to).unwrap_or_default();
+    format!("{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), of_place(&once, place))
+}
+
+/// Whether a UID was made for an object at this place.
+pub(super) fn is_made_for(uid: &str, place: &Place) -> bool {
+    let once: String = uid.chars().filter(|char| *char != '-').take(2 * HALF).collect();
+    uid.strip_suffix(&of_place(&once, place)).is_some()
+}
+
+/// The second half of a UID that begins like that.
+fn of_place(once: &str, place: &Place) -> String {
+    let mut hasher = Sha256::new();
+    for part in [&once.to_owned()].into_iter().chain(&place.folders).chain([&place.file]) {
         hasher.update(part.as_bytes());
         hasher.update([0]);
     }
-    let hex: String = hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+    let mut half = half(hasher);
+    half.insert(4, '-');
+    half
+}
+
+/// The bytes of half of a UID.
+const HALF: usize = 8;
+
+fn half(hasher: Sha256) -> String {
+    hasher.finalize().iter().take(HALF).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether a new file may take the place of one that is there.

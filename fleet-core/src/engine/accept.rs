@@ -114,12 +114,14 @@ impl Accepted {
         message: &Arc<Message>,
     ) -> Result<Outcome, StoreError> {
         let Intention { trigger, id, key, intent } = intention;
-        let has_expired = *intent == Intent::Create && shared.has_expired(&trigger.def.name, self.published);
-        // It is Delete's time already.
-        let intent = if has_expired { Intent::Delete } else { *intent };
         loop {
             let stored = shared.store.work(id).await?;
             let (old, revision) = stored.map(|stored| (stored.value, stored.revision)).unzip();
+            // It is Delete's time already; unless the key lives, and so waits for what else may renew it.
+            let has_expired = *intent == Intent::Create
+                && old.as_ref().is_none_or(|old| old.intent == Intent::Delete)
+                && shared.has_expired(&trigger.def.name, self.published);
+            let intent = if has_expired { Intent::Delete } else { *intent };
             if let Some(old) = &old
                 && (self.came_before(old)
                     || !self.is_from_an_earlier_operator(old) && !old.positions.admits(&self.position))

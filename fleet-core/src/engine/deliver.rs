@@ -67,6 +67,7 @@ pub(super) async fn read(shared: Arc<Shared>, attached: Attached) {
                 }
                 reader.floors.raise(floor);
             }
+            SourceItem::Settled(until) => reader.shared.expiries.settled(&name, until),
             SourceItem::Status(status) => report(&reader.shared, &name, status),
             SourceItem::Snapshot(_) => {
                 tracing::warn!(source = %name, "snapshots of keys are not supported yet; ignored");

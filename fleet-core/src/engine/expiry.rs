@@ -4,6 +4,9 @@
 //! The ttl is a level: what is due follows from the Work and from the definitions as they are now. The queue only says
 //! when to look; it holds an id and a time for each live Work of a trigger with a ttl (about 200 bytes each), and is
 //! filled from the store at the start.
+//!
+//! What renews a key may be waiting to be read. So none expires before its source has settled all that was published
+//! until then: after a long stop, or while the server is away, keys stay for longer and never for less.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::engine::Shared;
 use crate::store::StoreError;
@@ -35,6 +39,10 @@ pub(super) struct Expiries {
 struct Queue {
     due: BTreeSet<(Timestamp, WorkId)>,
     of: HashMap<WorkId, Timestamp>,
+    /// What is due, and may be renewed by what its source has not settled yet.
+    unread: HashMap<Arc<str>, BTreeSet<(Timestamp, WorkId)>>,
+    /// Up to when each source has settled what was published.
+    settled: HashMap<Arc<str>, Timestamp>,
 }
 
 impl Queue {
@@ -42,6 +50,16 @@ impl Queue {
         if let Some((id, due)) = self.of.remove_entry(id) {
             self.due.remove(&(due, id));
         }
+    }
+
+    fn add(&mut self, due: Timestamp, id: WorkId) {
+        self.remove(&id);
+        self.of.insert(id.clone(), due);
+        self.due.insert((due, id));
+    }
+
+    fn is_settled(&self, source: &str, due: Timestamp) -> bool {
+        self.settled.get(source).is_some_and(|until| *until >= due)
     }
 }
 
@@ -55,8 +73,7 @@ impl Expiries {
         queue.remove(id);
         let Some(due) = due else { return };
         let is_first = queue.due.first().is_none_or(|(first, _)| due < *first);
-        queue.of.insert(id.clone(), due);
-        queue.due.insert((due, id.clone()));
+        queue.add(due, id.clone());
         drop(queue);
         if is_first {
             self.sooner.notify_one();
@@ -75,8 +92,50 @@ impl Expiries {
         taken
     }
 
-    fn first(&self) -> Option<Timestamp> {
-        self.queue.lock().due.first().map(|(due, _)| *due)
+    /// When something is due, and whether something waits for its source.
+    fn next(&self) -> (Option<Timestamp>, bool) {
+        let queue = self.queue.lock();
+        (queue.due.first().map(|(due, _)| *due), !queue.unread.is_empty())
+    }
+
+    /// A source has settled what was published until then.
+    pub(super) fn settled(&self, source: &Arc<str>, until: Timestamp) {
+        let mut queue = self.queue.lock();
+        queue.settled.insert(Arc::clone(source), until);
+        let Some(mut ready) = queue.unread.remove(source) else { return };
+        while let Some((due, id)) = ready.pop_first() {
+            if due > until {
+                ready.insert((due, id));
+                queue.unread.insert(Arc::clone(source), ready);
+                break;
+            }
+            queue.add(due, id);
+        }
+        drop(queue);
+        self.sooner.notify_one();
+    }
+
+    /// Another source has taken the place of this one.
+    pub(super) fn forget_settled(&self, source: &str) {
+        self.queue.lock().settled.remove(source);
+    }
+
+    fn is_settled(&self, source: &str, due: Timestamp) -> bool {
+        self.queue.lock().is_settled(source, due)
+    }
+
+    /// Has what is due wait for its source; `false` if that has just settled it.
+    fn wait_for(&self, source: &Arc<str>, due: Timestamp, id: &WorkId) -> bool {
+        let mut queue = self.queue.lock();
+        let waits = !queue.is_settled(source, due);
+        if waits {
+            queue.unread.entry(Arc::clone(source)).or_default().insert((due, id.clone()));
+        }
+        waits
+    }
+
+    fn waited_for(&self) -> Vec<Arc<str>> {
+        self.queue.lock().unread.keys().cloned().collect()
     }
 }
 
@@ -84,7 +143,12 @@ impl Expiries {
 pub(super) async fn run(shared: &Arc<Shared>) {
     shared.wait_until_loaded().await;
     let mut failures = 0;
+    let mut asked = Instant::now();
     loop {
+        if asked.elapsed() >= LOOK {
+            asked = Instant::now();
+            shared.ask_sources();
+        }
         let taken = shared.expiries.take(shared.now());
         if taken.is_empty() {
             wait(shared).await;
@@ -109,16 +173,15 @@ pub(super) async fn run(shared: &Arc<Shared>) {
 /// Waits until something may be due.
 async fn wait(shared: &Shared) {
     let sooner = shared.expiries.sooner.notified();
-    match shared.expiries.first() {
-        None => sooner.await,
-        Some(due) => {
-            // The wall clock may be set meanwhile, timers do not follow it.
-            let left = Duration::try_from(due.duration_since(shared.now())).unwrap_or_default().min(LOOK);
-            tokio::select! {
-                () = sooner => {}
-                () = tokio::time::sleep(left) => {}
-            }
-        }
+    // The wall clock may be set meanwhile, timers do not follow it.
+    let left = match shared.expiries.next() {
+        (None, false) => return sooner.await,
+        (None, true) => LOOK,
+        (Some(due), _) => Duration::try_from(due.duration_since(shared.now())).unwrap_or_default().min(LOOK),
+    };
+    tokio::select! {
+        () = sooner => {}
+        () = tokio::time::sleep(left) => {}
     }
 }
 
@@ -154,6 +217,33 @@ impl Shared {
         }
     }
 
+    /// Asks sources again for which something waits.
+    fn ask_sources(&self) {
+        for source in self.expiries.waited_for() {
+            let attached = self.attached.lock().get(&*source).map(|attached| Arc::clone(&attached.source));
+            if attached.is_some_and(|attached| !attached.report_settled()) {
+                self.expiries.settled(&source, Timestamp::MAX);
+                self.expiries.forget_settled(&source);
+            }
+        }
+    }
+
+    /// Whether what is due waits because its source may still deliver what renews it.
+    fn may_be_renewed(&self, work: &Work, due: Timestamp) -> bool {
+        let definitions = self.definitions.load();
+        let Some(source) = definitions.triggers.get(&work.trigger).map(|trigger| &trigger.def.source) else {
+            return false;
+        };
+        if self.expiries.is_settled(source, due) {
+            return false;
+        }
+        let attached = self.attached.lock().get(&**source).map(|attached| Arc::clone(&attached.source));
+        match attached {
+            Some(attached) if !attached.report_settled() => false,
+            _ => self.expiries.wait_for(source, due, &work.id),
+        }
+    }
+
     /// Deletes a key if its time has come. Whoever renews it at the same moment wins.
     async fn expire(self: &Arc<Self>, id: &WorkId) -> Result<(), StoreError> {
         loop {
@@ -164,8 +254,11 @@ impl Shared {
                 return Ok(());
             }
             let due = self.due(&stored.value);
-            if due.is_none_or(|due| due > self.now()) {
+            let Some(due) = due.filter(|due| *due <= self.now()) else {
                 self.expiries.set(id, due);
+                return Ok(());
+            };
+            if self.may_be_renewed(&stored.value, due) {
                 return Ok(());
             }
             if self.end(&stored).await? {

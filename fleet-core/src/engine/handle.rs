@@ -37,6 +37,8 @@ impl Handle {
     pub fn attach_with_dead_letters(&self, source: Arc<dyn EventSource>, letters: Arc<dyn DeadLetterBox>) {
         let name = source.name().to_owned();
         let attached = Attached { source, letters, stop: self.shared.stop.child_token() };
+        // What another one has settled says nothing of this one.
+        self.shared.expiries.forget_settled(&name);
         if let Some(old) = self.shared.attached.lock().insert(name, attached.clone()) {
             old.stop.cancel();
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -135,14 +136,30 @@ impl Template for Compiled {
 /// A feed with positions, as JetStream has: what is fed is delivered as often as the test says.
 pub(crate) struct Feed {
     name: &'static str,
+    /// How often it was asked what is settled, if messages can wait in it.
+    asked: Option<AtomicU64>,
     sender: mpsc::UnboundedSender<SourceItem>,
     receiver: Mutex<Option<mpsc::UnboundedReceiver<SourceItem>>>,
 }
 
 impl Feed {
     pub(crate) fn new(name: &'static str) -> Arc<Self> {
+        Self::keeping(name, None)
+    }
+
+    /// One in which messages can wait to be read.
+    pub(crate) fn with_backlog(name: &'static str) -> Arc<Self> {
+        Self::keeping(name, Some(AtomicU64::new(0)))
+    }
+
+    fn keeping(name: &'static str, asked: Option<AtomicU64>) -> Arc<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        Arc::new(Self { name, sender, receiver: Mutex::new(Some(receiver)) })
+        Arc::new(Self { name, asked, sender, receiver: Mutex::new(Some(receiver)) })
+    }
+
+    /// How often it was asked up to when all is settled.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.as_ref().map_or(0, |asked| asked.load(Ordering::Relaxed))
     }
 
     pub(crate) fn deliver(&self, event: Event, position: Position) {
@@ -189,6 +206,13 @@ impl EventSource for Feed {
             receiver.recv().await.map(|item| (item, receiver))
         })
         .boxed())
+    }
+
+    fn report_settled(&self) -> bool {
+        self.asked.as_ref().is_some_and(|asked| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            true
+        })
     }
 }
 

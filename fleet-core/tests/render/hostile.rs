@@ -1,282 +1,26 @@
 //! Invariant 6: data never becomes structure. Hostile values go through every position of a template; the result has
 //! the same shape as with a harmless value, and the value arrives byte for byte.
 
-use std::sync::{Arc, LazyLock};
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
-use fleet_core::render::{Template, TemplateKind};
+use fleet_core::render::TemplateKind;
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::corpus::HOSTILE;
+use crate::positions::{HARMLESS, POSITIONS, Position, SOURCES, expected, leaves_room, setting};
 use crate::setting::{Setting, compile};
 
-/// A value that could not be mistaken for anything else. The corpus looks for it, to know where values belong.
-const HARMLESS: &str = "harmless";
-
-const HOSTILE: &[&str] = &[
-    "",
-    " ",
-    "a b",
-    "  leading",
-    "trailing  ",
-    "\n",
-    "a\nb",
-    "\na",
-    "a\n",
-    "a\n\nb\n\n",
-    "a\r\nb",
-    "\r",
-    "\t",
-    "\ta: b",
-    // What YAML reads into plain scalars.
-    "null",
-    "~",
-    "true",
-    "no",
-    "off",
-    "y",
-    "5",
-    "0755",
-    "0o7",
-    "1e3",
-    "1_000",
-    "0x1F",
-    ".inf",
-    "-.5",
-    "12:30:45",
-    "2001-01-01",
-    "=",
-    "<<",
-    // Indicators.
-    "a: b",
-    "a:",
-    ": a",
-    "a #b",
-    "#a",
-    "- a",
-    "-",
-    "---",
-    "--- a",
-    "...",
-    "? a",
-    "&a",
-    "*a",
-    "!a",
-    "!!int 5",
-    "!!binary aGk=",
-    "%YAML 1.1",
-    "@a",
-    "`a`",
-    "'",
-    "''",
-    "\"",
-    "\"\"",
-    "'a'",
-    "\"a\"",
-    "\\",
-    "\\n",
-    "\\\"",
-    "{",
-    "}",
-    "{}",
-    "[",
-    "]",
-    "[a, b]",
-    "{a: b}",
-    ",",
-    "a, b",
-    "|",
-    ">",
-    "|\n  a",
-    ">-\n  a",
-    // Whole documents.
-    "x\nkind: Secret",
-    "x\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: evil}\n",
-    "x\"\nkind: Secret\ny: \"",
-    "x'\nkind: Secret\ny: '",
-    "x\n  labels: {evil: yes}\n",
-    "\n    kind: Secret",
-    "x}, kind: Secret, y: {",
-    "x], kind: [",
-    // Templates.
-    "{{ event }}",
-    "{% raw %}",
-    "{# x #}",
-    "{{ debug() }}",
-    "}}",
-    "{{{{",
-    "%}",
-    // Characters.
-    "\u{0}",
-    "a\u{0}b",
-    "\u{1}\u{8}\u{b}\u{c}\u{1f}",
-    "\u{7f}",
-    "\u{85}",
-    "\u{a0}",
-    "\u{2028}\u{2029}",
-    "\u{feff}",
-    "\u{fffe}",
-    "\u{ffff}",
-    "é",
-    "日本語",
-    "😀",
-    "👩‍👩‍👧",
-    "🏴\u{e0067}\u{e0062}\u{e007f}",
-    "\u{202e}abc",
-    "\u{e000}",
-    "\u{f8ff}",
-    "\u{f0000}",
-    "\u{f0000}\u{f0001}\u{f0002}",
-    "\u{ffffd}",
-    "\u{100000}",
-    "\u{10fffd}",
-    // Names and paths.
-    "../../x",
-    "https://x/y?z=1#f",
-    "a/b",
-    "<script>",
-    "$(id)",
-    "`id`",
-    "%00",
-    "%0A",
-];
-
-/// Positions: what stands before the object, the object's fields, whether the position keeps types.
-const POSITIONS: &[(&str, &str)] = &[
-    ("", "x: {{ VALUE }}\n"),
-    ("", "x: {{ VALUE }}   # comment {{ VALUE }}\n"),
-    ("", "# {{ VALUE }}\nx: a\n"),
-    ("", "x: a-{{ VALUE }}\n"),
-    ("", "x: {{ VALUE }}-b\n"),
-    ("", "x: a {{ VALUE }} b {{ VALUE }}\n"),
-    ("", "x: a\n  {{ VALUE }}\n  b\n"),
-    ("", "x: \"{{ VALUE }}\"\n"),
-    ("", "x: \"a\\t{{ VALUE }}\\u0041 b\"\n"),
-    ("", "x: \"a\n  {{ VALUE }}\n  b\"\n"),
-    ("", "x: '{{ VALUE }}'\n"),
-    ("", "x: 'it''s {{ VALUE }}'\n"),
-    ("", "x: |\n  {{ VALUE }}\n  after\n"),
-    ("", "x: |-\n  {{ VALUE }}\n"),
-    ("", "x: |+\n  {{ VALUE }}\n\n"),
-    ("", "x: |\n  a: {{ VALUE }}\n    b: [{{ VALUE }}]\n"),
-    ("", "x: >\n  before\n  {{ VALUE }}\n  after\n"),
-    ("", "x: >-\n  {{ VALUE }}\n"),
-    ("", "x: [{{ VALUE }}, a, {{ VALUE }}]\n"),
-    ("", "x: [{{ VALUE }}]\n"),
-    ("", "x: {a: {{ VALUE }}, b: 'c{{ VALUE }}'}\n"),
-    ("", "x:\n- {{ VALUE }}\n- - {{ VALUE }}\n- a: {{ VALUE }}\n"),
-    ("", "labels: {'k-{{ VALUE }}': a}\n"),
-    ("", "annotations:\n  {{ VALUE }}: b\n"),
-    ("", "annotations: { {{ VALUE }}: '{{ VALUE }}'}\n"),
-    ("", "data:\n  \"{{ VALUE }}.txt\": |\n    {{ VALUE }}\n"),
-    ("", "stringData: { ? {{ VALUE }} : a}\n"),
-    ("", "labels:\n{% for x in [VALUE, 'b', VALUE] %}\n  k{{ loop.index }}: {{ x }}\n{% endfor %}\n"),
-    ("", "x:\n{% for x in [VALUE, 'b', VALUE] %}\n- {{ x }}\n- name: {{ x }}{{ loop.index }}\n{% endfor %}"),
-    ("", "{% if VALUE == VALUE %}x: {{ VALUE }}{% endif %}\n"),
-    ("", "x: {{ VALUE if true else 'b' }}\n"),
-    ("", "x: {{ VALUE | default('b') }}\n"),
-    ("", "x: {{ VALUE | string }}\n"),
-    ("", "x: {{ [VALUE, VALUE] | join(': ') }}\n"),
-    ("", "x: {{ 'a: ' ~ VALUE ~ '\n' }}\n"),
-    ("", "x: {{ VALUE | replace('zz', '') | replace('zz', VALUE) }}\n"),
-    ("", "x: {{ VALUE | quote }}\n"),
-    ("", "x: {{ VALUE | squote }}\n"),
-    ("", "x: {{ VALUE | tojson }}\n"),
-    ("", "x: {{ VALUE | toyaml }}\n"),
-    ("", "x: {{ [VALUE, {'a': VALUE, 'b': [VALUE]}] | tojson }}\n"),
-    ("", "x: {{ {VALUE: 1} | tojson }}\n"),
-    ("", "x: {{ {VALUE: {VALUE: VALUE}} | toyaml | nindent(2) }}\n"),
-    ("", "x:\n  {{ [VALUE, [VALUE], {'a': VALUE}, []] | toyaml | indent(2) }}\n"),
-    ("", "annotations:\n  json: '{\"a\": {{ VALUE | tojson }}, \"b\": {{ {VALUE: [VALUE]} | tojson }}}'\n"),
-    ("", "annotations:\n  json: |\n    {{ {VALUE: [VALUE]} | tojson }}\n"),
-    ("", "annotations:\n  json: \"{{ [VALUE] | tojson }}\"\n"),
-    ("{% macro m(x) %}{{ x }}{% endmacro %}\n", "x: {{ m(VALUE) }}\n"),
-    ("{% macro m(x) %}a: {{ x }}{% endmacro %}\n", "x:\n  {{ m(VALUE) }}\n"),
-    ("{% macro m(x) %}{{ x }}{% endmacro %}\n", "x: 'a{{ m(VALUE) ~ VALUE ~ m(VALUE) }}b'\n"),
-    ("{% macro m() %}- {{ caller() }}{% endmacro %}\n", "x:\n{% call m() %}{{ VALUE }}{% endcall %}\n"),
-    ("{% set s %}{{ VALUE }}{% endset %}\n", "x: {{ s }}\ny: |\n  {{ s }}\n"),
-    ("{% set s %}{{ VALUE }}\n- {{ VALUE }}{% endset %}\n", "x:\n  - {{ s | indent(2) }}\n"),
-    ("{% set s = VALUE %}\n", "x: {{ s }}\n"),
-    ("", "x: {% filter trim %}  {{ VALUE }} {% endfilter %}\n"),
-    ("", "x:{% filter indent(3, true) %}\n{{ VALUE }}\n{% endfilter %}\n"),
-    ("", "x: &anchor {{ VALUE }}\ny: *anchor\nz: {<<: {a: {{ VALUE }}}}\n"),
-    ("", "x: !!str {{ VALUE }}\n"),
-    ("", "x: !own {{ VALUE }}\n"),
-    ("", "roleRef: {kind: {{ VALUE }}, name: {{ VALUE }}}\n"),
-    ("", "x: a\n---\n---\napiVersion: v1\nkind: A\nmetadata: {name: b}\nx: {{ VALUE }}\n"),
-];
-
-/// Where the value comes from.
-const SOURCES: &[&str] = &[
-    "event.data.v",
-    "event.subject",
-    "event.ext",
-    "message.headers.h",
-    "cluster.labels.l",
-    "cluster.annotations.l",
-    "origin.labels.l",
-];
-
-fn setting(value: &str) -> Setting {
-    let mut setting = Setting::with(json!({ "v": value }));
-    let mut event = json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "ext": value, "data": {"v": value}});
-    if !value.is_empty() {
-        event["subject"] = value.into();
-    }
-    setting.event = fleet_core::event::Event::from_json(event.to_string().as_bytes()).unwrap();
-    setting.message.headers = vec![("h".into(), value.into())];
-    for cluster in [Some(&mut setting.cluster), setting.origin.as_mut()].into_iter().flatten() {
-        cluster.labels = [("l".to_owned(), value.to_owned())].into();
-        cluster.annotations = cluster.labels.clone();
-    }
-    setting
-}
-
-/// One position, with values of one source.
-struct Position {
-    text: String,
-    template: Arc<dyn Template>,
-    harmless: Vec<Value>,
-}
-
-impl Position {
-    fn new((definitions, fields): (&str, &str), source: &str) -> Self {
-        let text = format!("{definitions}apiVersion: v1\nkind: A\nmetadata: {{name: a}}\n{fields}")
-            .replace("VALUE", source);
-        let template = compile(TemplateKind::Manifests, &text).unwrap();
-        let harmless =
-            setting(HARMLESS).render_compiled(&*template).unwrap_or_else(|error| panic!("{text}: {error}"));
-        Self { text, template, harmless }
-    }
-
-    fn check(&self, value: &str) -> Result<(), String> {
-        let found = setting(value).render_compiled(&*self.template);
-        let found = found.map_err(|error| format!("{value:?} in {}: {error}", self.text))?;
-        let expected: Vec<_> = self.harmless.iter().map(|harmless| expected(harmless, value)).collect();
-        if found == expected {
-            Ok(())
-        } else {
-            Err(format!("{value:?} in {} gave {found:?}, not {expected:?}", self.text))
-        }
-    }
-}
-
-/// What the result with a harmless value becomes with another one: the same, with the value in its places.
-fn expected(harmless: &Value, value: &str) -> Value {
-    match harmless {
-        Value::String(text) => Value::String(instead(text, value)),
-        Value::Array(items) => items.iter().map(|item| expected(item, value)).collect(),
-        Value::Object(entries) => {
-            let entry = |(key, item): (&String, &Value)| (instead(key, value), expected(item, value));
-            Value::Object(entries.iter().map(entry).collect())
-        }
-        other => other.clone(),
-    }
-}
-
-fn instead(text: &str, value: &str) -> String {
-    // JSON within the text holds the value as JSON.
-    let as_json = |text: &str| json!(text).to_string();
-    text.replace(&as_json(HARMLESS), &as_json(value)).replace(HARMLESS, value)
+#[test]
+fn the_corpus_is_large_and_no_value_in_it_twice() {
+    let different: BTreeSet<_> = HOSTILE.iter().collect();
+    assert!(
+        different.len() == HOSTILE.len() && HOSTILE.len() >= 200,
+        "{} of {}",
+        different.len(),
+        HOSTILE.len()
+    );
 }
 
 #[test]
@@ -333,6 +77,22 @@ fn in_a_loop_over_events_too() {
     }
 }
 
+/// Names of fields are data too: none of them reaches anything but its own value.
+#[test]
+fn keys_of_data_are_data() {
+    let text = "apiVersion: v1\nkind: A\nmetadata: {name: a}\nall: {{ event.data | tojson }}\none: {{ event.data[message.headers.h] }}\n\
+                each:\n{% for key, value in event.data | items %}\n- {{ key }}\n- {{ value }}\n{% endfor %}\n";
+    let template = compile(TemplateKind::Manifests, text).unwrap();
+    for key in HOSTILE {
+        let data = json!({ *key: "kind: Secret" });
+        let mut setting = Setting::with(data.clone());
+        setting.message.headers = vec![("h".into(), (*key).into())];
+        let found = setting.render_compiled(&*template).unwrap_or_else(|error| panic!("{key:?}: {error}"));
+        assert_eq!((&found[0]["all"], &found[0]["one"]), (&data, &data[*key]), "{key:?}");
+        assert_eq!(found[0]["each"], json!([key, data[*key]]), "{key:?}");
+    }
+}
+
 #[test]
 fn they_stay_text_in_keys_and_actions() {
     for value in HOSTILE {
@@ -384,13 +144,8 @@ fn hostile_text() -> impl Strategy<Value = String> {
         1 => ".{0,4}",
         1 => any::<char>().prop_map(String::from),
     ];
-    prop::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat()).prop_filter(
-        "one plane is needed",
-        |text| {
-            let has = |first: char, last: char| text.chars().any(|char| (first..=last).contains(&char));
-            !has('\u{f0000}', '\u{fffff}') || !has('\u{100000}', '\u{10ffff}')
-        },
-    )
+    let text = prop::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat());
+    text.prop_filter("one plane is needed", |text| leaves_room(text))
 }
 
 proptest! {

@@ -103,7 +103,8 @@ pub struct EventTriggerSpec {
     #[schemars(length(min = 1, max = 64))]
     pub policy_refs: Vec<PolicyRef>,
     /// A key that no event renews within this time is deleted, as by a Delete event: `30m`, `24h`. It is counted from
-    /// when its last event was published, or else accepted. By default keys do not expire.
+    /// when its last event was published, or else accepted; what is published and not read yet counts. By default keys do
+    /// not expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = duration::PATTERN))]
     pub ttl: Option<String>,

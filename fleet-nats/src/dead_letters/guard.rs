@@ -51,6 +51,10 @@ impl EventSource for Guarded {
         Ok(troubles.chain(items).boxed())
     }
 
+    fn report_settled(&self) -> bool {
+        self.source.report_settled()
+    }
+
     fn decode(&self, message: &Message, raw: &Bytes) -> Result<Event, DecodeError> {
         self.source.decode(message, raw)
     }

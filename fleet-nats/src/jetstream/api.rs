@@ -86,6 +86,15 @@ pub(crate) async fn consumer_info(
     request(context, format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await
 }
 
+/// As [`consumer_info`], read as what the caller needs of it.
+pub(super) async fn consumer_state<T: DeserializeOwned>(
+    context: &Context,
+    stream: &str,
+    consumer: &str,
+) -> Result<T, ApiError> {
+    request(context, format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await
+}
+
 pub(crate) async fn delete_consumer(context: &Context, stream: &str, consumer: &str) -> Result<(), ApiError> {
     #[derive(Deserialize)]
     struct Deleted {}
@@ -106,6 +115,15 @@ pub(crate) struct Message {
 /// The message of a sequence.
 pub(crate) async fn message(context: &Context, stream: &str, sequence: u64) -> Result<Message, ApiError> {
     get_message(context, stream, &json!({"seq": sequence})).await
+}
+
+/// The first message of that sequence or a higher one.
+pub(crate) async fn next_message(
+    context: &Context,
+    stream: &str,
+    sequence: u64,
+) -> Result<Message, ApiError> {
+    get_message(context, stream, &json!({"seq": sequence, "next_by_subj": ">"})).await
 }
 
 /// The last message of a subject.

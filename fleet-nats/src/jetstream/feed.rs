@@ -16,7 +16,7 @@ use fleet_core::source::{Delivery, Message, Settle, SourceItem, SourceStatus};
 use futures::StreamExt;
 use jiff::Timestamp;
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::api::{self, ApiError};
@@ -26,6 +26,7 @@ use super::notes::Notes;
 use super::pull::{Facts, Pull, Stop};
 use super::replay::Replay;
 use super::settle::{JetStreamSettler, Outstanding, Wire};
+use super::settled;
 use super::unreadable::{self, Delivered, Unreadable};
 use super::{JetStreamConfig, Start};
 use crate::backoff::Backoff;
@@ -51,6 +52,8 @@ pub(super) struct Feed {
     replay: Replay,
     /// Earlier replays whose consumer is to be deleted.
     left_behind: Vec<u64>,
+    /// Somebody asks up to when all is settled.
+    asked: Arc<Notify>,
     epochs: Epochs,
     outstanding: Outstanding,
     notes: Notes,
@@ -74,6 +77,7 @@ struct Session {
 enum Woken {
     Link,
     Inspect,
+    Asked,
     Advisory(async_nats::Message),
     Message(Result<async_nats::Message, Stop>),
 }
@@ -85,6 +89,7 @@ impl Feed {
         connection: Arc<Connection>,
         replay: Replay,
         floors: &[Position],
+        asked: Arc<Notify>,
     ) -> Self {
         let link = connection.link();
         let begun = replay.begun().filter(|begun| floors.iter().all(|floor| floor.domain != begun.domain));
@@ -92,6 +97,7 @@ impl Feed {
             epochs: Epochs::restore(replay.domain(), replay.witness_domain(), floors),
             left_behind: replay.earlier().to_vec(),
             replay,
+            asked,
             source: source.to_owned(),
             config,
             connection,
@@ -119,9 +125,10 @@ impl Feed {
                 self.begin().await;
                 continue;
             };
-            match session.woken(pull, &mut self.link, self.inspect_at).await {
+            match session.woken(pull, &mut self.link, &self.asked, self.inspect_at).await {
                 Woken::Link => self.follow_link(),
                 Woken::Inspect => self.inspect().await,
+                Woken::Asked => self.answer().await,
                 Woken::Advisory(advisory) => self.hear(&advisory),
                 Woken::Message(Ok(message)) => {
                     let wire = Arc::clone(&session.wire);
@@ -396,6 +403,15 @@ impl Feed {
         self.tell_ready();
     }
 
+    /// Says up to when all is settled. Whoever does not hear it asks again.
+    async fn answer(&mut self) {
+        let Some(session) = &self.session else { return };
+        match settled::until(&session.context, &self.config.stream, &session.consumer).await {
+            Ok(until) => self.items.extend(until.map(SourceItem::Settled)),
+            Err(error) => tracing::debug!(source = self.source, ?error, "what is settled cannot be asked"),
+        }
+    }
+
     /// Up to which sequence all is settled.
     fn raise_floor(&mut self, stream: &stream::Info, consumer: &consumer::Info) -> u64 {
         // Stored first, for without it a loss of what lies below the floor could not be seen.
@@ -504,6 +520,7 @@ impl Session {
         &mut self,
         pull: &mut Pull,
         link: &mut watch::Receiver<Link>,
+        asked: &Notify,
         inspect_at: Instant,
     ) -> Woken {
         let advisory = async {
@@ -516,6 +533,7 @@ impl Session {
             biased;
             Ok(()) = link.changed() => Woken::Link,
             () = tokio::time::sleep_until(inspect_at) => Woken::Inspect,
+            () = asked.notified() => Woken::Asked,
             Some(advisory) = advisory => Woken::Advisory(advisory),
             message = pull.next() => Woken::Message(message),
         }

@@ -18,8 +18,10 @@ mod notes;
 mod pull;
 mod replay;
 mod settle;
+mod settled;
 mod unreadable;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +30,7 @@ use fleet_core::event::{DecodeError, Event};
 use fleet_core::position::Position;
 use fleet_core::source::{EventSource, Message, SourceError, SourceItem};
 use futures::stream::{self, BoxStream, StreamExt};
+use tokio::sync::Notify;
 
 use crate::binding;
 use crate::connection::{ConfigError, Connections, NatsConfig, wrong};
@@ -131,6 +134,8 @@ pub struct JetStreamSource {
     connections: Connections,
     nats: NatsConfig,
     config: JetStreamConfig,
+    /// Somebody asks up to when all is settled.
+    asked: Arc<Notify>,
 }
 
 impl JetStreamSource {
@@ -141,7 +146,7 @@ impl JetStreamSource {
         nats: NatsConfig,
         config: JetStreamConfig,
     ) -> Self {
-        Self { name: name.into(), connections: connections.clone(), nats, config }
+        Self { name: name.into(), connections: connections.clone(), nats, config, asked: Arc::default() }
     }
 }
 
@@ -156,12 +161,18 @@ impl EventSource for JetStreamSource {
         self.config.check()?;
         let replay = replay::Replay::restore(&self.name, &self.config.stream, self.config.replay, &floors)?;
         let connection = self.connections.get(&self.nats)?;
-        let feed = feed::Feed::new(&self.name, self.config.clone(), connection, replay, &floors);
+        let (config, asked) = (self.config.clone(), Arc::clone(&self.asked));
+        let feed = feed::Feed::new(&self.name, config, connection, replay, &floors, asked);
         let next = async |mut feed: feed::Feed| {
             let item = feed.next().await;
             Some((item, feed))
         };
         Ok(stream::unfold(feed, next).boxed())
+    }
+
+    fn report_settled(&self) -> bool {
+        self.asked.notify_one();
+        true
     }
 
     fn decode(&self, message: &Message, raw: &Bytes) -> Result<Event, DecodeError> {

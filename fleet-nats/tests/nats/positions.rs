@@ -5,8 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
+use fleet_core::source::Delivery;
 use fleet_nats::connection::Connections;
 use fleet_nats::jetstream::{JetStreamConfig, JetStreamSource};
+use jiff::Timestamp;
 
 use crate::reader::{Reader, Server, payload};
 
@@ -102,6 +104,34 @@ async fn floors_and_positions_go_on_after_a_restart() {
     let floor = floors.iter().find(|floor| floor.domain == position.domain).unwrap();
     assert_eq!(position.epoch, floor.epoch);
     assert!(position.is_above(floor));
+}
+
+#[tokio::test]
+async fn what_is_settled_does_not_reach_what_is_unread_or_held() {
+    let server = Server::with_jetstream().await;
+    create_stream(&server).await;
+    publish(&server, 1..=2).await;
+    let source = source(&server);
+    let mut reader = Reader::open(&source).await;
+    let first = reader.delivery().await;
+    let second = reader.delivery().await;
+    let published = |delivery: &Delivery| delivery.published.unwrap();
+    assert_eq!(reader.settled(&source).await, published(&first));
+    let (of_second, before) = (published(&second), Timestamp::now());
+    first.settle.ack().await.unwrap();
+    // Also what nobody has asked for yet counts, and what was given back.
+    publish(&server, [3]).await;
+    while reader.settled(&source).await != of_second {}
+    second.settle.give_back(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(reader.settled(&source).await, of_second);
+    let third = reader.delivery().await;
+    third.settle.ack().await.unwrap();
+    assert_eq!(reader.settled(&source).await, of_second);
+    reader.delivery().await.settle.ack().await.unwrap();
+    while reader.settled(&source).await <= before {}
+    publish(&server, [4]).await;
+    let fourth = reader.delivery().await;
+    assert_eq!(reader.settled(&source).await, published(&fourth));
 }
 
 #[tokio::test]

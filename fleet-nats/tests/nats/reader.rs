@@ -9,6 +9,7 @@ use fleet_core::source::{Delivery, EventSource, SourceItem, SourceStatus};
 use fleet_nats::connection::{Auth, NatsConfig};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 use local_fleet::{Nats, NatsAccess, NatsOptions, Route};
 use secrecy::SecretString;
 use tempfile::TempDir;
@@ -71,6 +72,7 @@ pub(crate) struct Reader {
     items: BoxStream<'static, SourceItem>,
     deliveries: VecDeque<Delivery>,
     statuses: VecDeque<SourceStatus>,
+    settled: Option<Timestamp>,
     pub(crate) floors: Vec<Position>,
 }
 
@@ -81,7 +83,8 @@ impl Reader {
 
     pub(crate) async fn open_at(source: &dyn EventSource, floors: Vec<Position>) -> Self {
         let items = source.open(floors).await.unwrap();
-        Self { items, deliveries: VecDeque::new(), statuses: VecDeque::new(), floors: Vec::new() }
+        let (deliveries, statuses) = (VecDeque::new(), VecDeque::new());
+        Self { items, deliveries, statuses, settled: None, floors: Vec::new() }
     }
 
     async fn read_one(&mut self, waiting_for: &str) {
@@ -95,6 +98,7 @@ impl Reader {
             SourceItem::Delivery(delivery) => self.deliveries.push_back(delivery),
             SourceItem::Status(status) => self.statuses.push_back(status),
             SourceItem::Floor(floor) => self.floors.push(floor),
+            SourceItem::Settled(until) => self.settled = Some(until),
             other => panic!("unexpected: {other:?}"),
         }
     }
@@ -153,6 +157,17 @@ impl Reader {
             self.read_one(&format!("a floor of {domain:?} at {sequence} (seen: {:?})", self.floors)).await;
         }
         self.stored_floors()
+    }
+
+    /// Up to when all is settled, as the source says when it is asked.
+    pub(crate) async fn settled(&mut self, source: &dyn EventSource) -> Timestamp {
+        assert!(source.report_settled());
+        loop {
+            if let Some(until) = self.settled.take() {
+                return until;
+            }
+            self.read_one("what is settled").await;
+        }
     }
 
     /// The highest floor of each domain.

@@ -17,6 +17,7 @@ mod events;
 mod faults;
 mod feed;
 mod flood;
+mod foreign;
 mod objects;
 mod poison;
 #[allow(dead_code, reason = "the operator's other tests need more of it")]

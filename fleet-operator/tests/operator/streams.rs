@@ -257,3 +257,33 @@ fn keys_that_are_rendered_together_are_one_object() {
     eventually("nothing is left", || (!rig.is_there("users")).then_some(()));
     assert!(operator.stop().success());
 }
+
+/// The operator is away for longer than a key lives; what renewed it meanwhile counts.
+#[test]
+fn a_key_that_was_renewed_while_nobody_ran_does_not_expire() {
+    let rig = Rig::new("");
+    rig.home.edit("event-trigger.yaml", "oneForEvent: true", "oneForEvent: true\n  ttl: 4s");
+    let operator = rig.home.start();
+    rig.log_in("anna");
+    rig.log_in("berta");
+    rig.arrives("anna");
+    rig.arrives("berta");
+    let file = rig.home.namespace_file("cluster1", "anna");
+    let made = std::fs::read_to_string(&file).unwrap();
+    assert!(operator.stop().success());
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(1500));
+        rig.log_in("anna");
+    }
+    let operator = rig.home.start();
+    eventually(&format!("berta's time is over\n{}", rig.home.log()), || {
+        (!rig.is_there("berta")).then_some(())
+    });
+    // Berta was not deleted before everything was read.
+    let now = std::fs::read_to_string(&file).unwrap_or_default();
+    let uid = |text: &str| text.lines().find(|line| line.contains("/uid:")).map(str::to_owned);
+    assert_eq!(uid(&now), uid(&made), "anna was never gone\n{}", rig.home.log());
+    eventually("anna's time comes", || (!rig.is_there("anna")).then_some(()));
+    assert_eq!(counted(&operator, "keys_expired"), 2);
+    assert!(operator.stop().success());
+}

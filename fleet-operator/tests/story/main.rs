@@ -11,6 +11,7 @@ mod bad_clusters;
 mod bad_nats;
 mod bad_templates;
 mod core_nats;
+mod desired;
 mod folder;
 mod jetstream;
 #[allow(dead_code, reason = "the operator's other tests need more of it")]

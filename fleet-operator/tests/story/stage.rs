@@ -65,6 +65,8 @@ impl Stage {
 pub(crate) struct Managed {
     pub(crate) name: String,
     pub(crate) kubeconfig: String,
+    /// As somebody else uses it, beside the operator.
+    pub(crate) client: kube::Client,
     namespaces: Api<Namespace>,
 }
 
@@ -75,7 +77,12 @@ impl Managed {
         let options = KubeConfigOptions::default();
         let config = kube::Config::from_custom_kubeconfig(parsed, &options).await.unwrap();
         let client = kube::Client::try_from(config).unwrap();
-        Self { name: cluster.name().to_owned(), kubeconfig, namespaces: Api::all(client) }
+        Self {
+            name: cluster.name().to_owned(),
+            kubeconfig,
+            client: client.clone(),
+            namespaces: Api::all(client),
+        }
     }
 
     /// A namespace as it is, also while it is being deleted.

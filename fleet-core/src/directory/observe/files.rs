@@ -39,6 +39,8 @@ struct Known {
     look: Option<Look>,
     /// The object in it, if it is one of ours.
     object: Option<Object>,
+    /// It could not be read, and that is what it was before.
+    unread: bool,
 }
 
 #[derive(Clone)]
@@ -81,22 +83,23 @@ impl Files {
         let before = Arc::clone(&self.known);
         let mut told = self.all()?;
         for path in noted {
-            let was_seen = |known: &HashMap<PathBuf, Known>| match known.contains_key(path) {
-                true => true,
-                // Of a folder: anything in it.
-                false => !self.is_file(path) && known.keys().any(|file| file.starts_with(path)),
-            };
-            if was_seen(&before) || was_seen(&self.known) {
-                continue;
-            }
-            // It came and went between two looks. Whoever wrote it knows that it was there.
-            if !self.is_file(path) {
-                if self.may_have_held_some(path)? {
+            if self.is_file(path) {
+                if self.known.get(path).is_some_and(|known| known.object.is_some() || known.unread) {
+                    continue;
+                }
+                // Another one than was seen before may have come and gone between two looks, and whoever wrote it knows
+                // that it was there. So whichever it was is gone.
+                let Some(object) = object_at(path, &self.kind) else { return Ok(Looked::Incomplete) };
+                told.retain(
+                    |told| !matches!(told, Observation::Gone { object: gone, .. } if *gone == object),
+                );
+                told.push(gone(object));
+            } else {
+                let held_some = |known: &HashMap<PathBuf, Known>| known.keys().any(|it| it.starts_with(path));
+                let is_explained = held_some(&before) || held_some(&self.known);
+                if !is_explained && self.may_have_held_some(path)? {
                     return Ok(Looked::Incomplete);
                 }
-            } else if absent(fs::symlink_metadata(path))?.is_none() {
-                let Some(object) = object_at(path, &self.kind) else { return Ok(Looked::Incomplete) };
-                told.push(Observation::Gone { object, mark: None, uid: None });
             }
         }
         Ok(Looked::Changes(told))
@@ -131,7 +134,7 @@ impl Files {
                 // it was.
                 _ => {
                     let object = before.and_then(|before| before.object.clone());
-                    now.insert(path, Known { look: None, object });
+                    now.insert(path, Known { look: None, object, unread: true });
                     continue;
                 }
             };
@@ -148,8 +151,11 @@ impl Files {
                 }
                 _ => false,
             };
+            if seen.is_none() && before.is_some_and(|before| before.unread) {
+                told.extend(object_at(&path, &self.kind).map(gone));
+            }
             told.extend(seen.filter(|_| !same).map(Observation::There));
-            now.insert(path, Known { look: settled.then_some(look), object });
+            now.insert(path, Known { look: settled.then_some(look), object, unread: false });
         }
         // Should the disk have gone away meanwhile, nothing was seen.
         self.staged()?;
@@ -220,7 +226,8 @@ impl Files {
             namespace: head.namespace().map(Into::into),
             name: head.name().into(),
         };
-        if !head.names(&id) || Place::of(&self.cluster, &id).path(&self.root) != path {
+        let place = Place::of(&self.cluster, &id);
+        if !head.names(&id) || place.path(&self.root) != path {
             return None;
         }
         Some(Seen {
@@ -229,7 +236,7 @@ impl Files {
             uid: uid.into(),
             version: Some(version),
             going: false,
-            written_by_us: true,
+            written_by_us: file::is_made_for(uid, &place),
             owned: Owned::of_values(&object),
             other: None,
             whole: None,
@@ -242,6 +249,11 @@ impl fmt::Display for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "files of kind {} in the folder of cluster {}", self.kind.kind, self.cluster)
     }
+}
+
+/// Whatever was there under this name is not there any more.
+fn gone(object: ObjectRef) -> Observation {
+    Observation::Gone { object, mark: None, uid: None }
 }
 
 impl Look {

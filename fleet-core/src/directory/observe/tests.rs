@@ -45,12 +45,9 @@ impl Watch {
         }
     }
 
-    async fn gone(&mut self) -> (Arc<str>, Option<Arc<str>>) {
+    async fn gone(&mut self) -> Arc<str> {
         match self.next().await {
-            Observation::Gone { object, uid, mark } => {
-                assert!(mark.is_none_or(|mark| *mark == *work("k").hash()));
-                (object.name, uid)
-            }
+            Observation::Gone { object, .. } => object.name,
             other => panic!("{other:?}"),
         }
     }
@@ -98,15 +95,15 @@ async fn files_are_seen_as_they_come_change_and_go() {
     assert_eq!(Some(watch.there().await.owned.print([])), print);
 
     fs::remove_file(path(&lab)).unwrap();
-    assert_eq!(watch.gone().await, ("mgianluc".into(), Some(made.clone())));
+    assert_eq!(&*watch.gone().await, "mgianluc");
     let again = Arc::clone(&placed(&lab.apply(namespace()).await).uid);
     assert_eq!(watch.there().await.uid, again);
     fs::remove_dir_all(lab.dir.path().join("civo")).unwrap();
-    assert_eq!(watch.gone().await.1, Some(again));
+    assert_eq!(&*watch.gone().await, "mgianluc");
     let again = Arc::clone(&placed(&lab.apply(namespace()).await).uid);
     assert_eq!(watch.there().await.uid, again);
     assert_eq!(lab.remove(namespace()).await, Outcome::Gone);
-    assert_eq!(watch.gone().await.1, Some(again));
+    assert_eq!(&*watch.gone().await, "mgianluc");
 }
 
 #[tokio::test]
@@ -122,12 +119,12 @@ async fn what_is_in_its_place_and_not_ours_counts_as_gone() {
         ("a link", |path| std::os::unix::fs::symlink("/dev/null", path).unwrap()),
     ] {
         let lab = lab();
-        let made = Arc::clone(&placed(&lab.apply(namespace()).await).uid);
+        lab.apply(namespace()).await;
         let mut watch = Watch::of(&lab, "Namespace");
         assert_eq!(watch.list().await.len(), 1);
         fs::remove_file(path(&lab)).unwrap();
         replace(&path(&lab));
-        assert_eq!(watch.gone().await.1, Some(made), "{name}");
+        assert_eq!(&*watch.gone().await, "mgianluc", "{name}");
     }
 }
 
@@ -143,7 +140,8 @@ async fn a_copy_elsewhere_is_not_the_object() {
     assert_eq!(watch.list().await.len(), 1);
     // Under a name of its own it is one that carries our mark.
     lab.put("civo/cluster1/_cluster/namespace.core/copy.yaml", &text.replace("mgianluc", "copy"));
-    assert_eq!(&*watch.there().await.object.name, "copy");
+    let copy = watch.there().await;
+    assert_eq!((&*copy.object.name, copy.written_by_us), ("copy", false));
 }
 
 #[tokio::test]
@@ -181,7 +179,7 @@ async fn a_disk_that_goes_away_tells_nothing_until_it_is_back() {
     let listed = watch.list().await;
     assert_eq!(listed.iter().map(|seen| &seen.uid).collect::<Vec<_>>(), [&made]);
     fs::remove_file(path(&lab)).unwrap();
-    assert_eq!(watch.gone().await.1, Some(made), "notes come again");
+    assert_eq!(&*watch.gone().await, "mgianluc", "notes come again");
 }
 
 #[tokio::test]
@@ -214,7 +212,13 @@ async fn what_comes_and_goes_between_two_looks_is_told_to_be_gone() {
     watch.there().await;
     lab.apply(namespace()).await;
     fs::remove_file(path(&lab)).unwrap();
-    assert_eq!(watch.gone().await, ("mgianluc".into(), None));
+    assert_eq!(&*watch.gone().await, "mgianluc");
+    watch.nothing().await;
+    // And what is somebody else's when it is looked at.
+    lab.apply(namespace()).await;
+    let text = fs::read_to_string(path(&lab)).unwrap();
+    fs::write(path(&lab), text.replace("fleet-events.dev/work", "example.com/work")).unwrap();
+    assert_eq!(&*watch.gone().await, "mgianluc");
     watch.nothing().await;
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::sights::is_older;
 use super::{Effects, Held, InCluster, Key, KindKey, OfKind, OfWork};
 use crate::apply::{InventoryItem, Owner};
 use crate::health::{self, Health};
@@ -32,6 +33,7 @@ impl InCluster {
                 objects: Vec::new(),
                 blocked: Vec::new(),
                 ready: false,
+                news: false,
                 orphans: Vec::new(),
             }
         });
@@ -61,6 +63,7 @@ impl InCluster {
         let ready = record.state == AppliedState::Applied && self.health(id) == Some(Health::Ready);
         if let Some(of_work) = self.works.get_mut(id) {
             of_work.ready = ready;
+            of_work.news = false;
         }
         let tally = self.triggers.entry(Arc::clone(trigger)).or_default();
         tally.ready = tally.ready.saturating_sub(usize::from(was_ready)) + usize::from(ready);
@@ -189,13 +192,76 @@ impl Held {
             self.print.clone_from(&item.print);
             self.version.clone_from(&item.version);
             self.at = at;
-            if self.health.as_ref().is_some_and(|(version, _)| *version != item.version) {
+            let is_before = |version: &Option<Arc<str>>| {
+                *version != item.version && !is_older(item.version.as_ref(), version.as_ref())
+            };
+            if self.health.as_ref().is_some_and(|(version, _)| is_before(version)) {
                 // It was like that before; what it is like now is seen next.
                 self.health = None;
             }
         }
         if self.sight.as_ref().is_some_and(|sight| sight.is_explained_by(item)) {
             self.sight = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::ClusterId;
+    use crate::engine::holdings::Holdings;
+    use crate::manifest::Manifest;
+    use crate::observe::{Owned, Seen};
+    use crate::work::EventKey;
+
+    /// A controller may be faster than the answer to the call that made the object.
+    #[test]
+    fn what_is_seen_before_the_answer_counts_if_it_came_after_the_write() {
+        let cluster = ClusterId::new("fleet", "c1").unwrap();
+        let work = WorkId::new("names", &EventKey::All);
+        let object = json!({"apiVersion": "v1", "kind": "Gadget", "metadata": {"name": "a"}});
+        let object = Manifest::new(object).unwrap().id().clone();
+        for (seen, expected) in [("5", Some(Health::Ready)), ("3", None)] {
+            let holdings = Holdings::default();
+            let take_in = |item: InventoryItem| {
+                let record = AppliedWork {
+                    work: work.clone(),
+                    cluster: cluster.clone(),
+                    generation: 1,
+                    digest: None,
+                    inventory: vec![item],
+                    state: AppliedState::Applied,
+                    health: None,
+                    blocked: Vec::new(),
+                    updated: Timestamp::UNIX_EPOCH,
+                };
+                let _ = holdings.take_in(&record, &"names".into());
+            };
+            take_in(InventoryItem::planned(object.clone()));
+            let seen = Seen {
+                object: object.clone(),
+                mark: work.hash().into(),
+                uid: "u".into(),
+                version: Some(seen.into()),
+                going: false,
+                written_by_us: true,
+                owned: Owned(Arc::new(json!({}))),
+                other: None,
+                whole: None,
+            };
+            holdings.see(&cluster, &seen, |_| ("print".into(), Health::Ready));
+            take_in(InventoryItem {
+                uid: Some("u".into()),
+                print: Some("print".into()),
+                version: Some("4".into()),
+                ..InventoryItem::planned(object.clone())
+            });
+            assert_eq!(holdings.health(&work, &cluster), expected);
+            assert!(!holdings.has_sights(&work, &cluster));
         }
     }
 }

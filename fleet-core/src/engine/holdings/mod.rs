@@ -113,6 +113,8 @@ struct OfWork {
     blocked: Vec<Key>,
     /// Whether all is there and healthy.
     ready: bool,
+    /// Whether it turned out to be doing otherwise since its record was last taken in, or somebody began to look.
+    news: bool,
     /// Objects with its mark that it does not know of.
     orphans: Vec<(ObjectRef, Arc<str>)>,
 }

@@ -58,7 +58,7 @@ impl Sight {
 }
 
 /// Whether the first version is known to be older.
-fn is_older(version: Option<&Arc<str>>, than: Option<&Arc<str>>) -> bool {
+pub(super) fn is_older(version: Option<&Arc<str>>, than: Option<&Arc<str>>) -> bool {
     let number = |version: Option<&Arc<str>>| version?.parse::<u64>().ok();
     matches!((number(version), number(than)), (Some(version), Some(than)) if version < than)
 }
@@ -155,7 +155,8 @@ impl Holdings {
         let Some(found) = self.find(cluster) else { return Vec::new() };
         let mut found = found.lock();
         let InCluster { works, objects, .. } = &mut *found;
-        let Some(of_work) = works.get(work) else { return Vec::new() };
+        let Some(of_work) = works.get_mut(work) else { return Vec::new() };
+        of_work.news = false;
         let sight = |key: &Key| {
             let held = objects.get_mut(key).filter(|held| held.work == *work)?;
             Some((key.0.clone(), held.sight.take()?))
@@ -190,14 +191,14 @@ impl Holdings {
         found.works.get_mut(work).map(|of_work| std::mem::take(&mut of_work.orphans)).unwrap_or_default()
     }
 
-    /// Whether something of a Work was seen that is not as expected.
+    /// Whether something of a Work was seen that is not as expected, or that its record does not say yet.
     pub(in crate::engine) fn has_sights(&self, work: &WorkId, cluster: &ClusterId) -> bool {
         let Some(found) = self.find(cluster) else { return false };
         let found = found.lock();
         found.works.get(work).is_some_and(|of_work| {
             let has_sight =
                 |key| found.objects.get(key).is_some_and(|held| held.work == *work && held.sight.is_some());
-            !of_work.orphans.is_empty() || of_work.objects.iter().any(has_sight)
+            of_work.news || !of_work.orphans.is_empty() || of_work.objects.iter().any(has_sight)
         })
     }
 
@@ -229,7 +230,7 @@ impl InCluster {
             return self.see_unknown(seen);
         };
         self.strays.0.remove(&seen.object);
-        let Some(of_work) = self.works.get(&held.work) else { return Met::Expected };
+        let Some(of_work) = self.works.get_mut(&held.work) else { return Met::Expected };
         if is_older(seen.version.as_ref(), held.version.as_ref()) {
             return Met::Expected;
         }
@@ -252,6 +253,7 @@ impl InCluster {
                 // What needs no status counts as healthy before it is seen.
                 None => health != Health::Ready || health::depth(&seen.object.gvk) == Depth::Whole,
             };
+            of_work.news |= is_news;
             return if is_news { Met::Look(work) } else { Met::Expected };
         }
         held.sight = Some(Sight::Changed(Box::new(Changed {
@@ -275,7 +277,6 @@ impl InCluster {
         }
         if seen.written_by_us
             && let Some(id) = self.by_mark(&seen.mark).cloned()
-            && !self.has_uid(&id, &seen.uid)
         {
             if let Some(of_work) = self.works.get_mut(&id)
                 && of_work.orphans.len() < MOST_ORPHANS
@@ -289,12 +290,6 @@ impl InCluster {
         }
         let was = self.strays.0.insert(seen.object.clone(), Arc::clone(&seen.mark));
         Met::Stray { is_new: was.is_none() }
-    }
-
-    /// Whether a Work has an object with this UID: two have the same where one is a copied file.
-    fn has_uid(&self, work: &WorkId, uid: &Arc<str>) -> bool {
-        let has_it = |key: &Key| self.objects.get(key).is_some_and(|held| held.uid.as_ref() == Some(uid));
-        self.works.get(work).is_some_and(|of_work| of_work.objects.iter().any(has_it))
     }
 
     fn see_gone(&mut self, object: &ObjectRef, uid: Option<&Arc<str>>) -> Met {

@@ -367,3 +367,53 @@ async fn without_a_time_of_its_transport_a_key_counts_from_its_acceptance() {
     assert!((60.0..60.3).contains(&took), "{took}");
     rig.stop().await;
 }
+
+/// What renews a key may wait to be read: for as long as that is so, it does not expire.
+#[tokio::test(start_paused = true)]
+async fn no_key_expires_while_what_renews_it_may_be_unread() {
+    let first = setup(expiring());
+    let again = next(&first);
+    let clock = Arc::clone(&first.environment.clock);
+    let begun = clock.now();
+    let after = |seconds| begun.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+    let deliver = |feed: &Feed, subject: &str, sequence, published| {
+        feed.deliver_published(login(subject), at(sequence), Some(after(published)), Settle::nothing());
+    };
+    let rig = first.start();
+    let feed = Feed::with_backlog("users");
+    rig.handle.attach(Arc::clone(&feed) as _);
+    deliver(&feed, "a", 1, 0);
+    deliver(&feed, "b", 2, 0);
+    rig.until_states("all applied", |state| *state == AppliedState::Applied).await;
+    let made = uid(&rig, "a");
+    rig.stop().await;
+
+    // Renewed at 50 and 100 s; not read before 200 s.
+    sleep(Duration::from_secs(200)).await;
+    let rig = again(expiring()).start();
+    let feed = Feed::with_backlog("users");
+    rig.handle.attach(Arc::clone(&feed) as _);
+    until("it is asked", async || feed.asked() > 0).await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(rig.names("c1"), ["a", "b"], "it has not answered");
+    deliver(&feed, "a", 3, 50);
+    deliver(&feed, "a", 4, 100);
+    deliver(&feed, "c", 5, 110);
+    feed.tell(SourceItem::Settled(after(59)));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(rig.names("c1"), ["a", "b"], "what was published at 59.5 s may still come");
+    feed.tell(SourceItem::Settled(after(60)));
+    rig.until_names("c1", &["a"]).await;
+    deliver(&feed, "a", 6, 159);
+    feed.tell(SourceItem::Settled(after(160)));
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(uid(&rig, "a"), made, "it was never gone");
+    let asked = feed.asked();
+    feed.tell(SourceItem::Settled(after(219)));
+    rig.until_names("c1", &[]).await;
+    assert!(asked > 10, "it is asked again and again: {asked}");
+    sleep(Duration::from_secs(30)).await;
+    assert!(feed.asked() < asked + 5, "nothing waits any more");
+    assert_eq!(expired(&rig), 3);
+    rig.stop().await;
+}
