@@ -16,6 +16,10 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+/// As in the operator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Whatever keeps a measurement from its end.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 

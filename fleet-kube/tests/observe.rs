@@ -220,7 +220,7 @@ async fn before_the_first_apply_defaults_are_not_ours_to_defend() {
     let work = work("posted");
     let service = json!({"apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "posted", "namespace": "default"},
-        "spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}});
+        "spec": {"publishNotReadyAddresses": true, "ports": [{"port": 80}]}});
     let made = placed(ours.apply(&work, &service, &[]).await);
     let mut watch = Watch::of(&ours, &work, &kind("", "v1", "Service"), Depth::Whole);
     let listed = watch.list().await;
@@ -234,7 +234,7 @@ async fn before_the_first_apply_defaults_are_not_ours_to_defend() {
     assert_ne!(print(&seen), print(&listed[0]), "the POST's entry held what was filled in");
     assert!(covers(&seen, &work, &service), "but nothing that was asked for has changed");
 
-    let asked_for = json!({"spec": {"selector": {"a": "c"}}});
+    let asked_for = json!({"spec": {"publishNotReadyAddresses": false}});
     admin.send("PATCH", path, Some(&asked_for)).await.unwrap();
     assert!(!covers(&watch.there().await, &work, &service));
 }

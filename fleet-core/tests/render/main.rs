@@ -7,5 +7,6 @@
 mod corpus;
 mod hostile;
 mod positions;
+mod refusals;
 mod rules;
 mod setting;

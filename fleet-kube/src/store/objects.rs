@@ -228,26 +228,16 @@ pub(super) fn failed(what: impl std::fmt::Display, failure: Failure) -> StoreErr
                 causes.iter().map(|cause| format!("{} ({})", cause.field, cause.reason)).collect();
             format!("the API server refuses {what} because of {}; {NEWER}", fields.join(", "))
         }
-        Failure::Invalid { message, .. } if is_too_large(&message) => too_large(&what),
+        Failure::TooLarge { .. } => format!(
+            "{what} is too large for the API server, which takes about 1 MiB; lower maxEventBytes of its EventSource"
+        ),
         Failure::Invalid { .. } => format!("the API server refuses {what}; {NEWER}"),
-        Failure::NoAnswer { reason } if is_too_large(&reason) => too_large(&what),
         Failure::Other { code, .. } => format!(
             "the API server answered {code} for {what}; look at its log, and at webhooks that concern the group fleet-events.dev"
         ),
         failure => format!("{what}: {failure}"),
     };
     StoreError::Unavailable(why)
-}
-
-/// In the words of etcd, of the way to it, or of the API server: each has a limit of its own.
-fn is_too_large(message: &str) -> bool {
-    message.contains("too large") || message.contains("larger than max")
-}
-
-fn too_large(what: &impl std::fmt::Display) -> String {
-    format!(
-        "{what} is too large for the API server, which takes about 1 MiB; lower maxEventBytes of its EventSource"
-    )
 }
 
 pub(super) const NOT_INSTALLED: &str = "the CustomResourceDefinitions are not installed: run `fleet-operator crds | kubectl apply --server-side -f -`";
