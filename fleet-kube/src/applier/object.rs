@@ -7,10 +7,14 @@ use fleet_core::apply::{Owner, Placed};
 use fleet_core::manifest::{ADOPTED, MARK};
 use fleet_core::observe::Owned;
 use fleet_core::policy::JsonPointer;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::client::{FIELD_MANAGER, Failure};
+
+/// An API server takes no longer over a creation: the object may get its time so much later than its fields.
+const LONGEST_CREATION: SignedDuration = SignedDuration::from_secs(60);
 
 /// Asks for metadata only: answers stay small, and the content of Secrets stays where it is.
 pub(super) const METADATA: &str =
@@ -32,6 +36,8 @@ struct Metadata {
     uid: Arc<str>,
     #[serde(default)]
     resource_version: Option<Arc<str>>,
+    #[serde(default)]
+    creation_timestamp: Option<Timestamp>,
     #[serde(default)]
     deletion_timestamp: Option<String>,
     #[serde(default)]
@@ -130,9 +136,16 @@ impl Object {
         &self.metadata.name
     }
 
-    /// Whether it shows that we have written it.
+    /// Whether it shows that we have written it. A copy of an object may show that too, where somebody (a backup) has put
+    /// back `managedFields` as well: then its last write is older than itself.
     pub(super) fn is_written_by_us(&self) -> bool {
-        self.metadata.managed_fields.iter().any(ManagedFields::is_ours)
+        let is_older =
+            |entry: &ManagedFields| match (self.metadata.creation_timestamp, entry.time.parse::<Timestamp>())
+            {
+                (Some(created), Ok(written)) => created.duration_since(written) > LONGEST_CREATION,
+                _ => false,
+            };
+        self.metadata.managed_fields.iter().any(|entry| entry.is_ours() && !is_older(entry))
     }
 
     /// Who else wrote it last; controllers that report in its status aside.
@@ -277,6 +290,18 @@ mod tests {
     fn object(managed_fields: Value) -> Object {
         let body = json!({"metadata": {"uid": "u", "labels": {"a": "b"}, "managedFields": managed_fields}});
         Object::parse(&Bytes::from(body.to_string())).unwrap()
+    }
+
+    #[test]
+    fn what_is_older_than_the_object_was_not_written_to_it() {
+        let written = |time: &str| {
+            let fields = json!([{"manager": "fleet", "operation": "Update", "time": time}]);
+            let body = json!({"metadata": {"uid": "u", "managedFields": fields, "creationTimestamp": "2026-01-01T00:01:00Z"}});
+            Object::parse(&Bytes::from(body.to_string())).unwrap().is_written_by_us()
+        };
+        assert!(written("2026-01-01T00:01:00Z") && written("2026-01-02T00:00:00Z"));
+        assert!(written("2026-01-01T00:00:59Z"), "the object gets its time a little later than its fields");
+        assert!(!written("2025-12-31T00:00:00Z"), "a copy from a backup");
     }
 
     #[test]
