@@ -62,7 +62,8 @@ impl DirectoryApplier {
     /// # Errors
     /// When `root` cannot be made or written.
     pub fn new(root: impl Into<PathBuf>) -> io::Result<Self> {
-        let root = root.into();
+        // As the system names paths in what it tells of changes.
+        let root = std::path::absolute(root.into())?;
         file::prepare(&root)?;
         let locks = (0..LOCKS).map(|_| Arc::default()).collect();
         let root = Arc::new(root);

@@ -19,7 +19,13 @@ pub(super) struct Lab {
 
 pub(super) fn lab() -> Lab {
     let dir = tempfile::tempdir().unwrap();
-    let applier = DirectoryApplier::new(dir.path()).unwrap();
+    let root = dir.path().to_owned();
+    lab_at(dir, &root)
+}
+
+/// With this root, which is that folder.
+pub(super) fn lab_at(dir: tempfile::TempDir, root: &Path) -> Lab {
+    let applier = DirectoryApplier::new(root).unwrap();
     let id = ClusterId::new("civo", "cluster1").unwrap();
     Lab { dir, applier, cluster: Arc::new(Cluster::new(id, [("env", "production")])) }
 }

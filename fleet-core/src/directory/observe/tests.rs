@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::apply::{Applier, Outcome, Placed};
-use crate::directory::tests::{FILE, Lab, lab, namespace, placed, work};
+use crate::directory::tests::{FILE, Lab, lab, lab_at, namespace, placed, work};
 use crate::manifest::Manifest;
 use crate::observe::{Depth, Seen};
 
@@ -231,4 +231,20 @@ async fn where_a_whole_folder_came_and_went_everything_is_told_again() {
     fs::remove_dir_all(lab.dir.path().join("civo")).unwrap();
     assert!(watch.list().await.is_empty());
     watch.nothing().await;
+}
+
+/// As the operator's data folder is by default.
+#[tokio::test]
+async fn a_root_that_is_relative_is_watched_too() {
+    let here = std::env::current_dir().unwrap();
+    let dir = tempfile::tempdir_in(&here).unwrap();
+    let root = dir.path().strip_prefix(&here).unwrap().to_owned();
+    assert!(root.is_relative());
+    let lab = lab_at(dir, &root);
+    let mut watch = Watch::of(&lab, "Namespace");
+    assert!(watch.list().await.is_empty());
+    lab.apply(namespace()).await;
+    watch.there().await;
+    fs::remove_file(path(&lab)).unwrap();
+    assert_eq!(&*watch.gone().await, "mgianluc");
 }
