@@ -220,8 +220,7 @@ impl Shared {
     /// Asks sources again for which something waits.
     fn ask_sources(&self) {
         for source in self.expiries.waited_for() {
-            let attached = self.attached.lock().get(&*source).map(|attached| Arc::clone(&attached.source));
-            if attached.is_some_and(|attached| !attached.report_settled()) {
+            if !self.has_unread(&source) {
                 self.expiries.settled(&source, Timestamp::MAX);
                 self.expiries.forget_settled(&source);
             }
@@ -237,11 +236,14 @@ impl Shared {
         if self.expiries.is_settled(source, due) {
             return false;
         }
-        let attached = self.attached.lock().get(&**source).map(|attached| Arc::clone(&attached.source));
-        match attached {
-            Some(attached) if !attached.report_settled() => false,
-            _ => self.expiries.wait_for(source, due, &work.id),
-        }
+        self.has_unread(source) && self.expiries.wait_for(source, due, &work.id)
+    }
+
+    /// Whether messages may wait in a source. It is asked up to when all is settled; of one that is not read nothing is
+    /// known.
+    fn has_unread(&self, source: &str) -> bool {
+        let attached = self.attached.lock().get(source).map(|attached| Arc::clone(&attached.source));
+        attached.is_none_or(|attached| attached.report_settled())
     }
 
     /// Deletes a key if its time has come. Whoever renews it at the same moment wins.

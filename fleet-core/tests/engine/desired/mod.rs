@@ -6,6 +6,7 @@ mod modes;
 mod ownership;
 mod rerender;
 mod rollout;
+mod slow;
 mod together;
 mod ttl;
 

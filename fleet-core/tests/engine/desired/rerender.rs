@@ -3,20 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use fleet_core::apply::{Applier, ApplyRequest, Outcome, RemoveRequest};
 use fleet_core::catalog::TriggerDef;
-use fleet_core::cluster::{Cluster, ClusterId};
+use fleet_core::cluster::Cluster;
 use fleet_core::engine::Config;
-use fleet_core::manifest::Gvk;
-use fleet_core::memory::MemoryApplier;
-use fleet_core::observe::{Depth, Observation};
 use fleet_core::policy::Policy;
 use fleet_core::work::AppliedState;
-use futures::stream::BoxStream;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::slow::Slow;
 use super::{kept, setup};
 use crate::rig::{Rig, Setup, cluster, event, labelled, login, template, until};
 
@@ -113,33 +108,10 @@ async fn an_edit_renders_again_its_own_works_and_only_if_they_can_tell() {
     rig.stop().await;
 }
 
-/// Takes its time for each call.
-struct Slow(Arc<MemoryApplier>);
-
-#[async_trait]
-impl Applier for Slow {
-    async fn apply(&self, request: ApplyRequest) -> Vec<Outcome> {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        self.0.apply(request).await
-    }
-
-    async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
-        self.0.remove(request).await
-    }
-
-    fn settle_time(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn observe(&self, cluster: &ClusterId, kind: &Gvk, depth: Depth) -> BoxStream<'static, Observation> {
-        self.0.observe(cluster, kind, depth)
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn an_event_does_not_wait_for_what_is_rendered_again() {
     let base = setup([kept("names", "$subject=1", Policy::default())]);
-    let applier = Some(Arc::new(Slow(Arc::clone(&base.objects))) as _);
+    let applier = Some(Arc::new(Slow::new(&base.objects, Duration::from_millis(100))) as _);
     // The lane holds only some of them.
     let config = Config { cluster_concurrency: 4, max_queued: 1000, ..Config::default() };
     let rig = Setup { applier, config, ..base }.start();

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::kept;
+use super::slow::Slow;
 use crate::rig::{Rig, Setup, cluster, labelled, login, logout, object, template, until};
 
 /// Refuses what has a value, in a cluster, and hangs where it is told to.
@@ -119,6 +120,24 @@ impl Rig {
         self.until_states("applied", |state| *state == AppliedState::Applied).await;
     }
 
+    /// Logins of these, applied in all clusters with these values.
+    async fn log_in(&self, works: &[&str], values: &str) {
+        for work in works {
+            self.source.send(login(work)).await.await;
+        }
+        for work in works {
+            self.until_values(work, values).await;
+        }
+        self.until_applied().await;
+    }
+
+    /// An edit that a cluster refuses, once that has stopped the rollout.
+    async fn render_and_stop(&self, applier: &Refusing, words: &str, (name, value): (&str, &str)) {
+        *applier.refused.lock() = Some((name.to_owned(), value.to_owned()));
+        self.render(words);
+        self.until_says("RolloutStopped", &format!("because of civo/{name}")).await;
+    }
+
     fn render(&self, words: &str) {
         self.set("names", |trigger| trigger.payload = vec![template(words)]);
     }
@@ -144,44 +163,14 @@ async fn most_at_once(rig: &Rig, clusters: usize, works: &[&str], done: impl Fn(
     most
 }
 
-/// Takes its time, one Work after the other.
-struct Slow(Arc<MemoryApplier>, tokio::sync::Semaphore);
-
-#[async_trait]
-impl Applier for Slow {
-    async fn apply(&self, request: ApplyRequest) -> Vec<Outcome> {
-        let _permit = self.1.acquire().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        self.0.apply(request).await
-    }
-
-    async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
-        self.0.remove(request).await
-    }
-
-    fn settle_time(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn observe(&self, cluster: &ClusterId, kind: &Gvk, depth: Depth) -> BoxStream<'static, Observation> {
-        self.0.observe(cluster, kind, depth)
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn no_more_clusters_at_a_time_than_allowed() {
     for (max, expected) in [(MaxUpdate::Clusters(1), 1), (MaxUpdate::Percent(30), 3)] {
         let (setup, _) = fleet(kept("names", "$subject=1", at_most(max)), 10);
-        let applier = Arc::new(Slow(Arc::clone(&setup.objects), tokio::sync::Semaphore::new(1)));
+        let applier = Arc::new(Slow::one_by_one(&setup.objects, Duration::from_millis(20)));
         let rig = Setup { applier: Some(applier as _), ..setup }.start();
         let works = ["a", "b", "c", "d"];
-        for work in works {
-            rig.source.send(login(work)).await.await;
-        }
-        for work in works {
-            rig.until_values(work, "1111111111").await;
-        }
-        rig.until_applied().await;
+        rig.log_in(&works, "1111111111").await;
         rig.render("$subject=2");
         rig.until_says("RollingOut", "0/10 clusters").await;
         let done = || works.iter().all(|work| rig.values(work, 10) == "2222222222");
@@ -195,11 +184,7 @@ async fn no_more_clusters_at_a_time_than_allowed() {
 async fn it_stops_at_the_first_failure_and_goes_on_once_that_is_mended() {
     let (setup, applier) = fleet(one_by_one("$subject=1"), 4);
     let rig = setup.start();
-    for work in ["a", "b"] {
-        rig.source.send(login(work)).await.await;
-        rig.until_values(work, "1111").await;
-    }
-    rig.until_applied().await;
+    rig.log_in(&["a", "b"], "1111").await;
     *applier.refused.lock() = Some(("c2".to_owned(), "2".to_owned()));
     rig.render("$subject=2");
     rig.until_says("RolloutStopped", "at 1/4 clusters because of civo/c2: Rejected").await;
@@ -262,14 +247,8 @@ async fn what_becomes_unhealthy_stops_it_and_what_is_not_yet_healthy_is_waited_f
 async fn a_restart_goes_on_where_it_was() {
     let (setup, applier) = fleet(one_by_one("$subject=1"), 4);
     let rig = setup.start();
-    for work in ["a", "b"] {
-        rig.source.send(login(work)).await.await;
-        rig.until_values(work, "1111").await;
-    }
-    rig.until_applied().await;
-    *applier.refused.lock() = Some(("c2".to_owned(), "2".to_owned()));
-    rig.render("$subject=2");
-    rig.until_says("RolloutStopped", "civo/c2").await;
+    rig.log_in(&["a", "b"], "1111").await;
+    rig.render_and_stop(&applier, "$subject=2", ("c2", "2")).await;
     let (store, objects) = (rig.store.clone(), rig.applier.clone());
     rig.stop().await;
     let (setup, _) = fleet(one_by_one("$subject=2"), 4);
@@ -289,12 +268,8 @@ async fn a_restart_goes_on_where_it_was() {
 async fn an_edit_in_the_middle_begins_anew() {
     let (setup, applier) = fleet(one_by_one("$subject=1"), 4);
     let rig = setup.start();
-    rig.source.send(login("a")).await.await;
-    rig.until_values("a", "1111").await;
-    rig.until_applied().await;
-    *applier.refused.lock() = Some(("c2".to_owned(), "2".to_owned()));
-    rig.render("$subject=2");
-    rig.until_says("RolloutStopped", "civo/c2").await;
+    rig.log_in(&["a"], "1111").await;
+    rig.render_and_stop(&applier, "$subject=2", ("c2", "2")).await;
     // An edit that is about later events changes nothing of it.
     rig.set("names", |trigger| trigger.filter = Default::default());
     rig.set("names", |trigger| trigger.action = Some("$type".to_owned()));
@@ -322,9 +297,7 @@ async fn an_edit_in_the_middle_begins_anew() {
 async fn a_cluster_out_of_reach_keeps_its_place_and_is_not_begun() {
     let (setup, applier) = fleet(one_by_one("$subject=1"), 4);
     let rig = setup.start();
-    rig.source.send(login("a")).await.await;
-    rig.until_values("a", "1111").await;
-    rig.until_applied().await;
+    rig.log_in(&["a"], "1111").await;
     let ready = |name: &str, ready: bool| rig.clusters.put(Cluster { ready, ..labelled(name, "production") });
     // Not begun: the others go on.
     ready("c2", false);
@@ -358,14 +331,8 @@ async fn what_is_deleted_in_a_cluster_that_waits_comes_back() {
     let policy = Policy { sync: SyncMode::ContinuousWithDriftDetection, ..at_most(MaxUpdate::Clusters(1)) };
     let (setup, applier) = fleet(kept("names", "$subject=1", policy), 3);
     let rig = setup.start();
-    for work in ["a", "b"] {
-        rig.source.send(login(work)).await.await;
-        rig.until_values(work, "111").await;
-    }
-    rig.until_applied().await;
-    *applier.refused.lock() = Some(("c1".to_owned(), "2".to_owned()));
-    rig.render("$subject=2");
-    rig.until_says("RolloutStopped", "civo/c1").await;
+    rig.log_in(&["a", "b"], "111").await;
+    rig.render_and_stop(&applier, "$subject=2", ("c1", "2")).await;
     rig.applier.take_away(&cluster("c3"), &object("a"));
     rig.until_values("a", "112").await;
     settle().await;
