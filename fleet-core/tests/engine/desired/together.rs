@@ -5,23 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use fleet_core::apply::{Applier, ApplyRequest, Outcome, RemoveRequest};
 use fleet_core::catalog::{OriginRule, TriggerDef};
-use fleet_core::cluster::ClusterId;
 use fleet_core::engine::{Config, HeldWithdrawals};
 use fleet_core::event::Event;
-use fleet_core::manifest::{Gvk, Manifest};
-use fleet_core::memory::{MemoryApplier, MemoryStore};
-use fleet_core::observe::{Depth, Observation};
+use fleet_core::manifest::Manifest;
+use fleet_core::memory::MemoryStore;
 use fleet_core::policy::{Policy, StopMatching, SyncMode};
 use fleet_core::render::{Context, Renderer, Template, TemplateError, TemplateSource};
 use fleet_core::store::WorkStore;
 use fleet_core::work::{AppliedState, EventKey, Intent, Work, WorkId};
-use futures::stream::BoxStream;
 use serde_json::json;
 
 use super::mode;
+use super::slow::Slow;
 use crate::rig::{
     Feed, Rig, Setup, Words, at, cluster, event, labelled, login, logout, object, template, trigger, until,
 };
@@ -469,36 +465,13 @@ impl Template for Counted {
     }
 }
 
-/// Takes its time, as a cluster does.
-struct Slow(Arc<MemoryApplier>);
-
-#[async_trait]
-impl Applier for Slow {
-    async fn apply(&self, request: ApplyRequest) -> Vec<Outcome> {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        self.0.apply(request).await
-    }
-
-    async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
-        self.0.remove(request).await
-    }
-
-    fn settle_time(&self) -> Duration {
-        self.0.settle_time()
-    }
-
-    fn observe(&self, cluster: &ClusterId, kind: &Gvk, depth: Depth) -> BoxStream<'static, Observation> {
-        self.0.observe(cluster, kind, depth)
-    }
-}
-
 /// A burst of events makes far fewer renderings: a Work waits in a lane at most once.
 #[tokio::test(start_paused = true)]
 async fn a_burst_is_rendered_a_few_times() {
     const BURST: u32 = 1000;
     let setup = setup(users(Policy::default()));
     let counting = Counting::default();
-    let slow = Arc::new(Slow(Arc::clone(&setup.objects)));
+    let slow = Arc::new(Slow::new(&setup.objects, Duration::from_millis(2)));
     let rig = Setup { renderer: Some(Arc::new(counting.clone())), applier: Some(slow), ..setup }.start();
     rig.handle.wait_until_loaded().await;
     let feed = Feed::new("users");
