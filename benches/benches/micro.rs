@@ -6,7 +6,7 @@
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use fleet_core::event::Event;
 use fleet_core::minijinja::MinijinjaRenderer;
-use fleet_core::render::{Context, Renderer, TemplateKind, TemplateSource};
+use fleet_core::render::{Context, Renderer, TemplateSource};
 use fleet_core::work::{EventKey, WorkId};
 
 const LOGIN: &[u8] = include_bytes!("../../examples/quickstart/login.json");
@@ -25,11 +25,7 @@ fn decode(criterion: &mut Criterion) {
 fn render(criterion: &mut Criterion) {
     let event = Event::from_json(LOGIN).unwrap();
     let compile = |text: &str| {
-        let source = TemplateSource {
-            name: "namespace.yaml".to_owned(),
-            text: text.into(),
-            kind: TemplateKind::Manifests,
-        };
+        let source = TemplateSource::manifests("namespace.yaml", text);
         MinijinjaRenderer.compile(&source).unwrap()
     };
     let context = Context {

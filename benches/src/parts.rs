@@ -9,7 +9,7 @@ use fleet_core::event::Event;
 use fleet_core::filter::Filter;
 use fleet_core::manifest::Manifest;
 use fleet_core::position::Position;
-use fleet_core::render::{Context, Renderer, Template, TemplateError, TemplateKind, TemplateSource};
+use fleet_core::render::{Context, Renderer, Template, TemplateError, TemplateSource};
 use fleet_core::selector::LabelSelector;
 use fleet_core::source::{Delivery, EventSource, Settle, SourceError, SourceItem};
 use futures::StreamExt;
@@ -104,11 +104,10 @@ pub(crate) fn trigger(template: &str) -> TriggerDef {
         action: Some(
             "{% if event.type == \"auth.example.com.logout\" %}Delete{% else %}Create{% endif %}".to_owned(),
         ),
-        payload: vec![Payload::Template(TemplateSource {
-            name: "ConfigMap default/namespace, key namespace.yaml".to_owned(),
-            text: template.into(),
-            kind: TemplateKind::Manifests,
-        })],
+        payload: vec![Payload::Template(TemplateSource::manifests(
+            "ConfigMap default/namespace, key namespace.yaml",
+            template,
+        ))],
         ..TriggerDef::new("manage-namespace", "user-operation", production)
     }
 }

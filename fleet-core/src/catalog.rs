@@ -1,16 +1,18 @@
 //! The Catalog: EventSources, triggers, and the templates they refer to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use serde_json::{Map, Value};
 
 use crate::apply::Identity;
 use crate::cluster::ClusterId;
 use crate::filter::Filter;
-use crate::policy::Policy;
+use crate::policy::{JsonPointer, Policy};
 use crate::render::TemplateSource;
 use crate::selector::LabelSelector;
 
@@ -163,14 +165,39 @@ impl TriggerDef {
 
 /// One piece of what a trigger renders.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Payload {
     /// A template.
     Template(TemplateSource),
+    /// An object that is put together from texts.
+    Composed(Arc<Composed>),
     /// Something referred to that is not there. Works of the trigger are stalled until it is.
     Missing {
         /// What is missing, where it was expected, and what to do.
         reason: String,
     },
+}
+
+/// An object whose fields are rendered one by one: a Helm release, whose values are a YAML text of its own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Composed {
+    /// Where it stands, as an error names it: `ClusterProfile nats, helmCharts[0]`.
+    pub name: Arc<str>,
+    /// The object, as far as it is known without rendering.
+    pub object: Map<String, Value>,
+    /// Texts ([`TemplateKind::Text`](crate::render::TemplateKind::Text)), and the fields that get them.
+    pub texts: Vec<(JsonPointer, TemplateSource)>,
+    /// Mappings ([`TemplateKind::Values`](crate::render::TemplateKind::Values)), and the fields that get them. Where a field
+    /// gets more than one they are merged in this order, key by key through all mappings in them: the last one wins, and
+    /// its nulls too.
+    pub values: Vec<(JsonPointer, TemplateSource)>,
+}
+
+/// What it is put together from may come from a Secret.
+impl fmt::Debug for Composed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Composed").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// What a [`Condition`] is about.

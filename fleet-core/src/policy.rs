@@ -147,6 +147,20 @@ impl JsonPointer {
             _ => None,
         })
     }
+
+    /// Puts a value where it points to, in mappings that are made where they are missing. Whether there was room: what
+    /// stands on the way must be mappings.
+    pub fn put(&self, object: &mut Map<String, Value>, value: Value) -> bool {
+        let Some((last, way)) = self.0.split_last() else { return false };
+        let mut at = object;
+        for part in way {
+            let next = at.entry(&**part).or_insert_with(|| Value::Object(Map::new()));
+            let Value::Object(fields) = next else { return false };
+            at = fields;
+        }
+        at.insert(last.to_string(), value);
+        true
+    }
 }
 
 /// In how many clusters at a time a change is brought.

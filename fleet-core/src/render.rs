@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use crate::cluster::Cluster;
 use crate::event::Event;
 use crate::manifest::Manifest;
@@ -37,6 +39,17 @@ pub trait Template: Send + Sync + 'static {
 
     /// Renders a one-line template, such as a key or an action, to its text.
     fn text<'a>(&self, context: &Context<'a>) -> Result<String, TemplateError>;
+
+    /// Renders a template of one YAML mapping, the values of a chart. No document at all is an empty mapping. By default
+    /// an error: not every renderer has to know this kind.
+    fn values<'a>(&self, _context: &Context<'a>) -> Result<Map<String, Value>, TemplateError> {
+        Err(TemplateError {
+            template: "values".to_owned(),
+            line: None,
+            fault: TemplateFault::Evaluation,
+            reason: "this renderer does not render values of charts".to_owned(),
+        })
+    }
 }
 
 /// The text of a template and where it stands.
@@ -48,6 +61,47 @@ pub struct TemplateSource {
     pub text: Arc<str>,
     /// Whether it is a template at all, or applied as it stands.
     pub kind: TemplateKind,
+    /// What it is written in.
+    pub language: Language,
+}
+
+impl TemplateSource {
+    /// A minijinja template of YAML documents.
+    pub fn manifests(name: impl Into<String>, text: impl Into<Arc<str>>) -> Self {
+        Self::new(name, text, TemplateKind::Manifests)
+    }
+
+    /// A text of this kind; if it is a template, in minijinja.
+    pub fn new(name: impl Into<String>, text: impl Into<Arc<str>>, kind: TemplateKind) -> Self {
+        Self { name: name.into(), text: text.into(), kind, language: Language::default() }
+    }
+
+    /// The same text, written in another language.
+    pub fn in_language(self, language: Language) -> Self {
+        Self { language, ..self }
+    }
+}
+
+/// What a template is written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Language {
+    /// minijinja.
+    #[default]
+    Minijinja,
+    /// Go's `text/template` with the names that Sveltos gives to things.
+    Go(GoPasses),
+}
+
+/// When a Go template is rendered, which says what it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GoPasses {
+    /// With the event (`projectsveltos.io/instantiate`): `.CloudEvent`, and as `.Cluster` the cluster that it came from.
+    Event,
+    /// For the target (`projectsveltos.io/template`): `.Cluster` is the target.
+    Cluster,
+    /// First with the event; what that gives is a template for the target.
+    Both,
 }
 
 /// How the text of a [`TemplateSource`] is to be read.
@@ -59,6 +113,8 @@ pub enum TemplateKind {
     Literal,
     /// A template of a single text: a key, an action.
     Text,
+    /// A template of one YAML mapping: the values of a Helm chart.
+    Values,
 }
 
 /// The text may come from a Secret.
@@ -67,6 +123,7 @@ impl fmt::Debug for TemplateSource {
         f.debug_struct("TemplateSource")
             .field("name", &self.name)
             .field("kind", &self.kind)
+            .field("language", &self.language)
             .finish_non_exhaustive()
     }
 }

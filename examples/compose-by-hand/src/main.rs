@@ -6,7 +6,7 @@ use fleet_core::catalog::{Payload, SourceDef, TriggerDef};
 use fleet_core::cluster::{Cluster, ClusterId};
 use fleet_core::engine::{Config, Engine, Parts};
 use fleet_core::memory::{MemoryApplier, MemoryCatalog, MemoryClusters, MemorySource, MemoryStore};
-use fleet_core::render::{TemplateKind, TemplateSource};
+use fleet_core::render::TemplateSource;
 use fleet_core::{event::Event, minijinja::MinijinjaRenderer, selector::LabelSelector};
 use tokio_util::sync::CancellationToken;
 
@@ -16,11 +16,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let staging = ClusterId::new("civo", "staging1")?;
     let trigger = TriggerDef {
         action: Some("{% if event.type == 'logout' %}Delete{% else %}Create{% endif %}".into()),
-        payload: vec![Payload::Template(TemplateSource {
-            name: "namespace".into(),
-            text: "apiVersion: v1\nkind: Namespace\nmetadata: {name: '{{ event.subject }}'}\n".into(),
-            kind: TemplateKind::Manifests,
-        })],
+        payload: vec![Payload::Template(TemplateSource::manifests(
+            "namespace",
+            "apiVersion: v1\nkind: Namespace\nmetadata: {name: '{{ event.subject }}'}\n",
+        ))],
         ..TriggerDef::new("namespaces", "users", LabelSelector::labels([("env", "production")])?)
     };
     let applier = Arc::new(MemoryApplier::default());

@@ -28,15 +28,12 @@ use crate::work::{EventKey, Intent, Work};
 /// use fleet_core::engine::{Fate, Foresight};
 /// use fleet_core::event::Event;
 /// use fleet_core::minijinja::MinijinjaRenderer;
-/// use fleet_core::render::{TemplateKind, TemplateSource};
+/// use fleet_core::render::TemplateSource;
 /// use fleet_core::selector::LabelSelector;
 /// use fleet_core::source::{Delivery, Settle};
 ///
-/// let template = TemplateSource {
-///     name: "namespace".to_owned(),
-///     text: "{apiVersion: v1, kind: Namespace, metadata: {name: {{ event.subject }}}}".into(),
-///     kind: TemplateKind::Manifests,
-/// };
+/// let text = "{apiVersion: v1, kind: Namespace, metadata: {name: {{ event.subject }}}}";
+/// let template = TemplateSource::manifests("namespace", text);
 /// let trigger = TriggerDef {
 ///     payload: vec![Payload::Template(template)],
 ///     ..TriggerDef::new("manage-namespace", "users", LabelSelector::everything())

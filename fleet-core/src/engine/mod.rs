@@ -21,6 +21,7 @@ mod judge;
 mod lane;
 mod observing;
 mod others;
+mod payload;
 mod queue;
 mod reads;
 mod reconcile;

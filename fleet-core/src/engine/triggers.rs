@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use crate::catalog::{CatalogSnapshot, Condition, Payload, SourceDef, TriggerDef};
+use crate::catalog::{CatalogSnapshot, Condition, SourceDef, TriggerDef};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
+use crate::engine::payload::Piece;
 use crate::engine::reads::PayloadReads;
 use crate::health::{self, Check};
 use crate::manifest::{Gvk, Manifest, ObjectRef};
@@ -23,7 +24,7 @@ pub(super) struct Trigger {
     pub(super) def: Arc<TriggerDef>,
     pub(super) action: Option<Result<Arc<dyn Template>, TemplateError>>,
     pub(super) key: Option<Result<Arc<dyn Template>, TemplateError>>,
-    payload: Result<Vec<Named>, Fault>,
+    payload: Result<Vec<Piece>, Fault>,
     reads: PayloadReads,
     checks: Result<Vec<Check>, Fault>,
 }
@@ -33,9 +34,6 @@ impl std::fmt::Debug for Trigger {
         f.debug_struct("Trigger").field("name", &self.def.name).finish_non_exhaustive()
     }
 }
-
-/// A compiled template and its name.
-type Named = (Arc<str>, Arc<dyn Template>);
 
 /// What a Work should have in a cluster.
 pub(super) struct Rendered {
@@ -108,31 +106,21 @@ impl Trigger {
     fn compile(def: Arc<TriggerDef>, renderer: &dyn Renderer) -> Self {
         let text = |part: &str, template: &Option<String>| {
             template.as_ref().map(|text| {
-                let source = TemplateSource {
-                    name: format!("EventTrigger {}, {part}", def.name),
-                    text: text.as_str().into(),
-                    kind: TemplateKind::Text,
-                };
+                let name = format!("EventTrigger {}, {part}", def.name);
+                let source = TemplateSource::new(name, text.as_str(), TemplateKind::Text);
                 guarded(|| source.name.clone(), || renderer.compile(&source))
             })
         };
-        let payload = def.payload.iter().map(|payload| match payload {
-            Payload::Template(source) => {
-                let compiled = guarded(|| source.name.clone(), || renderer.compile(source));
-                Ok((source.name.as_str().into(), compiled.map_err(Fault::from)?))
-            }
-            Payload::Missing { reason } => Err(Fault { reason: "ReferenceMissing", message: reason.clone() }),
-        });
         let checks = def.policy.health_checks.iter().map(|check| {
             Check::compile(check).map_err(|reason| {
                 let message = format!("EventTrigger {}, health check {}: {reason}", def.name, check.name);
                 Fault { reason: "HealthCheckError", message }
             })
         });
-        let payload: Result<Vec<Named>, Fault> = payload.collect();
-        let templates = payload.iter().flatten().map(|(_, template)| template.reads());
+        let payload: Result<Vec<_>, Fault> =
+            def.payload.iter().map(|payload| Piece::compile(payload, renderer)).collect();
         Self {
-            reads: PayloadReads::new(templates),
+            reads: PayloadReads::new(payload.iter().flatten().flat_map(Piece::reads)),
             action: text("cloudEventAction", &def.action),
             key: text("key", &def.key),
             payload,
@@ -280,18 +268,17 @@ impl Trigger {
     }
 
     fn render_in(&self, context: &Context<'_>) -> Result<Rendered, Fault> {
-        let templates = self.payload.as_ref().map_err(Clone::clone)?;
+        let pieces = self.payload.as_ref().map_err(Clone::clone)?;
         let (mut manifests, mut names): (Vec<Manifest>, Vec<_>) = Default::default();
-        for (from, template) in templates {
-            let name = || format!("a template of EventTrigger {}", self.def.name);
-            for manifest in guarded(name, || template.manifests(context))? {
+        for piece in pieces {
+            for manifest in piece.render(context)? {
                 if let Some(twice) = manifests.iter().find(|it| it.id().same_object(manifest.id())) {
                     let message =
                         format!("the trigger's templates give {} twice; give each object once", twice.id());
                     return Err(Fault { reason: "TemplateError", message });
                 }
                 manifests.push(manifest);
-                names.push(Arc::clone(from));
+                names.push(Arc::clone(&piece.name));
             }
         }
         Ok(Rendered { manifests: manifests.into(), templates: names })

@@ -81,6 +81,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use minijinja::Environment;
+use serde_json::{Map, Value as Json};
 
 use self::context::Root;
 use self::environment::NAME;
@@ -90,7 +91,7 @@ use self::printed::{Planes, Sink};
 use self::reads::Reads;
 use crate::manifest::Manifest;
 use crate::render::{
-    Context, Renderer, Template, TemplateError, TemplateFault, TemplateKind, TemplateSource,
+    Context, Language, Renderer, Template, TemplateError, TemplateFault, TemplateKind, TemplateSource,
 };
 use crate::yaml::{self, Fault, FaultKind, Fill, Reader};
 
@@ -103,11 +104,18 @@ pub struct MinijinjaRenderer;
 
 impl Renderer for MinijinjaRenderer {
     fn compile(&self, source: &TemplateSource) -> Result<Arc<dyn Template>, TemplateError> {
+        if source.language != Language::Minijinja {
+            let reason = "is not written in minijinja, and this renderer knows nothing else".to_owned();
+            let (template, line) = (source.name.clone(), None);
+            return Err(TemplateError { template, line, fault: TemplateFault::Syntax, reason });
+        }
         let is_template = ["{{", "{%", "{#"].iter().any(|tag| source.text.contains(tag));
         match source.kind {
             TemplateKind::Literal => Ok(Arc::new(Constant::new(source)?)),
             TemplateKind::Manifests if !is_template => Ok(Arc::new(Constant::new(source)?)),
-            TemplateKind::Manifests | TemplateKind::Text => Ok(Arc::new(Compiled::new(source)?)),
+            TemplateKind::Manifests | TemplateKind::Text | TemplateKind::Values => {
+                Ok(Arc::new(Compiled::new(source)?))
+            }
         }
     }
 }
@@ -137,7 +145,11 @@ impl Template for Constant {
     }
 
     fn text(&self, _context: &Context<'_>) -> Result<String, TemplateError> {
-        Err(wrong_kind(&self.name, "manifests, not a text"))
+        Err(wrong_kind(&self.name, TemplateKind::Literal, TemplateKind::Text))
+    }
+
+    fn values(&self, _context: &Context<'_>) -> Result<Map<String, Json>, TemplateError> {
+        Err(wrong_kind(&self.name, TemplateKind::Literal, TemplateKind::Values))
     }
 }
 
@@ -192,6 +204,10 @@ impl Compiled {
         Ok(Rendered { text, lines: Lines::new(spans), printed: Printed::new(sink.plane(), sink.take()) })
     }
 
+    fn is_of(&self, wanted: TemplateKind) -> Result<(), TemplateError> {
+        if self.kind == wanted { Ok(()) } else { Err(wrong_kind(&self.name, self.kind, wanted)) }
+    }
+
     fn explain(&self, error: &minijinja::Error, text: &str) -> TemplateError {
         error::explain(error, &self.name, text)
     }
@@ -203,18 +219,21 @@ impl Template for Compiled {
     }
 
     fn manifests(&self, context: &Context<'_>) -> Result<Vec<Manifest>, TemplateError> {
-        if self.kind == TemplateKind::Text {
-            return Err(wrong_kind(&self.name, "a text, not manifests"));
-        }
+        self.is_of(TemplateKind::Manifests)?;
         let Rendered { text, lines, printed } = self.render(context)?;
         manifests(&text, &printed)
             .map_err(|fault| output_error(&self.name, lines.line(&text, fault.at.offset), fault))
     }
 
+    fn values(&self, context: &Context<'_>) -> Result<Map<String, Json>, TemplateError> {
+        self.is_of(TemplateKind::Values)?;
+        let Rendered { text, lines, printed } = self.render(context)?;
+        mapping(&text, &printed)
+            .map_err(|fault| output_error(&self.name, lines.line(&text, fault.at.offset), fault))
+    }
+
     fn text(&self, context: &Context<'_>) -> Result<String, TemplateError> {
-        if self.kind != TemplateKind::Text {
-            return Err(wrong_kind(&self.name, "manifests, not a text"));
-        }
+        self.is_of(TemplateKind::Text)?;
         let Rendered { text, printed, .. } = self.render(context)?;
         printed.text(&text, LONGEST).map_err(|misfit| TemplateError {
             template: self.name.clone(),
@@ -245,6 +264,24 @@ fn manifests<F: Fill>(text: &str, fill: &F) -> Result<Vec<Manifest>, Fault> {
     Ok(manifests)
 }
 
+/// Reads a text as one mapping.
+fn mapping<F: Fill>(text: &str, fill: &F) -> Result<Map<String, Json>, Fault> {
+    let mut reader = Reader::new(text, fill);
+    let mut mapping = Map::new();
+    while let Some(document) = reader.next_document() {
+        let document = document?;
+        let fault =
+            |reason: &str| Fault { at: document.start, kind: FaultKind::Text, reason: reason.to_owned() };
+        match document.value {
+            Json::Null => {}
+            Json::Object(values) if mapping.is_empty() => mapping = values,
+            Json::Object(_) => return Err(fault("values are one document; merge the others into the first")),
+            _ => return Err(fault("is not a mapping; the values of a chart are one")),
+        }
+    }
+    Ok(mapping)
+}
+
 /// Where a field of a document stands. Reads the text again: only documents at fault pay for positions.
 fn field<F: Fill>(text: &str, fill: &F, document: usize, pointer: &str) -> Option<yaml::Mark> {
     let mut reader = Reader::new(text, fill).with_positions();
@@ -263,7 +300,7 @@ fn fault_of(kind: FaultKind) -> TemplateFault {
     }
 }
 
-fn wrong_kind(name: &str, is: &str) -> TemplateError {
-    let reason = format!("the template is one of {is}");
+fn wrong_kind(name: &str, is: TemplateKind, wanted: TemplateKind) -> TemplateError {
+    let reason = format!("the template is one of {is:?}, not of {wanted:?}");
     TemplateError { template: name.to_owned(), line: None, fault: TemplateFault::Evaluation, reason }
 }

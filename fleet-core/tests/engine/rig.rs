@@ -15,9 +15,7 @@ use fleet_core::event::Event;
 use fleet_core::manifest::{Manifest, ObjectRef};
 use fleet_core::memory::{MemoryApplier, MemoryCatalog, MemoryClusters, MemorySource, MemoryStore};
 use fleet_core::position::{Domain, Position};
-use fleet_core::render::{
-    Context, Renderer, Template, TemplateError, TemplateFault, TemplateKind, TemplateSource,
-};
+use fleet_core::render::{Context, Renderer, Template, TemplateError, TemplateFault, TemplateSource};
 use fleet_core::selector::LabelSelector;
 use fleet_core::source::{EventSource, SourceError, SourceItem};
 use fleet_core::store::WorkStore;
@@ -251,11 +249,7 @@ pub(crate) fn object(name: &str) -> ObjectRef {
 }
 
 pub(crate) fn template(text: &str) -> Payload {
-    Payload::Template(TemplateSource {
-        name: "ConfigMap default/names, key names".to_owned(),
-        text: text.into(),
-        kind: TemplateKind::Manifests,
-    })
+    Payload::Template(TemplateSource::manifests("ConfigMap default/names, key names", text))
 }
 
 pub(crate) fn source() -> SourceDef {

@@ -104,12 +104,12 @@ impl Setting {
     }
 
     pub(crate) fn text(&self, text: &str) -> Result<String, TemplateError> {
-        let source = TemplateSource { name: "key".into(), text: text.into(), kind: TemplateKind::Text };
+        let source = TemplateSource::new("key", text, TemplateKind::Text);
         MinijinjaRenderer.compile(&source)?.text(&self.context())
     }
 }
 
 pub(crate) fn compile(kind: TemplateKind, text: &str) -> Result<Arc<dyn Template>, TemplateError> {
-    let source = TemplateSource { name: "ConfigMap default/t, key a.yaml".into(), text: text.into(), kind };
+    let source = TemplateSource::new("ConfigMap default/t, key a.yaml", text, kind);
     MinijinjaRenderer.compile(&source)
 }

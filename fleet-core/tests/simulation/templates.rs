@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use fleet_core::catalog::{Payload, SourceDef, TriggerDef};
 use fleet_core::manifest::Manifest;
-use fleet_core::render::{
-    Context, Renderer, Template, TemplateError, TemplateFault, TemplateKind, TemplateSource,
-};
+use fleet_core::render::{Context, Renderer, Template, TemplateError, TemplateFault, TemplateSource};
 use fleet_core::selector::LabelSelector;
 use serde_json::json;
 
@@ -70,8 +68,7 @@ pub(crate) fn source() -> SourceDef {
 }
 
 pub(crate) fn payload(words: &str) -> Vec<Payload> {
-    let (name, text, kind) = ("words".to_owned(), words.into(), TemplateKind::Manifests);
-    vec![Payload::Template(TemplateSource { name, text, kind })]
+    vec![Payload::Template(TemplateSource::manifests("words", words))]
 }
 
 /// A trigger for logins and logouts, in all clusters whose label `env` has a value.

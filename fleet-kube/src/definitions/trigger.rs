@@ -196,7 +196,7 @@ fn pieces(policy: &PolicyRef, references: &References<'_>) -> Vec<Payload> {
     let kind = if contents.template { TemplateKind::Manifests } else { TemplateKind::Literal };
     let pieces = contents.entries.iter().map(|(key, text)| match text {
         Ok(text) => {
-            Payload::Template(TemplateSource { name: format!("{id}, key {key}"), text: text.clone(), kind })
+            Payload::Template(TemplateSource::new(format!("{id}, key {key}"), Arc::clone(text), kind))
         }
         Err(why) => Payload::Missing { reason: format!("{id}, key {key} {why}") },
     });

@@ -303,7 +303,7 @@ mod tests {
     use fleet_core::manifest::Gvk;
     use fleet_core::memory::MemoryStore;
     use fleet_core::minijinja::MinijinjaRenderer;
-    use fleet_core::render::{TemplateKind, TemplateSource};
+    use fleet_core::render::TemplateSource;
     use fleet_core::selector::LabelSelector;
     use fleet_core::work::EventKey;
 
@@ -313,11 +313,10 @@ mod tests {
     #[tokio::test]
     async fn a_tombstone_tells_which_event_removed_an_object() {
         let cluster = ClusterId::new("civo", "one").unwrap();
-        let template = TemplateSource {
-            name: "namespace".to_owned(),
-            text: "{apiVersion: v1, kind: Namespace, metadata: {name: {{ event.subject }}}}".into(),
-            kind: TemplateKind::Manifests,
-        };
+        let template = TemplateSource::manifests(
+            "namespace",
+            "{apiVersion: v1, kind: Namespace, metadata: {name: {{ event.subject }}}}",
+        );
         let trigger = TriggerDef {
             payload: vec![Payload::Template(template)],
             ..TriggerDef::new("t", "s", LabelSelector::everything())
