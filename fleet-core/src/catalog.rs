@@ -13,7 +13,7 @@ use crate::apply::Identity;
 use crate::cluster::ClusterId;
 use crate::filter::Filter;
 use crate::policy::{JsonPointer, Policy};
-use crate::render::TemplateSource;
+use crate::render::{Language, TemplateSource};
 use crate::selector::LabelSelector;
 
 /// Where definitions come from: a folder, or the Kubernetes API.
@@ -47,7 +47,7 @@ pub trait Catalog: Send + Sync + 'static {
 pub struct CatalogSnapshot {
     /// EventSources by name.
     pub sources: BTreeMap<Arc<str>, Arc<SourceDef>>,
-    /// Triggers by name.
+    /// Triggers by name, ClusterProfiles among them under their [name as rules](profile_name).
     pub triggers: BTreeMap<Arc<str>, Arc<TriggerDef>>,
     /// Whether something that is not in here is known to be gone.
     pub complete: bool,
@@ -104,23 +104,29 @@ pub enum OriginRule {
     Extension(String),
 }
 
-/// A trigger: which events, from which clusters, do what, where, from which templates.
+/// A trigger: which events, from which clusters, do what, where, from which templates. Or a ClusterProfile: a trigger
+/// that is always on, and has one Work that no event changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TriggerDef {
-    /// Its name.
+    /// Its name; a ClusterProfile's is made by [`profile_name`].
     pub name: Arc<str>,
-    /// The EventSource it listens to.
-    pub source: Arc<str>,
+    /// The EventSource it listens to; `None` for a ClusterProfile.
+    pub source: Option<Arc<str>>,
     /// Which events of the source, beside the source's own filter.
     pub filter: Filter,
-    /// From which clusters events count; with events that have no origin, to which clusters they go.
+    /// From which clusters events count; with events that have no origin, and for a ClusterProfile, to which clusters
+    /// resources go.
     pub source_clusters: LabelSelector,
+    /// Clusters that count beside those, whatever their labels.
+    pub cluster_refs: BTreeSet<ClusterId>,
     /// Where resources go instead.
     pub destination_clusters: Option<LabelSelector>,
     /// A template that gives `Create` or `Delete`; always Create if none.
     pub action: Option<String>,
     /// A template that gives the key; by default origin, source and subject.
     pub key: Option<String>,
+    /// What `action` and `key` are written in.
+    pub language: Language,
     /// What to render.
     pub payload: Vec<Payload>,
     /// Whom to act as in the target cluster.
@@ -148,12 +154,14 @@ impl TriggerDef {
     ) -> Self {
         Self {
             name: name.into(),
-            source: source.into(),
+            source: Some(source.into()),
             filter: Filter::default(),
             source_clusters,
+            cluster_refs: BTreeSet::new(),
             destination_clusters: None,
             action: None,
             key: None,
+            language: Language::default(),
             payload: Vec::new(),
             identity: None,
             policy: Arc::default(),
@@ -161,7 +169,19 @@ impl TriggerDef {
             ttl: None,
         }
     }
+
+    /// A ClusterProfile: what every cluster selected always gets; nothing yet.
+    pub fn profile(name: &str, clusters: LabelSelector) -> Self {
+        Self { source: None, ..Self::new(profile_name(name), "", clusters) }
+    }
 }
+
+/// What a ClusterProfile is called among triggers. No trigger's name has a slash.
+pub fn profile_name(profile: &str) -> Arc<str> {
+    format!("{PROFILE}{profile}").into()
+}
+
+const PROFILE: &str = "ClusterProfile/";
 
 /// One piece of what a trigger renders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,6 +228,29 @@ pub enum Subject {
     Source(Arc<str>),
     /// A trigger.
     Trigger(Arc<str>),
+    /// A ClusterProfile.
+    Profile(Arc<str>),
+}
+
+impl Subject {
+    /// The trigger, or the ClusterProfile, of this name among triggers.
+    pub fn of_trigger(name: &Arc<str>) -> Self {
+        match name.strip_prefix(PROFILE) {
+            Some(profile) => Self::Profile(profile.into()),
+            None => Self::Trigger(Arc::clone(name)),
+        }
+    }
+}
+
+/// As people call it: `EventTrigger manage-namespace`.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(name) => write!(f, "EventSource {name}"),
+            Self::Trigger(name) => write!(f, "EventTrigger {name}"),
+            Self::Profile(name) => write!(f, "ClusterProfile {name}"),
+        }
+    }
 }
 
 /// How a definition is doing.

@@ -57,6 +57,17 @@ impl LabelSelector {
         Self::default()
     }
 
+    /// Selects nothing.
+    pub fn nothing() -> Self {
+        let requirement = |operator| Requirement {
+            key: "fleet-events.dev/nothing".to_owned(),
+            operator,
+            values: Vec::new(),
+        };
+        let both = [Operator::Exists, Operator::DoesNotExist].map(requirement);
+        Self { match_labels: BTreeMap::new(), match_expressions: both.into() }
+    }
+
     /// Selects what has all of these labels.
     ///
     /// # Errors

@@ -87,6 +87,7 @@ impl WorkId {
             }
             EventKey::Text(text) => Self::of_parts(trigger, &["text", text]),
             EventKey::All => Self::of_parts(trigger, &["all"]),
+            EventKey::Always => Self::of_parts(trigger, &["always"]),
         }
     }
 
@@ -111,7 +112,9 @@ impl WorkId {
     /// What the ids of a trigger's Works begin with; other triggers with a long name may share it.
     pub(crate) fn prefix(trigger: &str) -> String {
         let mut name = String::with_capacity(SHOWN + 1 + HASH);
-        name.extend(trigger.chars().take(SHOWN));
+        // A ClusterProfile's own name.
+        let shown = trigger.rsplit('/').next().unwrap_or(trigger);
+        name.extend(shown.chars().take(SHOWN));
         name.truncate(name.trim_end_matches(['-', '.']).len());
         name.push('-');
         name
@@ -186,6 +189,8 @@ pub enum EventKey {
     /// All keys of a trigger together: the Work that is rendered where a trigger has one for all its events. It stores
     /// none of them: what is rendered is gathered from the Works of the keys.
     All,
+    /// No event at all: the one Work of a ClusterProfile.
+    Always,
 }
 
 /// What an event asks for.
@@ -205,9 +210,10 @@ pub enum Intent {
 pub struct Work {
     /// Its name.
     pub id: WorkId,
-    /// The trigger that the event matched.
+    /// The trigger that the event matched, or the ClusterProfile, by its [name as a
+    /// rule](crate::catalog::profile_name).
     pub trigger: Arc<str>,
-    /// The EventSource it came from.
+    /// The EventSource it came from; empty for a ClusterProfile.
     pub source: Arc<str>,
     /// What the event is about.
     pub key: EventKey,
@@ -218,7 +224,8 @@ pub struct Work {
     pub generation: u64,
     /// What the last event asks for.
     pub intent: Intent,
-    /// The last event.
+    /// The last event. Where there is none (all keys together, a ClusterProfile), one that says so, and that no template
+    /// sees.
     pub event: Arc<Event>,
     /// How the last event arrived.
     pub message: Arc<Message>,

@@ -150,7 +150,7 @@ impl State {
             }
         }
         if self.said.as_ref() != Some(&condition) {
-            catalog.report(&Subject::Trigger(Arc::clone(trigger)), condition.clone());
+            catalog.report(&Subject::of_trigger(trigger), condition.clone());
             self.said = Some(condition);
         }
     }

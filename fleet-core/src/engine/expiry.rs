@@ -230,7 +230,8 @@ impl Shared {
     /// Whether what is due waits because its source may still deliver what renews it.
     fn may_be_renewed(&self, work: &Work, due: Timestamp) -> bool {
         let definitions = self.definitions.load();
-        let Some(source) = definitions.triggers.get(&work.trigger).map(|trigger| &trigger.def.source) else {
+        let trigger = definitions.triggers.get(&work.trigger);
+        let Some(source) = trigger.and_then(|trigger| trigger.def.source.as_ref()) else {
             return false;
         };
         if self.expiries.is_settled(source, due) {

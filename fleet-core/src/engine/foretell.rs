@@ -158,7 +158,8 @@ impl Foresight {
     /// is no such EventSource.
     pub fn tell(&self, source: &str, delivery: &Delivery) -> Option<Vec<Foretold>> {
         let source = self.definitions.sources.get(source)?;
-        let told = self.definitions.triggers.values().map(|trigger| {
+        let triggers = self.definitions.triggers.values().filter(|trigger| trigger.def.source.is_some());
+        let told = triggers.map(|trigger| {
             let verdict = judge(source, delivery, Some(&trigger.def.name), &self.definitions, &self.clusters);
             let fate = match verdict {
                 Verdict::Unwanted => Fate::Unwanted { why: unwanted(source, trigger, delivery) },
@@ -286,8 +287,8 @@ fn place(trigger: &Trigger, work: &Work, cluster: &Arc<Cluster>, origin: Option<
 }
 
 fn unwanted(source: &crate::catalog::SourceDef, trigger: &Trigger, delivery: &Delivery) -> String {
-    if trigger.def.source != source.name {
-        return format!("it listens to EventSource {}", trigger.def.source);
+    if let Some(other) = trigger.def.source.as_ref().filter(|other| **other != source.name) {
+        return format!("it listens to EventSource {other}");
     }
     match &delivery.event {
         Ok(event) if !source.filter.matches(event) => {

@@ -30,6 +30,7 @@ mod refill;
 mod resend;
 mod rollout;
 mod schedule;
+mod standing;
 mod summary;
 mod sweep;
 mod together;
@@ -146,6 +147,7 @@ struct Shared {
     /// How fast sweeps bring in Works.
     pace: Pace,
     rollouts: Rollouts,
+    departed: Mutex<reconcile::depend::Departed>,
     tombstones: Tombstones,
     together: Together,
     expiries: Expiries,
@@ -198,6 +200,7 @@ impl Engine {
             sweeps: Sweeps::default(),
             pace: Pace::new(config.rerenders_per_second),
             rollouts: Rollouts::default(),
+            departed: Mutex::default(),
             tombstones: Tombstones::default(),
             together: Together::default(),
             expiries: Expiries::default(),

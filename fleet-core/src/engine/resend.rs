@@ -136,8 +136,11 @@ impl Handle {
                 self.shared.look_at(old, Some(old)).await;
                 return Ok(false);
             }
-            if old.key == EventKey::All {
-                return self.give_up_keys(&old.trigger).await;
+            match old.key {
+                EventKey::All => return self.give_up_keys(&old.trigger).await,
+                // It would be made again at once: what is always on ends with its definition.
+                EventKey::Always => return Ok(false),
+                EventKey::About { .. } | EventKey::Text(_) => {}
             }
             if self.shared.end(&stored).await? {
                 return Ok(true);

@@ -173,6 +173,11 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
     let mut after: Option<WorkId> = None;
     let mut live = 0;
     let mut sets = Sets::default();
+    for (name, trigger) in &definitions.triggers {
+        if trigger.is_always_on() && (wanted.everything || wanted.triggers.contains(name)) {
+            shared.set_standing(trigger, EventKey::Always).await?;
+        }
+    }
     loop {
         let page = shared.store.works(only.as_deref(), after.as_ref(), PAGE).await?;
         let Some(last) = page.last() else { break };
@@ -304,7 +309,7 @@ fn tell_of_withdrawn(shared: &Shared, wanted: &Wanted, unfinished: &BTreeSet<Arc
     let swept = wanted.triggers.iter().chain(definitions.leaving().filter(|_| wanted.everything));
     for trigger in swept {
         if matches!(definitions.find(trigger), Found::Gone) && !unfinished.contains(trigger) {
-            shared.catalog.withdrawn(&Subject::Trigger(Arc::clone(trigger)));
+            shared.catalog.withdrawn(&Subject::of_trigger(trigger));
         }
     }
 }

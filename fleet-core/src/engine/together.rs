@@ -15,9 +15,7 @@ use crate::engine::Shared;
 use crate::engine::clusters::ClusterIndex;
 use crate::engine::triggers::{Definitions, Fault, Found, Rendered, Trigger};
 use crate::event::{Data, Event};
-use crate::position::Positions;
 use crate::render::Arrival;
-use crate::source::Message;
 use crate::store::{StoreError, Stored};
 use crate::work::{AppliedWork, EventKey, Intent, Work, WorkId};
 
@@ -274,7 +272,7 @@ impl Shared {
     ) -> Result<(), StoreError> {
         let id = trigger.aggregate();
         if work.intent == Intent::Create {
-            self.make_aggregate(trigger).await?;
+            self.set_standing(trigger, EventKey::All).await?;
         }
         let mut origins = BTreeSet::from([work.origin.as_ref()]);
         origins.extend(old.map(|old| old.origin.as_ref()));
@@ -292,39 +290,6 @@ impl Shared {
         // From a time when it was rendered on its own, under a trigger of the same name.
         for applied in self.store.applied(&work.id).await? {
             self.enqueue(&work.id, &applied.value.cluster);
-        }
-        Ok(())
-    }
-
-    /// Stores the derived Work of a trigger, unless it is there. Events never change it.
-    async fn make_aggregate(&self, trigger: &Trigger) -> Result<(), StoreError> {
-        let id = trigger.aggregate();
-        if self.store.work(&id).await?.is_some() {
-            return Ok(());
-        }
-        let name = &trigger.def.name;
-        let event =
-            Event::builder("aggregate", format!("/eventtriggers/{name}"), "dev.fleet-events.aggregate");
-        let event = event.build().map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        let work = Work {
-            id,
-            trigger: Arc::clone(name),
-            source: Arc::clone(&trigger.def.source),
-            key: EventKey::All,
-            origin: None,
-            generation: 1,
-            intent: Intent::Create,
-            event: Arc::new(event),
-            message: Arc::new(Message::default()),
-            positions: Positions::default(),
-            received: self.now(),
-            published: None,
-            recent: Vec::new(),
-        };
-        match self.store.put_work(Arc::new(work), None, Vec::new()).await {
-            Ok(_) => self.note_live(false, true),
-            Err(error) if error.is_conflict() => {}
-            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -405,7 +370,7 @@ impl Sets {
         for (name, set) in self.0 {
             let Some(trigger) = definitions.triggers.get(&name) else { continue };
             if !set.origins.is_empty() {
-                shared.make_aggregate(trigger).await?;
+                shared.set_standing(trigger, EventKey::All).await?;
             }
             let looked = |cluster: ClusterId| Place::Looked(trigger.aggregate(), cluster);
             let applied = set.applied.into_iter().filter(|applied| !set.targets.contains(&applied.cluster));

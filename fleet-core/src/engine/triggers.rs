@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use crate::catalog::{CatalogSnapshot, Condition, SourceDef, TriggerDef};
+use crate::catalog::{CatalogSnapshot, Condition, SourceDef, Subject, TriggerDef};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
 use crate::engine::payload::Piece;
@@ -17,7 +17,7 @@ use crate::render::{
     Arrival, Context, Renderer, Template, TemplateError, TemplateFault, TemplateKind, TemplateSource,
 };
 use crate::selector::LabelSelector;
-use crate::work::Work;
+use crate::work::{EventKey, Work};
 
 /// A trigger and its compiled templates.
 pub(super) struct Trigger {
@@ -104,16 +104,18 @@ impl Targets {
 
 impl Trigger {
     fn compile(def: Arc<TriggerDef>, renderer: &dyn Renderer) -> Self {
+        let title = Subject::of_trigger(&def.name);
         let text = |part: &str, template: &Option<String>| {
             template.as_ref().map(|text| {
-                let name = format!("EventTrigger {}, {part}", def.name);
+                let name = format!("{title}, {part}");
                 let source = TemplateSource::new(name, text.as_str(), TemplateKind::Text);
+                let source = source.in_language(def.language);
                 guarded(|| source.name.clone(), || renderer.compile(&source))
             })
         };
         let checks = def.policy.health_checks.iter().map(|check| {
             Check::compile(check).map_err(|reason| {
-                let message = format!("EventTrigger {}, health check {}: {reason}", def.name, check.name);
+                let message = format!("{title}, health check {}: {reason}", check.name);
                 Fault { reason: "HealthCheckError", message }
             })
         });
@@ -129,8 +131,13 @@ impl Trigger {
         }
     }
 
+    /// Whether it is a ClusterProfile.
+    pub(super) fn is_always_on(&self) -> bool {
+        self.def.source.is_none()
+    }
+
     /// How the trigger is doing: whether what it is made of can be used.
-    fn condition(&self, source_known: bool) -> Condition {
+    fn condition(&self, sources: &BTreeMap<Arc<str>, Arc<SourceDef>>) -> Condition {
         let templates = [&self.action, &self.key].into_iter().flatten();
         let broken = templates.filter_map(|template| template.as_ref().err()).next();
         let (ready, reason, message) = if let Some(error) = broken {
@@ -139,12 +146,16 @@ impl Trigger {
             (false, fault.reason, fault.message.clone())
         } else if let Err(fault) = &self.checks {
             (false, fault.reason, fault.message.clone())
-        } else if !source_known {
-            let message =
-                format!("EventSource {} does not exist; create it or mend eventSourceName", self.def.source);
-            (false, "SourceMissing", message)
         } else {
-            (true, "Ready", "listening".to_owned())
+            match &self.def.source {
+                Some(source) if !sources.contains_key(source) => {
+                    let message =
+                        format!("EventSource {source} does not exist; create it or mend eventSourceName");
+                    (false, "SourceMissing", message)
+                }
+                Some(_) => (true, "Ready", "listening".to_owned()),
+                None => (true, "Ready", "always on".to_owned()),
+            }
         };
         Condition { ready, reason: reason.to_owned(), message }
     }
@@ -153,15 +164,28 @@ impl Trigger {
     pub(super) fn targets(&self, origin: Option<&ClusterId>, clusters: &ClusterIndex) -> Targets {
         let destination = self.def.destination_clusters.as_ref();
         match (origin, destination) {
-            (None, _) => Targets::Many(clusters.select(destination.unwrap_or(&self.def.source_clusters))),
+            (None, Some(destination)) => Targets::Many(clusters.select(destination)),
+            (None, None) => Targets::Many(self.source_clusters(clusters)),
             (Some(origin), _) => match clusters.get(origin) {
-                Some(origin) if self.def.source_clusters.matches(&origin.labels) => match destination {
+                Some(origin) if self.is_source(&origin) => match destination {
                     Some(destination) => Targets::Many(clusters.select(destination)),
                     None => Targets::One(origin),
                 },
                 _ => Targets::None,
             },
         }
+    }
+
+    /// Whether a cluster is among those that events come from, or that a ClusterProfile is for.
+    fn is_source(&self, cluster: &Cluster) -> bool {
+        self.def.source_clusters.matches(&cluster.labels) || self.def.cluster_refs.contains(&cluster.id)
+    }
+
+    fn source_clusters(&self, clusters: &ClusterIndex) -> Arc<[Arc<Cluster>]> {
+        let selected = clusters.select(&self.def.source_clusters);
+        let named = self.def.cluster_refs.iter().filter_map(|id| clusters.get(id));
+        let named: Vec<_> = named.filter(|it| !self.def.source_clusters.matches(&it.labels)).collect();
+        if named.is_empty() { selected } else { selected.iter().cloned().chain(named).collect() }
     }
 
     /// Whether a Work of this trigger belongs into a cluster.
@@ -171,10 +195,10 @@ impl Trigger {
         cluster: &Cluster,
         clusters: &ClusterIndex,
     ) -> bool {
-        let source = &self.def.source_clusters;
-        let from_here = match origin {
-            None => return self.def.destination_clusters.as_ref().unwrap_or(source).matches(&cluster.labels),
-            Some(origin) => clusters.get(origin).is_some_and(|origin| source.matches(&origin.labels)),
+        let from_here = match (origin, &self.def.destination_clusters) {
+            (None, Some(destination)) => return destination.matches(&cluster.labels),
+            (None, None) => return self.is_source(cluster),
+            (Some(origin), _) => clusters.get(origin).is_some_and(|origin| self.is_source(&origin)),
         };
         from_here
             && match &self.def.destination_clusters {
@@ -186,7 +210,7 @@ impl Trigger {
     /// Whether anything of this cluster can matter to the trigger's Works.
     pub(super) fn concerns(&self, cluster: &Cluster) -> bool {
         let selects = |selector: &LabelSelector| selector.matches(&cluster.labels);
-        selects(&self.def.source_clusters) || self.def.destination_clusters.as_ref().is_some_and(selects)
+        self.is_source(cluster) || self.def.destination_clusters.as_ref().is_some_and(selects)
     }
 
     /// Whether another version of the trigger asks for the same of the Works that there are: what decides which events
@@ -197,9 +221,11 @@ impl Trigger {
             source: _,
             filter: _,
             source_clusters,
+            cluster_refs,
             destination_clusters,
             action: _,
             key: _,
+            language: _,
             payload,
             identity,
             policy,
@@ -208,6 +234,7 @@ impl Trigger {
         } = &*self.def;
         *name == new.name
             && *source_clusters == new.source_clusters
+            && *cluster_refs == new.cluster_refs
             && *destination_clusters == new.destination_clusters
             && *payload == new.payload
             && *identity == new.identity
@@ -219,7 +246,7 @@ impl Trigger {
     /// What a change of a cluster makes of the trigger's Works.
     pub(super) fn affected_by(&self, old: &Cluster, new: &Cluster) -> Affected {
         let turns = |selector: &LabelSelector| selector.matches(&old.labels) != selector.matches(&new.labels);
-        let source = turns(&self.def.source_clusters);
+        let source = self.is_source(old) != self.is_source(new);
         let is_concerned = self.concerns(old) || self.concerns(new);
         Affected {
             here: source
@@ -241,9 +268,10 @@ impl Trigger {
         cluster: &Cluster,
         origin: Option<&Cluster>,
     ) -> Result<Rendered, Fault> {
+        let is_of_event = work.key != EventKey::Always;
         self.render_in(&Context {
-            event: Some(&work.event),
-            message: Some(&work.message),
+            event: is_of_event.then_some(&*work.event),
+            message: is_of_event.then_some(&*work.message),
             events: None,
             cluster: Some(cluster),
             origin,
@@ -369,7 +397,9 @@ impl Definitions {
         }
         let mut by_source: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for trigger in triggers.values() {
-            by_source.entry(Arc::clone(&trigger.def.source)).or_default().push(Arc::clone(trigger));
+            if let Some(source) = &trigger.def.source {
+                by_source.entry(Arc::clone(source)).or_default().push(Arc::clone(trigger));
+            }
         }
         let complete = snapshot.complete;
         Changed {
@@ -382,8 +412,7 @@ impl Definitions {
     /// Whether each trigger can be used.
     pub(super) fn conditions(&self) -> BTreeMap<Arc<str>, Condition> {
         let condition = |(name, trigger): (&Arc<str>, &Arc<Trigger>)| {
-            let known = self.sources.contains_key(&trigger.def.source);
-            (Arc::clone(name), trigger.condition(known))
+            (Arc::clone(name), trigger.condition(&self.sources))
         };
         self.triggers.iter().map(condition).collect()
     }

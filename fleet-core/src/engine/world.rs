@@ -97,6 +97,7 @@ fn take_definitions(shared: &Arc<Shared>, snapshot: &CatalogSnapshot) {
     let definitions = Arc::new(changed.definitions);
     shared.clusters.keep_selectors(|selector| definitions.uses(selector));
     let is_judged_anew = definitions.judges_otherwise(&before);
+    shared.note_departed(&before, &definitions);
     shared.definitions.store(Arc::clone(&definitions));
     for trigger in shared.rollouts.follow(&definitions, &changed.triggers) {
         shared.conditions.rolling_out(&trigger, None, &*shared.catalog);

@@ -87,15 +87,15 @@ impl Template for Compiled {
             let subjects: Vec<_> = events.iter().filter_map(|it| it.event.subject()).collect();
             return Ok(self.source.text.replace("$subjects", &subjects.join(",")));
         }
-        let event = context.event.expect("an event");
-        assert!(
-            !self.source.text.contains("$bug") || event.subject() != Some("bug"),
-            "a renderer with a bug"
-        );
-        let mut text = self.source.text.replace("$type", event.ty());
+        let mut text = self.source.text.to_string();
+        if let Some(event) = context.event {
+            assert!(!text.contains("$bug") || event.subject() != Some("bug"), "a renderer with a bug");
+            text = text.replace("$type", event.ty());
+        }
         if text.contains("$subject") {
             let undefined = || error(&self.source, TemplateFault::Undefined, "event.subject is undefined");
-            text = text.replace("$subject", event.subject().ok_or_else(undefined)?);
+            let subject = context.event.and_then(|event| event.subject());
+            text = text.replace("$subject", subject.ok_or_else(undefined)?);
         }
         if let Some(cluster) = context.cluster {
             let label = |name: &str| cluster.labels.get(name).map_or("none", String::as_str);

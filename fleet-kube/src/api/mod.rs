@@ -1,6 +1,6 @@
 //! The custom resources of group `fleet-events.dev`: their types, and the CustomResourceDefinitions made from them.
 //!
-//! Cluster, EventSource and EventTrigger are what users write, read from a folder of manifests or from the Kubernetes
+//! Cluster, ClusterProfile, EventSource and EventTrigger are what users write, read from a folder of manifests or from the Kubernetes
 //! API; what the engine works with is made from them in [`definitions`](crate::definitions). Work and AppliedWork are
 //! what the operator writes, in [`store`](crate::store). Rules that one field alone cannot
 //! express are CEL rules here, so that an API server refuses what we would refuse, and are checked again when read,
@@ -17,6 +17,7 @@ mod crd;
 mod duration;
 mod filter;
 mod policy;
+mod profile;
 mod source;
 mod status;
 mod trigger;
@@ -32,6 +33,7 @@ pub use duration::{InvalidDuration, parse_duration};
 pub use policy::{
     CelRule, DriftExclusion, PayloadPolicy, ResourceTarget, StopMatchingBehavior, SyncMode, ValidateHealth,
 };
+pub use profile::{ClusterProfile, ClusterProfileSpec};
 pub use source::{
     ClusterRef, DeadLetterSpec, DeadLetterStreamSpec, DedupeBy, DedupeSpec, DeliverFrom, EventSource,
     EventSourceSpec, HttpSpec, JetStreamSpec, NatsSpec, OriginSpec, SecretRef, SubjectTokens,
@@ -52,7 +54,7 @@ pub const VERSION: &str = "v1alpha1";
 /// A ConfigMap or Secret with this annotation set to `"true"` holds templates; others are applied as they stand.
 pub const TEMPLATE_ANNOTATION: &str = "fleet-events.dev/template";
 
-/// The finalizer of EventTriggers and Clusters: they go once what is there because of them is withdrawn.
+/// The finalizer of EventTriggers, ClusterProfiles and Clusters: they go once what is there because of them is withdrawn.
 pub const WITHDRAW_FINALIZER: &str = "fleet-events.dev/withdraw";
 
 /// The label of a `Cluster` that tells which version of Kubernetes it runs.

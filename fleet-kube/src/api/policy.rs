@@ -43,10 +43,11 @@ pub struct PayloadPolicy {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub validate_healths: Vec<ValidateHealth>,
-    /// EventTriggers, by name, whose resources have to be healthy in a cluster before anything is applied there. They
-    /// must not wait for each other in a circle.
+    /// What has to be healthy in a cluster before anything is applied there: the names of others of the same kind, or
+    /// `ClusterProfile/NAME` or `EventTrigger/NAME`. What is taken away is taken away in reverse. They must not wait for
+    /// each other in a circle.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 268)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub depends_on: Vec<String>,
 }

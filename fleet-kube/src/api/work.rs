@@ -53,9 +53,9 @@ use super::applied::{AppliedBlocked, AppliedHealth, AppliedObject, AppliedWorkSt
     )
 )]
 pub struct WorkSpec {
-    /// The EventTrigger that the event matched.
+    /// The EventTrigger that the event matched; for a ClusterProfile, `ClusterProfile/` and its name.
     pub trigger: String,
-    /// The EventSource that the event came from.
+    /// The EventSource that the event came from; empty for a ClusterProfile.
     pub source: String,
     /// What the event is about.
     pub key: WorkKey,
@@ -91,8 +91,8 @@ pub struct WorkSpec {
     pub write: i64,
 }
 
-/// What an event is about: one key has one lifecycle. Exactly one of the three.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+/// What an event is about: one key has one lifecycle. Exactly one of the four.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkKey {
     /// The default: where the event came from, its source and its subject.
@@ -104,6 +104,9 @@ pub struct WorkKey {
     /// True for the Work that stands for all keys of a trigger together.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
+    /// True for the one Work of a ClusterProfile, which no event changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub always: bool,
 }
 
 /// Where an event came from, its source and its subject.

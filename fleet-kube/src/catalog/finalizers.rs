@@ -128,7 +128,7 @@ fn cut(note: &str) -> &str {
 impl Finalizers {
     /// Takes in how an object is now; nothing if it is gone.
     pub(super) fn observe(&self, id: &ObjectId, held: Option<&Held>) {
-        if !matches!(id.kind, Kind::EventTrigger | Kind::Cluster) {
+        if !matches!(id.kind, Kind::EventTrigger | Kind::ClusterProfile | Kind::Cluster) {
             return;
         }
         let mut state = self.lock();

@@ -4,8 +4,8 @@
 //! are complete. Another writes statuses (`status`). The API server may go away at any time: what was read last holds.
 //!
 //! # Deletion
-//! A catalog that was started with [`KubeCatalog::start_holding`] puts the finalizer [`WITHDRAW_FINALIZER`] on triggers and
-//! Clusters, so that an operator sees each deletion, also one that happened while none ran: the object goes once what is
+//! A catalog that was started with [`KubeCatalog::start_holding`] puts the finalizer [`WITHDRAW_FINALIZER`] on triggers,
+//! profiles and Clusters, so that an operator sees each deletion, also one that happened while none ran: the object goes once what is
 //! there because of it is withdrawn. A Cluster goes after a timeout in any case, and an Event says what is left in it.
 //! While no operator runs, nothing goes; who has taken it out for good, takes the finalizer off by hand:
 //! ```sh
@@ -17,20 +17,20 @@
 //! ```yaml
 //! # ClusterRole
 //! - apiGroups: [fleet-events.dev]
-//!   resources: [eventsources, eventtriggers, clusters]
+//!   resources: [eventsources, eventtriggers, clusterprofiles, clusters]
 //!   verbs: [list, watch]
 //! # the finalizer, and the label with a cluster's version
 //! - apiGroups: [fleet-events.dev]
-//!   resources: [eventtriggers, clusters]
+//!   resources: [eventtriggers, clusterprofiles, clusters]
 //!   verbs: [patch]
 //! - apiGroups: [fleet-events.dev]
-//!   resources: [eventsources/status, eventtriggers/status, clusters/status]
+//!   resources: [eventsources/status, eventtriggers/status, clusterprofiles/status, clusters/status]
 //!   verbs: [patch]
 //! # what is left in a Cluster that goes before its time
 //! - apiGroups: [events.k8s.io]
 //!   resources: [events]
 //!   verbs: [create, patch]
-//! # Role in each namespace that a trigger, an EventSource or a Cluster refers to
+//! # Role in each namespace that a trigger, a ClusterProfile, an EventSource or a Cluster refers to
 //! - apiGroups: [""]
 //!   resources: [configmaps, secrets]
 //!   verbs: [list, watch]
@@ -194,6 +194,7 @@ impl Catalog for KubeCatalog {
             // A source tries again by itself; a trigger waits for somebody to change something.
             Subject::Source(name) => (ObjectId::cluster_scoped(Kind::EventSource, name), false),
             Subject::Trigger(name) => (ObjectId::cluster_scoped(Kind::EventTrigger, name), !ready),
+            Subject::Profile(name) => (ObjectId::cluster_scoped(Kind::ClusterProfile, name), !ready),
             other => {
                 tracing::debug!(subject = ?other, "there is no object to show this condition on");
                 return;
@@ -203,8 +204,14 @@ impl Catalog for KubeCatalog {
     }
 
     fn withdrawn(&self, subject: &Subject) {
-        if let Subject::Trigger(name) = subject {
-            self.finalizers.withdrawn(&ObjectId::cluster_scoped(Kind::EventTrigger, name));
+        match subject {
+            Subject::Trigger(name) => {
+                self.finalizers.withdrawn(&ObjectId::cluster_scoped(Kind::EventTrigger, name));
+            }
+            Subject::Profile(name) => {
+                self.finalizers.withdrawn(&ObjectId::cluster_scoped(Kind::ClusterProfile, name));
+            }
+            _ => {}
         }
     }
 }

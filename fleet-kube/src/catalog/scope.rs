@@ -27,8 +27,9 @@ pub(super) struct Scope {
 
 impl Scope {
     /// What is always watched.
-    pub(super) fn ours() -> [Self; 3] {
-        [Kind::EventSource, Kind::EventTrigger, Kind::Cluster].map(|kind| Self { kind, namespace: None })
+    pub(super) fn ours() -> [Self; 4] {
+        [Kind::EventSource, Kind::EventTrigger, Kind::ClusterProfile, Kind::Cluster]
+            .map(|kind| Self { kind, namespace: None })
     }
 
     /// Where a ConfigMap or Secret is found.
@@ -71,6 +72,7 @@ pub(super) fn resource(kind: Kind) -> ApiResource {
     let (group, version, plural) = match kind {
         Kind::EventSource => (GROUP, VERSION, "eventsources"),
         Kind::EventTrigger => (GROUP, VERSION, "eventtriggers"),
+        Kind::ClusterProfile => (GROUP, VERSION, "clusterprofiles"),
         Kind::Cluster => (GROUP, VERSION, "clusters"),
         Kind::ConfigMap => ("", "v1", "configmaps"),
         Kind::Secret => ("", "v1", "secrets"),

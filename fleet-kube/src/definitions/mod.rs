@@ -12,7 +12,9 @@ mod nats;
 mod object;
 mod order;
 mod parse;
+mod payload;
 mod policy;
+mod profile;
 mod references;
 mod source;
 mod transport;
@@ -21,7 +23,7 @@ mod trigger;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleet_core::catalog::{CatalogSnapshot, Payload};
+use fleet_core::catalog::{CatalogSnapshot, Payload, TriggerDef};
 
 pub use object::{Fault, Kind, LineOf, Location, ObjectId, Problem, RawObject};
 pub(crate) use parse::Parsed;
@@ -38,7 +40,7 @@ const MOST_SHOWN: usize = 20;
 /// Everything that was defined at one instant.
 #[derive(Clone, Debug, Default)]
 pub struct Definitions {
-    /// EventSources and triggers, as the engine wants them. While it is not `complete`, nothing that is missing in
+    /// EventSources, triggers and profiles, as the engine wants them. While it is not `complete`, nothing that is missing in
     /// here, clusters included, is gone for good.
     pub catalog: CatalogSnapshot,
     /// How the events of each EventSource arrive. An EventSource without a transport has a problem.
@@ -132,18 +134,13 @@ impl Definitions {
                 if let Err(reason) = references.source(draft.source()) {
                     problems.push(place.problem("/spec/eventSourceName", Fault::MissingReference, reason));
                 }
-                for (index, name) in draft.depends_on().enumerate() {
-                    if let Err(reason) = references.dependency(name) {
-                        let pointer = format!("/spec/dependsOn/{index}");
-                        problems.push(place.problem(&pointer, Fault::MissingReference, reason));
-                    }
-                }
-                let mut trigger = draft.resolve(&id.name, place, references, problems);
-                if let Some(reason) = references.circles.get(&id.name) {
-                    // Events still become Work, which stalls and says why.
-                    trigger.payload = vec![Payload::Missing { reason: reason.clone() }];
-                }
-                self.catalog.triggers.insert(id.name.clone(), Arc::new(trigger));
+                let trigger = draft.resolve(&id.name, place, references, problems);
+                self.add_rule(id, place, trigger, references);
+            }
+            Body::Profile(draft) => {
+                self.references.extend(draft.references());
+                let profile = draft.resolve(&id.name, place, references, problems);
+                self.add_rule(id, place, profile, references);
             }
             Body::Cluster(draft) => {
                 self.references.extend(draft.references());
@@ -151,6 +148,20 @@ impl Definitions {
             }
             Body::Contents(_) => {}
         }
+    }
+
+    fn add_rule(&mut self, id: &ObjectId, place: &Place, mut rule: TriggerDef, references: &References<'_>) {
+        for (index, name) in rule.policy.depends_on.iter().enumerate() {
+            if let Err(reason) = references.dependency(name) {
+                let pointer = format!("/spec/dependsOn/{index}");
+                self.problems.push(place.problem(&pointer, Fault::MissingReference, reason));
+            }
+        }
+        if let Some(reason) = references.circles.get(&id.rule()) {
+            // There still is Work, which stalls and says why.
+            rule.payload = vec![Payload::Missing { reason: reason.clone() }];
+        }
+        self.catalog.triggers.insert(id.rule(), Arc::new(rule));
     }
 
     /// Takes in what is being deleted. What is wrong with it is nobody's problem any more.
@@ -161,8 +172,8 @@ impl Definitions {
                 self.leaving.push(draft.resolve(&object.place, references, &mut Vec::new()));
             }
             (_, Err(Unusable { stand_in: Some(cluster), .. })) => self.leaving.push((**cluster).clone()),
-            (Some(ObjectId { kind: Kind::EventTrigger, name, .. }), _) => {
-                self.catalog.leaving.insert(Arc::clone(name));
+            (Some(id @ ObjectId { kind: Kind::EventTrigger | Kind::ClusterProfile, .. }), _) => {
+                self.catalog.leaving.insert(id.rule());
             }
             _ => {}
         }
@@ -192,7 +203,7 @@ struct Identified {
     unusable: BTreeMap<ObjectId, &'static str>,
     /// Clusters among those.
     stand_ins: BTreeMap<ObjectId, ClusterDefinition>,
-    /// Triggers and clusters that are being deleted.
+    /// Triggers, profiles and clusters that are being deleted.
     leaving: Vec<Arc<Parsed>>,
     /// Whether there was something that nobody can name.
     unread: bool,
@@ -216,7 +227,7 @@ fn identify(
     let mut firsts: BTreeMap<ObjectId, Location> = BTreeMap::new();
     for object in parsed {
         let kind = object.place.id.as_ref().map(|id| id.kind);
-        if object.leaving && matches!(kind, Some(Kind::EventTrigger | Kind::Cluster)) {
+        if object.leaving && matches!(kind, Some(Kind::EventTrigger | Kind::ClusterProfile | Kind::Cluster)) {
             found.leaving.push(object);
             continue;
         }
@@ -271,30 +282,37 @@ fn identify(
     found
 }
 
-/// Takes back, to what was in `previous`, triggers that wait for each other in a circle; says of those that have always
+/// Takes back, to what was in `previous`, triggers and profiles that wait for each other in a circle; says of those that have always
 /// done so why nothing of theirs can be applied.
 fn open_circles(found: &mut Identified, previous: Option<&Definitions>) -> BTreeMap<Arc<str>, String> {
     let mut taken_back: BTreeSet<ObjectId> = BTreeSet::new();
     let mut told: BTreeSet<ObjectId> = BTreeSet::new();
     let mut circles: BTreeMap<Arc<str>, String> = BTreeMap::new();
     loop {
-        let waits_for = found.objects.iter().filter_map(|(id, object)| match &object.body {
-            Ok(Body::Trigger(draft)) if !circles.contains_key(&id.name) => {
-                Some((&*id.name, draft.depends_on().collect()))
-            }
-            _ => None,
-        });
+        let rules: Vec<(Arc<str>, &[Arc<str>])> = found
+            .objects
+            .iter()
+            .filter_map(|(id, object)| {
+                let depends_on = match &object.body {
+                    Ok(Body::Trigger(draft)) => draft.depends_on(),
+                    Ok(Body::Profile(draft)) => draft.depends_on(),
+                    _ => return None,
+                };
+                let rule = id.rule();
+                (!circles.contains_key(&rule)).then_some((rule, depends_on))
+            })
+            .collect();
+        let waits_for = rules.iter().map(|(rule, others)| (&**rule, others.iter().map(|it| &**it).collect()));
         let Some(circle) = order::circle(&waits_for.collect()) else { return circles };
         let mut shown: Vec<&str> = circle.iter().take(MOST_SHOWN).copied().collect();
         shown.extend((circle.len() > MOST_SHOWN).then_some("…"));
         shown.extend(circle.first());
         let reason = format!(
-            "these triggers wait for each other, so that nothing of theirs could ever be applied: {}; remove one of \
+            "these wait for each other, so that nothing of theirs could ever be applied: {}; remove one of \
              them from the dependsOn of another",
             shown.join(" → ")
         );
-        let ids: Vec<ObjectId> =
-            circle.into_iter().map(|name| ObjectId::cluster_scoped(Kind::EventTrigger, name)).collect();
+        let ids: Vec<ObjectId> = circle.into_iter().map(|rule| ObjectId::of_rule(&rule.into())).collect();
         let mut opened = false;
         for id in &ids {
             let Some(now) = found.objects.get(id) else { continue };
@@ -308,7 +326,7 @@ fn open_circles(found: &mut Identified, previous: Option<&Definitions>) -> BTree
             }
         }
         if !opened {
-            circles.extend(ids.into_iter().map(|id| (id.name, reason.clone())));
+            circles.extend(ids.into_iter().map(|id| (id.rule(), reason.clone())));
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use fleet_core::catalog::{Subject, profile_name};
 use serde_json::Value;
 
 /// Tells the line of a field, given as a JSON pointer (`/spec/policyRefs/0/name`), in the file that the object is from.
@@ -76,6 +77,8 @@ pub enum Kind {
     EventSource,
     /// The rule.
     EventTrigger,
+    /// What clusters always get.
+    ClusterProfile,
     /// A managed cluster.
     Cluster,
     /// Templates, or objects to apply as they stand.
@@ -87,7 +90,7 @@ pub enum Kind {
 impl Kind {
     /// Whether its objects live in namespaces.
     pub fn namespaced(self) -> bool {
-        !matches!(self, Self::EventSource | Self::EventTrigger)
+        !matches!(self, Self::EventSource | Self::EventTrigger | Self::ClusterProfile)
     }
 }
 
@@ -117,6 +120,24 @@ impl ObjectId {
     /// Names an object that lives in none.
     pub fn cluster_scoped(kind: Kind, name: &str) -> Self {
         Self { kind, namespace: None, name: name.into() }
+    }
+}
+
+impl ObjectId {
+    /// What a trigger or profile is called among triggers.
+    pub(crate) fn rule(&self) -> Arc<str> {
+        match self.kind {
+            Kind::ClusterProfile => profile_name(&self.name),
+            _ => Arc::clone(&self.name),
+        }
+    }
+
+    /// The trigger or profile with this name among triggers.
+    pub(crate) fn of_rule(rule: &Arc<str>) -> Self {
+        match Subject::of_trigger(rule) {
+            Subject::Profile(name) => Self::cluster_scoped(Kind::ClusterProfile, &name),
+            _ => Self::cluster_scoped(Kind::EventTrigger, rule),
+        }
     }
 }
 

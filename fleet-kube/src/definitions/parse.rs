@@ -13,9 +13,10 @@ use super::cluster::ClusterDraft;
 use super::contents::Contents;
 use super::object::{Fault, Kind, Location, ObjectId, Place, Problem, RawObject, join};
 use super::policy;
+use super::profile::ProfileDraft;
 use super::source::SourceDraft;
 use super::trigger::TriggerDraft;
-use crate::api::{EventTriggerSpec, GROUP, VERSION};
+use crate::api::{ClusterProfileSpec, EventTriggerSpec, GROUP, VERSION};
 use crate::connection::ClusterDefinition;
 
 /// An object, read as far as it can be read by itself.
@@ -54,6 +55,7 @@ impl From<Vec<Problem>> for Unusable {
 pub(crate) enum Body {
     Source(Box<SourceDraft>),
     Trigger(Box<TriggerDraft>),
+    Profile(Box<ProfileDraft>),
     Cluster(Box<ClusterDraft>),
     Contents(Contents),
 }
@@ -90,6 +92,14 @@ fn read(place: &mut Place, value: &Value) -> Result<Body, Unusable> {
             }
             let draft = TriggerDraft::new(place, spec(place, object)?)?;
             Ok(Body::Trigger(Box::new(draft)))
+        }
+        Kind::ClusterProfile => {
+            known_fields(place, object, &["spec", "status"])?;
+            if let Some(Value::Object(spec)) = object.get("spec") {
+                policy::check_fields::<ClusterProfileSpec>(place, spec)?;
+            }
+            let draft = ProfileDraft::new(place, spec(place, object)?)?;
+            Ok(Body::Profile(Box::new(draft)))
         }
         Kind::Cluster => match cluster(place, &metadata, object) {
             Ok(draft) => Ok(Body::Cluster(Box::new(draft))),
@@ -136,6 +146,7 @@ fn kind(place: &Place, object: &Map<String, Value>) -> Result<Kind, Problem> {
             &ours,
             &[
                 ("Cluster", Kind::Cluster),
+                ("ClusterProfile", Kind::ClusterProfile),
                 ("EventSource", Kind::EventSource),
                 ("EventTrigger", Kind::EventTrigger),
             ],
@@ -156,8 +167,8 @@ fn kind(place: &Place, object: &Map<String, Value>) -> Result<Kind, Problem> {
     }
     let name = object.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Value::as_str);
     let reason = format!(
-        "{kind}{} has no meaning here; expected Cluster, EventSource or EventTrigger of {ours}, or ConfigMap or \
-         Secret of v1. What is to be applied to clusters belongs into a ConfigMap that a trigger refers to",
+        "{kind}{} has no meaning here; expected Cluster, ClusterProfile, EventSource or EventTrigger of {ours}, or ConfigMap or \
+         Secret of v1. What is to be applied to clusters belongs into a ConfigMap that a trigger or profile refers to",
         name.map(|name| format!(" {name:?}")).unwrap_or_default(),
     );
     Err(place.problem("/kind", Fault::UnknownKind, reason))

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
-use super::object::{Fault, Place, Problem, join};
+use super::object::{Fault, Kind, ObjectId, Place, Problem, join};
 use super::parse::strict;
 use crate::api::{
     self, PayloadPolicy, ResourceTarget, StopMatchingBehavior, SyncMode as Mode, ValidateHealth,
@@ -194,17 +194,27 @@ impl Reader<'_> {
         checks
     }
 
+    /// A name alone is one of the same kind.
     fn depends_on(&mut self, names: &[String]) -> Vec<Arc<str>> {
-        let own = self.place.id.as_ref().map(|id| Arc::clone(&id.name));
-        for (index, (pointer, name)) in each("/spec/dependsOn", names).enumerate() {
-            if own.as_deref() == Some(name) {
+        let own = self.place.id.as_ref();
+        let mut rules: Vec<Arc<str>> = Vec::new();
+        for (pointer, text) in each("/spec/dependsOn", names) {
+            let (kind, name) = match text.split_once('/') {
+                Some(("ClusterProfile", name)) => (Kind::ClusterProfile, name),
+                Some(("EventTrigger", name)) => (Kind::EventTrigger, name),
+                _ => (own.map_or(Kind::EventTrigger, |own| own.kind), text.as_str()),
+            };
+            let id = ObjectId::cluster_scoped(kind, name);
+            let rule = id.rule();
+            if own == Some(&id) {
                 self.invalid(&pointer, "is its own name: it would wait for itself for ever; remove it");
             } else if let Err(why) = names::dns_subdomain(name) {
                 self.invalid(&pointer, format!("{name:?} {why}"));
-            } else if names.iter().take(index).any(|before| before == name) {
-                self.invalid(&pointer, format!("{name} is named twice"));
+            } else if rules.contains(&rule) {
+                self.invalid(&pointer, format!("{text} is named twice"));
             }
+            rules.push(rule);
         }
-        names.iter().map(|name| name.as_str().into()).collect()
+        rules
     }
 }

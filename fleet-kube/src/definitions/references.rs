@@ -58,10 +58,10 @@ impl<'a> References<'a> {
         self.definition(&ObjectId::cluster_scoped(Kind::EventSource, name), what_else)
     }
 
-    /// Looks up a trigger that another one waits for; why there is none, otherwise.
-    pub(super) fn dependency(&self, name: &str) -> Result<(), String> {
+    /// Looks up a trigger or profile that another one waits for; why there is none, otherwise.
+    pub(super) fn dependency(&self, rule: &Arc<str>) -> Result<(), String> {
         let what_else = "create it, or correct the name; until then nothing more is applied";
-        self.definition(&ObjectId::cluster_scoped(Kind::EventTrigger, name), what_else)
+        self.definition(&ObjectId::of_rule(rule), what_else)
     }
 
     fn definition(&self, id: &ObjectId, what_else: &str) -> Result<(), String> {

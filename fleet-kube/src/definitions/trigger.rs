@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::apply::Identity;
-use fleet_core::catalog::{Payload, TriggerDef};
+use fleet_core::catalog::TriggerDef;
 use fleet_core::filter::Filter;
 use fleet_core::manifest::names;
 use fleet_core::policy::Policy;
-use fleet_core::render::{TemplateKind, TemplateSource};
 
-use super::object::{Fault, Kind, ObjectId, Place, Problem, join};
-use super::references::{Lookup, References};
-use super::{filter, policy};
-use crate::api::{EventTriggerSpec, PolicyKind, PolicyRef, parse_duration};
+use super::object::{Fault, ObjectId, Place, Problem, join};
+use super::references::References;
+use super::{filter, payload, policy};
+use crate::api::{EventTriggerSpec, parse_duration};
 
 /// An EventTrigger, read as far as that goes without looking at what it refers to.
 #[derive(Debug)]
@@ -46,39 +45,6 @@ impl TriggerDraft {
         if spec.policy_refs.is_empty() {
             invalid("/spec/policyRefs", "names nothing; name at least one ConfigMap or Secret".to_owned());
         }
-        for (index, policy) in spec.policy_refs.iter().enumerate() {
-            let pointer = join("/spec/policyRefs", &index.to_string());
-            if let Err(why) = names::dns_label(&policy.namespace) {
-                invalid(&join(&pointer, "namespace"), format!("{:?} {why}", policy.namespace));
-            }
-            if let Err(why) = names::dns_subdomain(&policy.name) {
-                invalid(&join(&pointer, "name"), format!("{:?} {why}", policy.name));
-            }
-            let again = spec.policy_refs.iter().take(index).any(|one| id(one) == id(policy));
-            if again {
-                invalid(&pointer, format!("{} is named twice", id(policy)));
-            }
-        }
-        let identity = match (spec.service_account_namespace.clone(), spec.service_account_name.clone()) {
-            (Some(namespace), Some(name)) => {
-                if let Err(why) = names::dns_label(&namespace) {
-                    invalid("/spec/serviceAccountNamespace", format!("{namespace:?} {why}"));
-                }
-                if let Err(why) = names::dns_subdomain(&name) {
-                    invalid("/spec/serviceAccountName", format!("{name:?} {why}"));
-                }
-                Some(Identity { namespace, name })
-            }
-            (None, None) => None,
-            (None, Some(_)) => {
-                invalid("/spec/serviceAccountName", "needs serviceAccountNamespace beside it".to_owned());
-                None
-            }
-            (Some(_), None) => {
-                invalid("/spec/serviceAccountNamespace", "needs serviceAccountName beside it".to_owned());
-                None
-            }
-        };
         if spec.one_for_event.is_none() {
             let reason = "oneForEvent is missing; write true for resources of its own for each key, or false for one \
                           rendering of all keys together";
@@ -91,6 +57,9 @@ impl TriggerDraft {
                 None
             }
         });
+        payload::check_policy_refs(place, &spec.policy_refs, &mut problems);
+        let account = (spec.service_account_namespace.as_ref(), spec.service_account_name.as_ref());
+        let identity = payload::identity(place, account.0, account.1, &mut problems);
         let policy = Arc::new(policy::policy(place, &spec.policy, &mut problems));
         let filter = filter::all(place, "/spec/filters", std::mem::take(&mut spec.filters), &mut problems);
         match spec.one_for_event {
@@ -103,7 +72,7 @@ impl TriggerDraft {
 
     /// The ConfigMaps and Secrets it refers to.
     pub(super) fn references(&self) -> impl Iterator<Item = ObjectId> {
-        self.spec.policy_refs.iter().map(id)
+        self.spec.policy_refs.iter().map(payload::id)
     }
 
     /// The EventSource it listens to.
@@ -111,9 +80,9 @@ impl TriggerDraft {
         &self.spec.event_source_name
     }
 
-    /// The triggers that it waits for.
-    pub(super) fn depends_on(&self) -> impl Iterator<Item = &str> {
-        self.policy.depends_on.iter().map(|name| &**name)
+    /// What it waits for, by the names that rules have.
+    pub(super) fn depends_on(&self) -> &[Arc<str>] {
+        &self.policy.depends_on
     }
 
     /// Which field differs from `before` that must not.
@@ -137,29 +106,21 @@ impl TriggerDraft {
         references: &References<'_>,
         problems: &mut Vec<Problem>,
     ) -> TriggerDef {
-        let mut payload = Vec::new();
-        for (index, policy) in self.spec.policy_refs.iter().enumerate() {
-            let pointer = join("/spec/policyRefs", &index.to_string());
-            for piece in pieces(policy, references) {
-                if let Payload::Missing { reason } = &piece {
-                    problems.push(place.problem(&pointer, Fault::MissingReference, reason.clone()));
-                }
-                payload.push(piece);
-            }
-        }
         TriggerDef {
-            name: name.into(),
-            source: self.spec.event_source_name.as_str().into(),
             filter: self.filter.clone(),
-            source_clusters: self.spec.source_cluster_selector.clone(),
             destination_clusters: self.spec.destination_cluster_selector.clone(),
             action: self.spec.cloud_event_action.clone(),
             key: self.spec.key.clone(),
-            payload,
+            payload: payload::policies(place, &self.spec.policy_refs, references, problems),
             identity: self.identity.clone(),
             policy: Arc::clone(&self.policy),
             one_for_event: self.one_for_event,
             ttl: self.ttl,
+            ..TriggerDef::new(
+                name,
+                self.spec.event_source_name.as_str(),
+                self.spec.source_cluster_selector.clone(),
+            )
         }
     }
 }
@@ -171,34 +132,4 @@ fn time_to_live(text: &str) -> Result<Duration, String> {
         Ok(_) => Err("must be at least 1s".to_owned()),
         Err(error) => Err(error.to_string()),
     }
-}
-
-fn id(policy: &PolicyRef) -> ObjectId {
-    let kind = match policy.kind {
-        PolicyKind::ConfigMap => Kind::ConfigMap,
-        PolicyKind::Secret => Kind::Secret,
-    };
-    ObjectId::namespaced(kind, &policy.namespace, &policy.name)
-}
-
-/// What one reference adds to the payload.
-fn pieces(policy: &PolicyRef, references: &References<'_>) -> Vec<Payload> {
-    let id = id(policy);
-    let missing = |reason| vec![Payload::Missing { reason }];
-    let contents = match references.look_up(&id) {
-        Lookup::Found(contents) => contents,
-        Lookup::Absent(_) if policy.optional => return Vec::new(),
-        Lookup::Absent(reason) | Lookup::Unusable(reason) => return missing(reason),
-    };
-    if contents.entries.is_empty() && !policy.optional {
-        return missing(format!("{id} holds nothing; put manifests under its data, or remove the reference"));
-    }
-    let kind = if contents.template { TemplateKind::Manifests } else { TemplateKind::Literal };
-    let pieces = contents.entries.iter().map(|(key, text)| match text {
-        Ok(text) => {
-            Payload::Template(TemplateSource::new(format!("{id}, key {key}"), Arc::clone(text), kind))
-        }
-        Err(why) => Payload::Missing { reason: format!("{id}, key {key} {why}") },
-    });
-    pieces.collect()
 }

@@ -228,11 +228,11 @@ impl Record for PlannedWork {
                     source: source.clone(),
                     subject: subject.clone(),
                 }),
-                text: None,
-                all: false,
+                ..WorkKey::default()
             },
-            EventKey::Text(text) => WorkKey { about: None, text: Some(text.clone()), all: false },
-            EventKey::All => WorkKey { about: None, text: None, all: true },
+            EventKey::Text(text) => WorkKey { text: Some(text.clone()), ..WorkKey::default() },
+            EventKey::All => WorkKey { all: true, ..WorkKey::default() },
+            EventKey::Always => WorkKey { always: true, ..WorkKey::default() },
         };
         let header =
             |(name, value): &(String, String)| WorkHeader { name: name.clone(), value: value.clone() };
@@ -274,15 +274,17 @@ impl Record for PlannedWork {
             text.parse::<ClusterId>().map_err(|_| "its origin is not of the form namespace/name".to_owned())
         };
         let time = |text: &str| text.parse().map_err(|_| "one of its times cannot be read".to_owned());
-        let key = match (spec.key.about, spec.key.text, spec.key.all) {
-            (Some(about), None, false) => EventKey::About {
+        let WorkKey { about, text, all, always } = spec.key;
+        let key = match (about, text, all, always) {
+            (Some(about), None, false, false) => EventKey::About {
                 origin: about.origin.as_ref().map(cluster).transpose()?,
                 source: about.source,
                 subject: about.subject,
             },
-            (None, Some(text), false) => EventKey::Text(text),
-            (None, None, true) => EventKey::All,
-            _ => return Err("its key is not exactly one of about, text and all".to_owned()),
+            (None, Some(text), false, false) => EventKey::Text(text),
+            (None, None, true, false) => EventKey::All,
+            (None, None, false, true) => EventKey::Always,
+            _ => return Err("its key is not exactly one of about, text, all and always".to_owned()),
         };
         if WorkId::new(&spec.trigger, &key) != id {
             return Err("its name belongs to another trigger and key".to_owned());

@@ -6,6 +6,7 @@
 mod connections;
 mod mistakes;
 mod policy;
+mod profiles;
 mod streams;
 
 use std::path::Path;
@@ -110,7 +111,7 @@ fn the_story_is_understood() {
     assert_eq!(source.max_event_bytes, 256 * 1024);
     assert_eq!(source.origin, None);
     let trigger = &definitions.catalog.triggers["manage-namespace"];
-    assert_eq!(&*trigger.source, "user-operation");
+    assert_eq!(trigger.source.as_deref(), Some("user-operation"));
     assert_eq!(trigger.source_clusters.to_string(), "env=production");
     let [Payload::Template(template)] = trigger.payload.as_slice() else { panic!("{:?}", trigger.payload) };
     assert_eq!(template.name, "ConfigMap default/namespace, key namespace.yaml");

@@ -133,9 +133,9 @@ fn each_mistake_gives_one_clear_problem() {
         (
             "kind: EventSource\n",
             "kind: Eventsource\n",
-            "f.yaml:11: kind: Eventsource \"user-operation\" has no meaning here; expected Cluster, EventSource or \
+            "f.yaml:11: kind: Eventsource \"user-operation\" has no meaning here; expected Cluster, ClusterProfile, EventSource or \
              EventTrigger of fleet-events.dev/v1alpha1, or ConfigMap or Secret of v1. What is to be applied to \
-             clusters belongs into a ConfigMap that a trigger refers to",
+             clusters belongs into a ConfigMap that a trigger or profile refers to",
         ),
     ] {
         assert!(STORY.contains(good), "{good}");

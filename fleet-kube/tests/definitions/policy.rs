@@ -239,7 +239,7 @@ fn triggers_that_wait_for_each_other_are_refused_and_named() {
         "{waiting}{}",
         OTHERS.replace("  oneForEvent", "  dependsOn: [manage-namespace]\n  oneForEvent")
     );
-    let refused = "these triggers wait for each other, so that nothing of theirs could ever be applied: base → \
+    let refused = "these wait for each other, so that nothing of theirs could ever be applied: base → \
                    manage-namespace → base; remove one of them from the dependsOn of another";
     let expected = [
         format!("f.yaml:29: EventTrigger manage-namespace: spec.dependsOn: {refused}"),

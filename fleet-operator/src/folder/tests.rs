@@ -164,7 +164,7 @@ fn what_is_immutable_stays_as_it_was_and_is_named() {
     assert!(lab.problems().contains("ConfigMap default/namespace"), "{}", lab.problems());
     lab.write("trigger.yaml", &trigger("another"));
     for _ in 0..2 {
-        assert_eq!(&*lab.now().catalog.triggers["manage"].source, "user-operation");
+        assert_eq!(lab.now().catalog.triggers["manage"].source.as_deref(), Some("user-operation"));
         assert!(lab.problems().contains("spec.eventSourceName: is immutable"), "{}", lab.problems());
         lab.restart();
     }

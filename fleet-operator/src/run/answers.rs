@@ -243,12 +243,12 @@ fn triggers(
     live: Option<&Live<'_>>,
 ) -> Vec<TriggerRow> {
     let row = |(name, trigger): (&Arc<str>, &Arc<fleet_core::catalog::TriggerDef>)| {
-        let condition = live.and_then(|live| live.condition(&Subject::Trigger(Arc::clone(name))));
+        let condition = live.and_then(|live| live.condition(&Subject::of_trigger(name)));
         let (ready, reason, message) = told(condition);
         let tally = tallies.remove(name).unwrap_or_default();
         TriggerRow {
             name: name.to_string(),
-            source: trigger.source.to_string(),
+            source: trigger.source.as_deref().unwrap_or_default().to_owned(),
             ready,
             reason,
             message,

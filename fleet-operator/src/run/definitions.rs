@@ -141,11 +141,12 @@ impl Catalog for Recorded {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(subject.clone(), condition.clone());
         // What a source says of itself is logged where it is heard, and a reference where it is looked up.
-        if let (Subject::Trigger(name), false) = (subject, condition.ready)
+        if matches!(subject, Subject::Trigger(_) | Subject::Profile(_))
+            && !condition.ready
             && condition.reason != "ReferenceMissing"
             && before.as_ref() != Some(&condition)
         {
-            warn!("EventTrigger {name}: {}: {}", condition.reason, condition.message);
+            warn!("{subject}: {}: {}", condition.reason, condition.message);
         }
         self.catalog.report(subject, condition);
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fleet_core::apply::{Change, Owner};
+use fleet_core::catalog::Subject;
 use fleet_core::cluster::ClusterId;
 use fleet_core::health::Health;
 use fleet_core::manifest::ObjectRef;
@@ -46,7 +47,7 @@ fn of_one(work: &Work, applied: &AppliedWork) -> Vec<AddonRow> {
         name: String::new(),
         version: None,
         time: None,
-        profiles: vec![format!("EventTrigger/{}", work.trigger)],
+        profiles: vec![Subject::of_trigger(&work.trigger).to_string().replacen(' ', "/", 1)],
         work: work.id.to_string(),
         state: state.to_owned(),
         message,
@@ -126,7 +127,7 @@ impl Owners {
         if !self.0.contains_key(work.id.hash()) {
             self.0.insert(
                 work.id.hash().to_owned(),
-                format!("Work {} of EventTrigger {}", work.id, work.trigger),
+                format!("Work {} of {}", work.id, Subject::of_trigger(&work.trigger)),
             );
         }
     }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use fleet_core::apply::InventoryItem;
+use fleet_core::catalog::Subject;
 use fleet_core::cluster::ClusterId;
 use fleet_core::engine::{Foresight, Place};
 use fleet_core::manifest::ObjectRef;
@@ -179,7 +180,7 @@ fn recorded(
     work: &Work,
     applied: &AppliedWork,
 ) -> Option<(Option<ExplainedWork>, Option<String>)> {
-    let who = format!("Work {} of EventTrigger {}", work.id, work.trigger);
+    let who = format!("Work {} of {}", work.id, Subject::of_trigger(&work.trigger));
     let (state, message) = describe(&applied.state);
     let why = if message.is_empty() { state.to_owned() } else { format!("{state}: {message}") };
     let found = |object: &ObjectRef, item: Option<&InventoryItem>| {
@@ -217,7 +218,7 @@ fn unrecorded(
     applied: Option<&AppliedWork>,
     foresight: &Foresight,
 ) -> Option<(Option<ExplainedWork>, String)> {
-    let who = format!("Work {} of EventTrigger {}", work.id, work.trigger);
+    let who = format!("Work {} of {}", work.id, Subject::of_trigger(&work.trigger));
     let Place { pieces, .. } = foresight.place(work, cluster)?;
     let pieces = match pieces {
         Ok(pieces) => pieces,

@@ -256,6 +256,11 @@ impl Holdings {
         self.find(cluster).and_then(tally).is_some_and(Tally::is_ready)
     }
 
+    /// Whether a trigger has anything in a cluster.
+    pub(super) fn has_in(&self, trigger: &str, cluster: &ClusterId) -> bool {
+        self.find(cluster).is_some_and(|found| found.lock().triggers.contains_key(trigger))
+    }
+
     /// Whether a trigger has anything anywhere.
     pub(super) fn has_trigger(&self, trigger: &str) -> bool {
         self.clusters.read().values().any(|cluster| cluster.lock().triggers.contains_key(trigger))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Step;
 use crate::apply::{Claim, Outcome, Owner};
+use crate::catalog::Subject;
 use crate::engine::record::Record;
 use crate::engine::triggers::{Found, Trigger};
 use crate::manifest::{Manifest, ObjectRef};
@@ -55,7 +56,7 @@ impl Step<'_> {
         let Owner::Work(mark) = owner else { return owner.to_string() };
         match self.shared.holdings.by_mark(mark, &self.lane.cluster) {
             Some((work, trigger)) => {
-                format!("Work {work} of EventTrigger {trigger} (tier {})", self.tier(&trigger))
+                format!("Work {work} of {} (tier {})", Subject::of_trigger(&trigger), self.tier(&trigger))
             }
             None => format!("{owner}, which is not known here (another installation may have made it)"),
         }

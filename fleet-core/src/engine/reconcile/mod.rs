@@ -3,6 +3,7 @@
 
 mod claim;
 mod conclude;
+pub(super) mod depend;
 mod drift;
 mod present;
 mod preview;
@@ -233,6 +234,9 @@ impl Step<'_> {
             shared.store.delete_applied(work, cluster, stored.revision).await?;
         }
         shared.forget_held(work, cluster, record.trigger.as_ref());
+        if let Some(trigger) = &record.trigger {
+            shared.let_needed_go(trigger, cluster);
+        }
         shared.conditions.moved_on(record.trigger.as_ref(), (work, cluster), &*shared.catalog);
         Ok(())
     }

@@ -211,13 +211,4 @@ impl Step<'_> {
         self.job.note(shared, &outcomes);
         outcomes
     }
-
-    /// What has to be healthy in the cluster before this is applied there, and is not.
-    fn unmet(&self, trigger: &Trigger) -> Option<String> {
-        let cluster = &self.lane.cluster;
-        let is_unmet = |name: &&Arc<str>| !self.shared.holdings.is_ready(name, cluster);
-        let unmet: Vec<&str> =
-            trigger.def.policy.depends_on.iter().filter(is_unmet).map(|name| &**name).collect();
-        (!unmet.is_empty()).then(|| format!("waits until {} is ready in {cluster}", unmet.join(", ")))
-    }
 }

@@ -47,6 +47,10 @@ impl Step<'_> {
             record.write(shared).await?;
         }
         let mut summary = Summary::default();
+        summary.waiting = record.trigger.as_ref().and_then(|trigger| self.leaving_first(trigger));
+        if summary.waiting.is_some() {
+            return self.conclude(&mut record, summary).await;
+        }
         let items = std::mem::take(&mut record.applied.inventory);
         let identity = {
             let definitions = shared.definitions.load();

@@ -4,6 +4,7 @@ mod dependencies;
 mod drift;
 mod modes;
 mod ownership;
+mod profiles;
 mod rerender;
 mod rollout;
 mod slow;

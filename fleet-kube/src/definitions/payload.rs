@@ -1,0 +1,114 @@
+//! What triggers and profiles have in common: what they put into clusters, and whom they act as there.
+
+use std::sync::Arc;
+
+use fleet_core::apply::Identity;
+use fleet_core::catalog::Payload;
+use fleet_core::manifest::names;
+use fleet_core::render::{TemplateKind, TemplateSource};
+
+use super::object::{Fault, Kind, ObjectId, Place, Problem, join};
+use super::references::{Lookup, References};
+use crate::api::{PolicyKind, PolicyRef};
+
+const POLICY_REFS: &str = "/spec/policyRefs";
+
+/// Finds what is wrong with references to ConfigMaps and Secrets by themselves.
+pub(super) fn check_policy_refs(place: &Place, refs: &[PolicyRef], problems: &mut Vec<Problem>) {
+    let mut invalid =
+        |pointer: &str, reason: String| problems.push(place.problem(pointer, Fault::Invalid, reason));
+    for (index, policy) in refs.iter().enumerate() {
+        let pointer = join(POLICY_REFS, &index.to_string());
+        if let Err(why) = names::dns_label(&policy.namespace) {
+            invalid(&join(&pointer, "namespace"), format!("{:?} {why}", policy.namespace));
+        }
+        if let Err(why) = names::dns_subdomain(&policy.name) {
+            invalid(&join(&pointer, "name"), format!("{:?} {why}", policy.name));
+        }
+        if refs.iter().take(index).any(|one| id(one) == id(policy)) {
+            invalid(&pointer, format!("{} is named twice", id(policy)));
+        }
+    }
+}
+
+/// Whom to act as.
+pub(super) fn identity(
+    place: &Place,
+    namespace: Option<&String>,
+    name: Option<&String>,
+    problems: &mut Vec<Problem>,
+) -> Option<Identity> {
+    let mut invalid = |field: &str, reason: String| {
+        problems.push(place.problem(&join("/spec", field), Fault::Invalid, reason));
+    };
+    match (namespace, name) {
+        (Some(namespace), Some(name)) => {
+            if let Err(why) = names::dns_label(namespace) {
+                invalid("serviceAccountNamespace", format!("{namespace:?} {why}"));
+            }
+            if let Err(why) = names::dns_subdomain(name) {
+                invalid("serviceAccountName", format!("{name:?} {why}"));
+            }
+            return Some(Identity { namespace: namespace.clone(), name: name.clone() });
+        }
+        (None, None) => {}
+        (None, Some(_)) => {
+            invalid("serviceAccountName", "needs serviceAccountNamespace beside it".to_owned());
+        }
+        (Some(_), None) => {
+            invalid("serviceAccountNamespace", "needs serviceAccountName beside it".to_owned());
+        }
+    }
+    None
+}
+
+/// What references to ConfigMaps and Secrets add to a payload. What is missing is told as a problem, too.
+pub(super) fn policies(
+    place: &Place,
+    refs: &[PolicyRef],
+    references: &References<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Payload> {
+    let mut payload = Vec::new();
+    for (index, policy) in refs.iter().enumerate() {
+        for piece in pieces(policy, references) {
+            if let Payload::Missing { reason } = &piece {
+                let pointer = join(POLICY_REFS, &index.to_string());
+                problems.push(place.problem(&pointer, Fault::MissingReference, reason.clone()));
+            }
+            payload.push(piece);
+        }
+    }
+    payload
+}
+
+/// What a reference names.
+pub(super) fn id(policy: &PolicyRef) -> ObjectId {
+    let kind = match policy.kind {
+        PolicyKind::ConfigMap => Kind::ConfigMap,
+        PolicyKind::Secret => Kind::Secret,
+    };
+    ObjectId::namespaced(kind, &policy.namespace, &policy.name)
+}
+
+/// What one reference adds to the payload.
+fn pieces(policy: &PolicyRef, references: &References<'_>) -> Vec<Payload> {
+    let id = id(policy);
+    let missing = |reason| vec![Payload::Missing { reason }];
+    let contents = match references.look_up(&id) {
+        Lookup::Found(contents) => contents,
+        Lookup::Absent(_) if policy.optional => return Vec::new(),
+        Lookup::Absent(reason) | Lookup::Unusable(reason) => return missing(reason),
+    };
+    if contents.entries.is_empty() && !policy.optional {
+        return missing(format!("{id} holds nothing; put manifests under its data, or remove the reference"));
+    }
+    let kind = if contents.template { TemplateKind::Manifests } else { TemplateKind::Literal };
+    let pieces = contents.entries.iter().map(|(key, text)| match text {
+        Ok(text) => {
+            Payload::Template(TemplateSource::new(format!("{id}, key {key}"), Arc::clone(text), kind))
+        }
+        Err(why) => Payload::Missing { reason: format!("{id}, key {key} {why}") },
+    });
+    pieces.collect()
+}
