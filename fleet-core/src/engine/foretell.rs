@@ -291,7 +291,7 @@ fn unwanted(source: &crate::catalog::SourceDef, trigger: &Trigger, delivery: &De
         return format!("it listens to EventSource {other}");
     }
     match &delivery.event {
-        Ok(event) if !source.filter.matches(event) => {
+        Ok(event) if !source.filter.matches(event, &delivery.message) => {
             format!("the filter of EventSource {} keeps the event out", source.name)
         }
         _ => "its filter keeps the event out".to_owned(),

@@ -60,12 +60,14 @@ pub(super) fn judge(
         Ok(event) => event,
         Err(error) => return refused("NotACloudEvent", error.to_string()),
     };
-    if !source.filter.matches(event) {
+    if !source.filter.matches(event, &delivery.message) {
         return Verdict::Unwanted;
     }
     let listening = definitions.listening(&source.name).iter();
     let mut wanting = listening
-        .filter(|it| only.is_none_or(|only| *it.def.name == *only) && it.def.filter.matches(event))
+        .filter(|it| {
+            only.is_none_or(|only| *it.def.name == *only) && it.def.filter.matches(event, &delivery.message)
+        })
         .peekable();
     if wanting.peek().is_none() {
         return Verdict::Unwanted;

@@ -22,6 +22,8 @@ pub(super) fn filters(_: &mut SchemaGenerator) -> Schema {
                 "exact": attributes,
                 "prefix": attributes,
                 "suffix": attributes,
+                "pattern": attributes,
+                "messageSubject": {"type": "string", "minLength": 1, "maxLength": 4096},
                 "all": {"type": "array", "items": nested},
                 "any": {"type": "array", "items": nested},
                 "not": nested,

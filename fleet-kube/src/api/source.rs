@@ -69,7 +69,8 @@ pub struct EventSourceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsSpec>,
     /// Which events count: all of these filters must let an event pass. The dialects are those of CloudEvents
-    /// Subscriptions: exact, prefix, suffix, all, any, not.
+    /// Subscriptions (exact, prefix, suffix, all, any, not), `pattern`, regular expressions in RE2's syntax that are found
+    /// in attributes, and `messageSubject`, one that is found in the subject of the NATS message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "filter::filters")]
     pub filters: Vec<Filter>,

@@ -94,7 +94,8 @@ pub struct EventTriggerSpec {
     #[schemars(length(min = 1, max = 16384))]
     pub key: Option<String>,
     /// Which of the source's events count: all of these filters must let an event pass. The dialects are those of
-    /// CloudEvents Subscriptions: exact, prefix, suffix, all, any, not.
+    /// CloudEvents Subscriptions (exact, prefix, suffix, all, any, not), `pattern`, regular expressions in RE2's syntax
+    /// that are found in attributes, and `messageSubject`, one that is found in the subject of the NATS message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "filter::filters")]
     pub filters: Vec<Filter>,

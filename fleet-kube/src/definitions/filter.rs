@@ -26,6 +26,19 @@ fn check(place: &Place, pointer: &str, filter: &Filter, problems: &mut Vec<Probl
         Filter::All(filters) => check_list(place, &join(pointer, "all"), filters, problems),
         Filter::Any(filters) => check_list(place, &join(pointer, "any"), filters, problems),
         Filter::Not(filter) => check(place, &join(pointer, "not"), filter, problems),
+        Filter::Pattern(patterns) => {
+            let pointer = join(pointer, "pattern");
+            let texts = patterns.iter().map(|(name, pattern)| (name.clone(), pattern.as_str().to_owned()));
+            check_attributes(place, &pointer, &texts.collect(), problems);
+        }
+        Filter::MessageSubject(wanted) if wanted.as_str().is_empty() => {
+            problems.push(place.problem(
+                &join(pointer, "messageSubject"),
+                Fault::Invalid,
+                "must not be empty",
+            ));
+        }
+        Filter::MessageSubject(_) => {}
         other => problems.push(place.problem(
             pointer,
             Fault::NotSupported,
