@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::object::{Fault, Kind, Location, ObjectId, Place, Problem, join};
 use super::parse::{Metadata, exactly_one};
 use super::references::References;
-use crate::api::{ClusterSpec, SecretKeyRef};
+use crate::api::ClusterSpec;
 use crate::connection::{ClusterDefinition, Connection};
 
 /// A Cluster, read as far as that goes without looking at Secrets.
@@ -24,8 +24,18 @@ pub(crate) struct ClusterDraft {
 
 #[derive(Debug)]
 enum Draft {
-    Secret(SecretKeyRef),
+    Secret(Kubeconfig),
     Ready(Connection),
+}
+
+/// A Secret in the cluster's namespace, and the key with the kubeconfig in it.
+#[derive(Debug)]
+pub(super) struct Kubeconfig {
+    /// The field that says so.
+    pub(super) pointer: &'static str,
+    pub(super) name: String,
+    /// By default `kubeconfig`, or the only key that there is.
+    pub(super) key: Option<String>,
 }
 
 impl ClusterDraft {
@@ -35,22 +45,17 @@ impl ClusterDraft {
         spec: ClusterSpec,
         object: &Map<String, Value>,
     ) -> Result<Self, Vec<Problem>> {
-        let mut problems = Vec::new();
-        for (key, value) in &metadata.labels {
-            if let Err(error) = LabelSelector::labels([(key, value)]) {
-                problems.push(place.problem(
-                    &join("/metadata/labels", key),
-                    Fault::Invalid,
-                    error.to_string(),
-                ));
-            }
-        }
+        let mut problems = wrong_labels(place, metadata);
         let ways = ["kubeconfigSecretRef", "kubeconfigFile", "directory", "inCluster"];
         problems.extend(exactly_one(place, object, "/spec", &ways).err());
         let id = cluster_id(place)
             .map_err(|error| problems.push(place.problem("/metadata", Fault::Invalid, error.to_string())));
         let connection = match spec {
-            ClusterSpec { kubeconfig_secret_ref: Some(secret), .. } => Draft::Secret(secret),
+            ClusterSpec { kubeconfig_secret_ref: Some(secret), .. } => Draft::Secret(Kubeconfig {
+                pointer: "/spec/kubeconfigSecretRef",
+                name: secret.name,
+                key: Some(secret.key),
+            }),
             ClusterSpec { kubeconfig_file: Some(file), .. } => match (&place.location, file.as_str()) {
                 (_, "") => {
                     problems.push(place.problem(
@@ -86,6 +91,28 @@ impl ClusterDraft {
         }
     }
 
+    /// A cluster that a kubeconfig in a Secret of its namespace tells how to reach.
+    pub(super) fn of_kubeconfig(
+        place: &Place,
+        metadata: &Metadata,
+        kubeconfig: Kubeconfig,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut problems = wrong_labels(place, metadata);
+        match cluster_id(place) {
+            Ok(id) if problems.is_empty() => Ok(Self {
+                id,
+                labels: metadata.labels.clone(),
+                annotations: metadata.annotations.clone(),
+                connection: Draft::Secret(kubeconfig),
+            }),
+            Ok(_) => Err(problems),
+            Err(error) => {
+                problems.push(place.problem("/metadata", Fault::Invalid, error.to_string()));
+                Err(problems)
+            }
+        }
+    }
+
     /// A cluster that nobody can reach, in place of one whose object cannot be used. The connection says why.
     pub(super) fn stand_in(
         place: &Place,
@@ -111,7 +138,7 @@ impl ClusterDraft {
         }
     }
 
-    fn secret(&self, secret: &SecretKeyRef) -> ObjectId {
+    fn secret(&self, secret: &Kubeconfig) -> ObjectId {
         ObjectId::namespaced(Kind::Secret, self.id.namespace(), &secret.name)
     }
 
@@ -126,15 +153,13 @@ impl ClusterDraft {
             Draft::Ready(connection) => connection.clone(),
             Draft::Secret(secret) => {
                 let id = self.secret(secret);
-                let kubeconfig = references.text(&id, &secret.key).map(|text| SecretString::from(&*text));
+                let key =
+                    secret.key.as_deref().unwrap_or_else(|| references.only_key(&id).unwrap_or("kubeconfig"));
+                let kubeconfig = references.text(&id, key).map(|text| SecretString::from(&*text));
                 if let Err(reason) = &kubeconfig {
-                    problems.push(place.problem(
-                        "/spec/kubeconfigSecretRef",
-                        Fault::MissingReference,
-                        reason.clone(),
-                    ));
+                    problems.push(place.problem(secret.pointer, Fault::MissingReference, reason.clone()));
                 }
-                Connection::KubeconfigSecret { name: format!("{id}, key {}", secret.key), kubeconfig }
+                Connection::KubeconfigSecret { name: format!("{id}, key {key}"), kubeconfig }
             }
         };
         ClusterDefinition {
@@ -144,6 +169,14 @@ impl ClusterDraft {
             connection,
         }
     }
+}
+
+fn wrong_labels(place: &Place, metadata: &Metadata) -> Vec<Problem> {
+    let wrong = metadata.labels.iter().filter_map(|(key, value)| {
+        let error = LabelSelector::labels([(key, value)]).err()?;
+        Some(place.problem(&join("/metadata/labels", key), Fault::Invalid, error.to_string()))
+    });
+    wrong.collect()
 }
 
 fn cluster_id(place: &Place) -> Result<ClusterId, InvalidClusterId> {

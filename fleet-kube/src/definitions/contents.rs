@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use fleet_core::render::{GoPasses, Language};
 use serde_json::{Map, Value};
 
 use super::object::{Fault, Place, Problem, join};
 use super::parse::Metadata;
+use super::sveltos;
 use crate::api::TEMPLATE_ANNOTATION;
 
 /// What a ConfigMap or Secret holds.
 pub(crate) struct Contents {
-    /// Whether it holds templates.
-    pub(crate) template: bool,
+    /// What the templates that it holds are written in; `None` if it holds none.
+    pub(crate) template: Option<Language>,
     /// The texts by key, or why a key holds no text. That is a problem only for whoever needs the key.
     pub(crate) entries: BTreeMap<String, Result<Arc<str>, &'static str>>,
 }
@@ -60,15 +62,33 @@ impl Contents {
         entries: BTreeMap<String, Result<Arc<str>, &'static str>>,
         mut problems: Vec<Problem>,
     ) -> Result<Self, Vec<Problem>> {
-        let template = match metadata.annotations.get(TEMPLATE_ANNOTATION).map(String::as_str) {
-            Some("true") => true,
-            None | Some("false") => false,
-            Some(_) => {
-                let pointer = join("/metadata/annotations", TEMPLATE_ANNOTATION);
-                problems.push(place.problem(&pointer, Fault::Invalid, "must be \"true\" or \"false\""));
-                false
-            }
+        let mut template = None;
+        let mut refuse = |annotation: &str, fault, reason: &str| {
+            problems.push(place.problem(&join("/metadata/annotations", annotation), fault, reason));
         };
+        let has = |annotation: &str| metadata.annotations.contains_key(annotation);
+        match metadata.annotations.get(TEMPLATE_ANNOTATION).map(String::as_str) {
+            Some("true") => template = Some(Language::Minijinja),
+            None | Some("false") => {}
+            Some(_) => refuse(TEMPLATE_ANNOTATION, Fault::Invalid, "must be \"true\" or \"false\""),
+        }
+        let passes = match (has(sveltos::INSTANTIATE), has(sveltos::TEMPLATE)) {
+            (true, true) => Some(GoPasses::Both),
+            (true, false) => Some(GoPasses::Event),
+            (false, true) => Some(GoPasses::Cluster),
+            (false, false) => None,
+        };
+        if has(sveltos::LUA) {
+            refuse(sveltos::LUA, Fault::NotSupported, "there is no Lua here; write a template");
+        }
+        match passes {
+            Some(_) if template.is_some() => {
+                let reason =
+                    "says minijinja, and an annotation of projectsveltos.io says Go; keep one of them";
+                refuse(TEMPLATE_ANNOTATION, Fault::Invalid, reason);
+            }
+            passes => template = template.or(passes.map(Language::Go)),
+        }
         if problems.is_empty() { Ok(Self { template, entries }) } else { Err(problems) }
     }
 }

@@ -17,6 +17,7 @@ mod policy;
 mod profile;
 mod references;
 mod source;
+mod sveltos;
 mod transport;
 mod trigger;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fleet_core::cluster::Labels;
 use fleet_core::manifest::names;
+use fleet_core::render::Language;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,6 +16,7 @@ use super::object::{Fault, Kind, Location, ObjectId, Place, Problem, RawObject, 
 use super::policy;
 use super::profile::ProfileDraft;
 use super::source::SourceDraft;
+use super::sveltos;
 use super::trigger::TriggerDraft;
 use crate::api::{ClusterProfileSpec, EventTriggerSpec, GROUP, VERSION};
 use crate::connection::ClusterDefinition;
@@ -77,8 +79,17 @@ fn read(place: &mut Place, value: &Value) -> Result<Body, Unusable> {
             .problem("", Fault::Invalid, "is no mapping; a Kubernetes object was expected")
             .into());
     };
-    let kind = kind(place, object)?;
+    let (kind, family) = kind(place, object)?;
     let metadata = metadata(place, kind, object)?;
+    if family == Family::Sveltos {
+        known_fields(place, object, &["spec", "status"])?;
+        return match kind {
+            Kind::EventSource => Ok(Body::Source(Box::new(sveltos::source(place, object)?))),
+            Kind::EventTrigger => Ok(Body::Trigger(Box::new(sveltos::trigger(place, object)?))),
+            Kind::ClusterProfile => Ok(Body::Profile(Box::new(sveltos::profile(place, object)?))),
+            _ => cluster_or_stand_in(place, &metadata, sveltos::cluster(place, &metadata, object)),
+        };
+    }
     match kind {
         Kind::EventSource => {
             known_fields(place, object, &["spec", "status"])?;
@@ -90,7 +101,7 @@ fn read(place: &mut Place, value: &Value) -> Result<Body, Unusable> {
             if let Some(Value::Object(spec)) = object.get("spec") {
                 policy::check_fields::<EventTriggerSpec>(place, spec)?;
             }
-            let draft = TriggerDraft::new(place, spec(place, object)?)?;
+            let draft = TriggerDraft::new(place, spec(place, object)?, Language::default())?;
             Ok(Body::Trigger(Box::new(draft)))
         }
         Kind::ClusterProfile => {
@@ -101,13 +112,7 @@ fn read(place: &mut Place, value: &Value) -> Result<Body, Unusable> {
             let draft = ProfileDraft::new(place, spec(place, object)?)?;
             Ok(Body::Profile(Box::new(draft)))
         }
-        Kind::Cluster => match cluster(place, &metadata, object) {
-            Ok(draft) => Ok(Body::Cluster(Box::new(draft))),
-            Err(problems) => {
-                let stand_in = ClusterDraft::stand_in(place, &metadata, &problems).map(Box::new);
-                Err(Unusable { problems, stand_in })
-            }
-        },
+        Kind::Cluster => cluster_or_stand_in(place, &metadata, cluster(place, &metadata, object)),
         Kind::ConfigMap => {
             known_fields(place, object, &["data", "binaryData", "immutable"])?;
             Ok(Body::Contents(Contents::config_map(place, &metadata, object)?))
@@ -119,6 +124,18 @@ fn read(place: &mut Place, value: &Value) -> Result<Body, Unusable> {
     }
 }
 
+/// A cluster whose object cannot be used is one all the same.
+fn cluster_or_stand_in(
+    place: &Place,
+    metadata: &Metadata,
+    draft: Result<ClusterDraft, Vec<Problem>>,
+) -> Result<Body, Unusable> {
+    draft.map(|draft| Body::Cluster(Box::new(draft))).map_err(|problems| {
+        let stand_in = ClusterDraft::stand_in(place, metadata, &problems).map(Box::new);
+        Unusable { problems, stand_in }
+    })
+}
+
 fn cluster(
     place: &Place,
     metadata: &Metadata,
@@ -128,8 +145,16 @@ fn cluster(
     ClusterDraft::new(place, metadata, spec.map_err(|problem| vec![problem])?, object)
 }
 
-/// Which of our kinds it is.
-fn kind(place: &Place, object: &Map<String, Value>) -> Result<Kind, Problem> {
+/// Whose kinds an object is one of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    /// Ours, and Kubernetes' own.
+    Ours,
+    Sveltos,
+}
+
+/// Which kind it is.
+fn kind(place: &Place, object: &Map<String, Value>) -> Result<(Kind, Family), Problem> {
     let text = |field: &str| match object.get(field) {
         Some(Value::String(text)) => Ok(text.as_str()),
         Some(_) => Err(place.problem(&join("", field), Fault::Invalid, "must be a string")),
@@ -141,6 +166,13 @@ fn kind(place: &Place, object: &Map<String, Value>) -> Result<Kind, Problem> {
     };
     let (api_version, kind) = (text("apiVersion")?, text("kind")?);
     let ours = format!("{GROUP}/{VERSION}");
+    for (version, kinds) in sveltos::KINDS {
+        if version == api_version
+            && let Some((_, found)) = kinds.iter().find(|(name, _)| *name == kind)
+        {
+            return Ok((*found, Family::Sveltos));
+        }
+    }
     let kinds: [(&str, &[(&str, Kind)]); 2] = [
         (
             &ours,
@@ -159,7 +191,7 @@ fn kind(place: &Place, object: &Map<String, Value>) -> Result<Kind, Problem> {
     for (version, name, found) in known {
         if name == kind {
             if version == api_version {
-                return Ok(found);
+                return Ok((found, Family::Ours));
             }
             let reason = format!("{kind} of {api_version} has no meaning here; write apiVersion: {version}");
             return Err(place.problem("/apiVersion", Fault::UnknownKind, reason));

@@ -103,11 +103,12 @@ fn pieces(policy: &PolicyRef, references: &References<'_>) -> Vec<Payload> {
     if contents.entries.is_empty() && !policy.optional {
         return missing(format!("{id} holds nothing; put manifests under its data, or remove the reference"));
     }
-    let kind = if contents.template { TemplateKind::Manifests } else { TemplateKind::Literal };
+    let source = |name: String, text| match contents.template {
+        None => TemplateSource::new(name, text, TemplateKind::Literal),
+        Some(language) => TemplateSource::manifests(name, text).in_language(language),
+    };
     let pieces = contents.entries.iter().map(|(key, text)| match text {
-        Ok(text) => {
-            Payload::Template(TemplateSource::new(format!("{id}, key {key}"), Arc::clone(text), kind))
-        }
+        Ok(text) => Payload::Template(source(format!("{id}, key {key}"), Arc::clone(text))),
         Err(why) => Payload::Missing { reason: format!("{id}, key {key} {why}") },
     });
     pieces.collect()

@@ -72,6 +72,16 @@ impl<'a> References<'a> {
         }
     }
 
+    /// The key of an object that has but one.
+    pub(super) fn only_key(&self, id: &ObjectId) -> Option<&'a str> {
+        match self.look_up(id) {
+            Lookup::Found(contents) if contents.entries.len() == 1 => {
+                contents.entries.keys().next().map(String::as_str)
+            }
+            _ => None,
+        }
+    }
+
     /// The text under one key, or why there is none.
     pub(super) fn text(&self, id: &ObjectId, key: &str) -> Result<Arc<str>, String> {
         let contents = match self.look_up(id) {

@@ -77,6 +77,12 @@ impl SourceDraft {
         Ok(Self { filter, origin, max_event_bytes, dedupe, replay, transport })
     }
 
+    /// A source whose events come from the NATS that a Secret in each cluster names.
+    pub(super) fn of_cluster_nats(filter: Filter) -> Self {
+        let max_event_bytes = fleet_core::catalog::DEFAULT_MAX_EVENT_BYTES;
+        Self { filter, origin: None, max_event_bytes, dedupe: None, replay: 0, transport: Draft::Http }
+    }
+
     /// Which replay it asks for.
     pub(super) fn replay(&self) -> u32 {
         self.replay

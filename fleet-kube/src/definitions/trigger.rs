@@ -8,6 +8,7 @@ use fleet_core::catalog::TriggerDef;
 use fleet_core::filter::Filter;
 use fleet_core::manifest::names;
 use fleet_core::policy::Policy;
+use fleet_core::render::Language;
 
 use super::object::{Fault, ObjectId, Place, Problem, join};
 use super::references::References;
@@ -18,6 +19,7 @@ use crate::api::{EventTriggerSpec, parse_duration};
 #[derive(Debug)]
 pub(crate) struct TriggerDraft {
     spec: EventTriggerSpec,
+    language: Language,
     filter: Filter,
     identity: Option<Identity>,
     policy: Arc<Policy>,
@@ -26,7 +28,12 @@ pub(crate) struct TriggerDraft {
 }
 
 impl TriggerDraft {
-    pub(super) fn new(place: &Place, mut spec: EventTriggerSpec) -> Result<Self, Vec<Problem>> {
+    /// `language` is what action and key are written in.
+    pub(super) fn new(
+        place: &Place,
+        mut spec: EventTriggerSpec,
+        language: Language,
+    ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut invalid =
             |pointer: &str, reason: String| problems.push(place.problem(pointer, Fault::Invalid, reason));
@@ -64,7 +71,7 @@ impl TriggerDraft {
         let filter = filter::all(place, "/spec/filters", std::mem::take(&mut spec.filters), &mut problems);
         match spec.one_for_event {
             Some(one_for_event) if problems.is_empty() => {
-                Ok(Self { spec, filter, identity, policy, one_for_event, ttl })
+                Ok(Self { spec, language, filter, identity, policy, one_for_event, ttl })
             }
             _ => Err(problems),
         }
@@ -111,6 +118,7 @@ impl TriggerDraft {
             destination_clusters: self.spec.destination_cluster_selector.clone(),
             action: self.spec.cloud_event_action.clone(),
             key: self.spec.key.clone(),
+            language: self.language,
             payload: payload::policies(place, &self.spec.policy_refs, references, problems),
             identity: self.identity.clone(),
             policy: Arc::clone(&self.policy),

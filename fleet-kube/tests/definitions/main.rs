@@ -8,6 +8,7 @@ mod mistakes;
 mod policy;
 mod profiles;
 mod streams;
+mod sveltos;
 
 use std::path::Path;
 use std::sync::Arc;

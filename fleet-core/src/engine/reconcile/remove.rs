@@ -46,8 +46,8 @@ impl Step<'_> {
             record.applied.blocked.clear();
             record.write(shared).await?;
         }
-        let mut summary = Summary::default();
-        summary.waiting = record.trigger.as_ref().and_then(|trigger| self.leaving_first(trigger));
+        let waiting = record.trigger.as_ref().and_then(|trigger| self.leaving_first(trigger));
+        let mut summary = Summary { waiting, ..Summary::default() };
         if summary.waiting.is_some() {
             return self.conclude(&mut record, summary).await;
         }

@@ -1,0 +1,173 @@
+//! What Sveltos' triggers and profiles have in common.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::super::object::{Fault, Place, Problem, join};
+use super::super::parse::strict;
+use super::{Unsupported, fields, supported};
+use crate::api::{DriftExclusion, PayloadPolicy, PolicyKind, PolicyRef, StopMatchingBehavior, SyncMode};
+
+/// Fields of both that have no meaning here.
+pub(super) const UNSUPPORTED: [Unsupported; 17] = [
+    ("clusterSetRefs", "there are no ClusterSets; select clusters by labels"),
+    ("setRefs", "there are no Sets; select clusters by labels"),
+    ("kustomizationRefs", "there is no Kustomize here; render the manifests before, into a ConfigMap"),
+    (
+        "configMapGenerator",
+        "templates see the event whenever they are rendered; name the template in policyRefs",
+    ),
+    (
+        "secretGenerator",
+        "templates see the event whenever they are rendered; name the template in policyRefs",
+    ),
+    ("patches", "change the template, or the chart's values"),
+    ("patchesFrom", "change the template, or the chart's values"),
+    ("preDeployChecks", "use dependsOn and validateHealths of what has to be there first"),
+    ("preDeleteChecks", "what depends on others is taken away before them"),
+    ("postDeleteChecks", "what is taken away is waited for"),
+    ("reloader", "put a checksum of the ConfigMap into an annotation of the pod template"),
+    ("extraLabels", "write them into the template"),
+    ("extraAnnotations", "write them into the template"),
+    ("continueOnError", "everything that can be applied is applied, whatever fails beside it"),
+    ("maxConsecutiveFailures", "what fails is tried again, with growing pauses"),
+    ("validateHealths", "what Kubernetes' own rules (kstatus) say counts; a kind of ours has checks in CEL"),
+    ("templateResourceRefs", "templates see the cluster and the event"),
+];
+
+/// The common fields, as Sveltos has them.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Common {
+    #[serde(default)]
+    pub(super) policy_refs: Vec<Value>,
+    #[serde(default)]
+    sync_mode: SyncMode,
+    tier: Option<u32>,
+    #[serde(default)]
+    continue_on_conflict: bool,
+    max_update: Option<k8s_openapi::apimachinery::pkg::util::intstr::IntOrString>,
+    #[serde(default)]
+    stop_matching_behavior: StopMatchingBehavior,
+    #[serde(default)]
+    drift_exclusions: Vec<DriftExclusion>,
+    #[serde(default)]
+    depends_on: Vec<String>,
+}
+
+/// The names of the common fields.
+const COMMON: [&str; 8] = [
+    "continueOnConflict",
+    "dependsOn",
+    "driftExclusions",
+    "maxUpdate",
+    "policyRefs",
+    "stopMatchingBehavior",
+    "syncMode",
+    "tier",
+];
+
+/// Reads a spec: the fields that only this kind has, and the common ones.
+pub(super) fn read<T: DeserializeOwned + Serialize>(
+    place: &Place,
+    object: &Map<String, Value>,
+    own: &[&str],
+    unsupported: &[Unsupported],
+) -> Result<(T, Common), Vec<Problem>> {
+    let Some(Value::Object(spec)) = supported(place, "/spec", object.get("spec"), unsupported)? else {
+        return Err(vec![place.problem("", Fault::Invalid, "spec is missing")]);
+    };
+    let known = |field: &&String| own.contains(&&***field) || COMMON.contains(&&***field);
+    if let Some(unknown) = spec.keys().find(|field| !known(field)) {
+        let all: Vec<String> = own.iter().chain(&COMMON).map(|field| format!("`{field}`")).collect();
+        let reason = format!("unknown field `{unknown}`, expected one of {}", all.join(", "));
+        return Err(vec![place.problem(&join("/spec", unknown), Fault::Invalid, reason)]);
+    }
+    let (common, own) = spec.into_iter().partition(|(field, _)| COMMON.contains(&&**field));
+    let one = |problem| vec![problem];
+    let own = strict(place, "/spec", &Value::Object(own)).map_err(one)?;
+    Ok((own, strict(place, "/spec", &Value::Object(common)).map_err(one)?))
+}
+
+impl Common {
+    /// The policy, as ours.
+    pub(super) fn policy(&self) -> PayloadPolicy {
+        let default = PayloadPolicy::default();
+        PayloadPolicy {
+            sync_mode: self.sync_mode,
+            drift_exclusions: self.drift_exclusions.clone(),
+            continue_on_conflict: self.continue_on_conflict,
+            tier: self.tier.unwrap_or(default.tier),
+            max_update: self.max_update.clone(),
+            stop_matching_behavior: self.stop_matching_behavior,
+            // There, a trigger is a maker of profiles, and what it waits for are profiles.
+            depends_on: self.depends_on.iter().map(|name| format!("ClusterProfile/{name}")).collect(),
+            ..default
+        }
+    }
+
+    /// What it refers to, as ours.
+    pub(super) fn policy_refs(&self, place: &Place) -> Result<Vec<PolicyRef>, Vec<Problem>> {
+        let (mut refs, mut problems) = (Vec::new(), Vec::new());
+        for (index, value) in self.policy_refs.iter().enumerate() {
+            match policy_ref(place, &join("/spec/policyRefs", &index.to_string()), value) {
+                Ok(policy) => refs.push(policy),
+                Err(more) => problems.extend(more),
+            }
+        }
+        if problems.is_empty() { Ok(refs) } else { Err(problems) }
+    }
+}
+
+fn policy_ref(place: &Place, pointer: &str, value: &Value) -> Result<PolicyRef, Vec<Problem>> {
+    #[derive(Deserialize, Serialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Reference {
+        kind: String,
+        #[serde(default)]
+        namespace: String,
+        name: String,
+        #[serde(default)]
+        deployment_type: Option<String>,
+        #[serde(default)]
+        optional: bool,
+    }
+    const UNSUPPORTED: [Unsupported; 5] = [
+        (
+            "path",
+            "it belongs to a GitRepository, OCIRepository or Bucket; put the manifests into a ConfigMap",
+        ),
+        ("remoteURL", "put the manifests into a ConfigMap"),
+        ("tier", "set the tier of the whole"),
+        ("force", "what exists and is somebody else's is left alone, unless adopt is set on a kind of ours"),
+        ("skipNamespaceCreation", "a kind of ours has it for the whole"),
+    ];
+    let read: Reference = fields(place, pointer, Some(value), &UNSUPPORTED)?;
+    let problem =
+        |field: &str, fault, reason: String| Err(vec![place.problem(&join(pointer, field), fault, reason)]);
+    let kind = match &*read.kind {
+        "ConfigMap" => PolicyKind::ConfigMap,
+        "Secret" => PolicyKind::Secret,
+        other => {
+            let reason = format!("{other} is not supported; put the manifests into a ConfigMap or Secret");
+            return problem("kind", Fault::NotSupported, reason);
+        }
+    };
+    if read.deployment_type.as_deref() == Some("Local") {
+        let reason = "Local is not supported: only managed clusters are written to; register the management cluster as \
+                      one, and select it";
+        return problem("deploymentType", Fault::NotSupported, reason.to_owned());
+    }
+    if read.namespace.is_empty() {
+        let reason = "is empty, which to Sveltos means each cluster's own; name one namespace";
+        return problem("namespace", Fault::NotSupported, reason.to_owned());
+    }
+    for (field, text) in [("namespace", &read.namespace), ("name", &read.name)] {
+        if text.contains("{{") {
+            let reason = "is a template; name one object, and choose in its own template with {{ if }}";
+            return problem(field, Fault::NotSupported, reason.to_owned());
+        }
+    }
+    Ok(PolicyRef { kind, namespace: read.namespace, name: read.name, optional: read.optional })
+}

@@ -1,0 +1,64 @@
+//! Sveltos' `ClusterProfile`.
+
+use fleet_core::selector::LabelSelector;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::super::object::{Fault, Place, Problem, join};
+use super::super::profile::ProfileDraft;
+use super::payload::{UNSUPPORTED, read};
+use crate::api::{ClusterProfileSpec, ClusterRef};
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    cluster_selector: Option<LabelSelector>,
+    #[serde(default)]
+    cluster_refs: Vec<ObjectReference>,
+}
+
+/// An object, as Kubernetes' `ObjectReference` names it.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ObjectReference {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    name: String,
+}
+
+/// Reads a ClusterProfile of theirs.
+pub(in super::super) fn profile(
+    place: &Place,
+    object: &Map<String, Value>,
+) -> Result<ProfileDraft, Vec<Problem>> {
+    const OWN: [&str; 2] = ["clusterRefs", "clusterSelector"];
+    let (own, common) = read::<Spec>(place, object, &OWN, &UNSUPPORTED)?;
+    let Spec { cluster_selector, cluster_refs } = own;
+    let mut problems = Vec::new();
+    for (index, reference) in cluster_refs.iter().enumerate() {
+        if !matches!(&*reference.kind, "" | "SveltosCluster") {
+            let pointer = join("/spec/clusterRefs", &index.to_string());
+            let reason =
+                format!("{} is not supported; register the cluster as a SveltosCluster", reference.kind);
+            problems.push(place.problem(&join(&pointer, "kind"), Fault::NotSupported, reason));
+        }
+    }
+    let refs = common.policy_refs(place).map_err(|more| problems.extend(more)).unwrap_or_default();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let named = cluster_refs.into_iter().map(|it| ClusterRef { namespace: it.namespace, name: it.name });
+    let spec = ClusterProfileSpec {
+        // To Sveltos, one that is empty selects nothing.
+        cluster_selector: cluster_selector.filter(|selector| !selector.is_everything()),
+        cluster_refs: named.collect(),
+        policy_refs: refs,
+        policy: common.policy(),
+        service_account_name: None,
+        service_account_namespace: None,
+    };
+    ProfileDraft::new(place, spec)
+}

@@ -1,0 +1,162 @@
+//! Sveltos' manifests as they are.
+
+use std::fs;
+use std::path::Path;
+
+use fleet_core::catalog::{Payload, profile_name};
+use fleet_core::event::Event;
+use fleet_core::policy::SyncMode;
+use fleet_core::render::{GoPasses, Language, TemplateKind};
+use fleet_core::source::Message;
+use fleet_kube::connection::Connection;
+use fleet_kube::definitions::Fault;
+
+use crate::{problems, read};
+
+fn article(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/sveltos");
+    format!("{}---\n", fs::read_to_string(folder.join(name)).unwrap())
+}
+
+#[test]
+fn the_trigger_of_the_article_is_read_as_it_is() {
+    let definitions = read(&article("user-operation.yaml"));
+    assert_eq!(problems(&definitions), [""; 0]);
+    let trigger = &definitions.catalog.triggers["manage-namespace"];
+    assert_eq!(trigger.source.as_deref(), Some("user-operation"));
+    assert_eq!(trigger.source_clusters.to_string(), "env=production");
+    assert_eq!(trigger.language, Language::Go(GoPasses::Event));
+    assert_eq!(trigger.policy.sync, SyncMode::ContinuousWithDriftDetection);
+    assert!(trigger.one_for_event);
+    assert!(trigger.action.as_ref().unwrap().starts_with("{{if eq .CloudEvent.type"));
+    let [Payload::Template(template)] = &trigger.payload[..] else { panic!("{:?}", trigger.payload) };
+    assert_eq!(template.language, Language::Go(GoPasses::Event));
+    assert_eq!(template.kind, TemplateKind::Manifests);
+    let filter = &definitions.catalog.sources["user-operation"].filter;
+    for (subject, source, expected) in [
+        ("user-operation", "auth.example.com", true),
+        ("a.user-operation.b", "https://authXexample.com/x", true),
+        ("user", "auth.example.com", false),
+        ("user-operation", "example.com", false),
+    ] {
+        let event = Event::builder("1", source, "auth.example.com.login").build().unwrap();
+        let message = Message { subject: subject.to_owned(), headers: Vec::new() };
+        assert_eq!(filter.matches(&event, &message), expected, "{subject} {source}");
+    }
+}
+
+#[test]
+fn the_secret_of_the_article_holds_a_manifest() {
+    let nobody = "apiVersion: config.projectsveltos.io/v1beta1\nkind: ClusterProfile\nmetadata: {name: nats}\nspec:\n  \
+                  clusterSelector: {matchLabels: {env: production}}\n  policyRefs:\n  - {kind: Secret, namespace: default, \
+                  name: deploy-sveltos-nats-secret}\n---\n";
+    let definitions = read(&format!("{}{nobody}", article("nats-secret.yaml")));
+    assert_eq!(problems(&definitions), [""; 0]);
+    let profile = &definitions.catalog.triggers[&profile_name("deploy-deploy-sveltos-nats-secret")];
+    assert_eq!(profile.policy.depends_on, [profile_name("nats")]);
+    let [Payload::Template(template)] = &profile.payload[..] else { panic!("{:?}", profile.payload) };
+    assert_eq!(template.kind, TemplateKind::Literal);
+    assert!(template.text.contains("namespace: projectsveltos"));
+}
+
+#[test]
+fn a_cluster_has_the_secret_that_sveltos_gives_it() {
+    let cluster = |spec: &str| {
+        format!(
+            "apiVersion: lib.projectsveltos.io/v1beta1\nkind: SveltosCluster\nmetadata: {{name: c, namespace: civo, \
+             labels: {{env: production}}}}\n{spec}---\n"
+        )
+    };
+    let secret = |name: &str, data: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: civo}}\nstringData: {data}\n---\n"
+        )
+    };
+    for (spec, name, data, key) in [
+        ("", "c-sveltos-kubeconfig", "{kubeconfig: x, other: z}", "kubeconfig"),
+        ("spec: {}\n", "c-sveltos-kubeconfig", "{value: x}", "value"),
+        (
+            "spec: {kubeconfigName: k, kubeconfigKeyName: re-kubeconfig}\n",
+            "k",
+            "{a: z, re-kubeconfig: x}",
+            "re-kubeconfig",
+        ),
+    ] {
+        let definitions = read(&format!("{}{}", cluster(spec), secret(name, data)));
+        assert_eq!(problems(&definitions), [""; 0]);
+        let [cluster] = &definitions.clusters[..] else { panic!() };
+        assert_eq!(cluster.labels["env"], "production");
+        let Connection::KubeconfigSecret { name: found, kubeconfig: Ok(_) } = &cluster.connection else {
+            panic!("{:?}", cluster.connection)
+        };
+        assert_eq!(*found, format!("Secret civo/{name}, key {key}"));
+    }
+}
+
+/// Each is named, with its line, and says what to do instead.
+#[test]
+fn what_is_not_supported_is_told_by_name() {
+    let trigger = article("user-operation.yaml");
+    let with = |after: &str, what: &str| trigger.replacen(after, &format!("{after}{what}"), 1);
+    for (text, field, fault, says) in [
+        (
+            with("  oneForEvent: true\n", "  kustomizationRefs: [{name: a}]\n"),
+            "spec.kustomizationRefs",
+            Fault::NotSupported,
+            "no Kustomize",
+        ),
+        (
+            with("  oneForEvent: true\n", "  patches: [{patch: a}]\n"),
+            "spec.patches",
+            Fault::NotSupported,
+            "change the template",
+        ),
+        (with("  oneForEvent: true\n", "  tire: 5\n"), "spec.tire", Fault::Invalid, "unknown field `tire`"),
+        (
+            trigger.replace("Name: user-operation", "Name: 'x-{{ .Cluster.metadata.name }}'"),
+            "spec.eventSourceName",
+            Fault::NotSupported,
+            "is a template",
+        ),
+        (
+            trigger.replace("kind: ConfigMap\n---", "kind: GitRepository\n---"),
+            "spec.policyRefs[0].kind",
+            Fault::NotSupported,
+            "GitRepository is not supported",
+        ),
+        (
+            with("  - name: namespace\n", "    deploymentType: Local\n"),
+            "spec.policyRefs[0].deploymentType",
+            Fault::NotSupported,
+            "only managed clusters",
+        ),
+        (
+            with("  messagingMatchCriteria:\n  - ", "cloudEventType: 'a('\n    "),
+            "spec.messagingMatchCriteria[0].cloudEventType",
+            Fault::Invalid,
+            "is no regular expression",
+        ),
+        (
+            with("spec:\n", "  aggregatedSelection: x\n"),
+            "spec.aggregatedSelection",
+            Fault::NotSupported,
+            "no Lua",
+        ),
+        (
+            trigger.replace("instantiate: ok", "lua: ok"),
+            "metadata.annotations[\"projectsveltos.io/lua\"]",
+            Fault::NotSupported,
+            "no Lua",
+        ),
+    ] {
+        let definitions = read(&text);
+        let found: Vec<_> =
+            definitions.problems.iter().filter(|it| it.field.as_deref() == Some(field)).collect();
+        let [problem] = found[..] else { panic!("{field}: {:?}", problems(&definitions)) };
+        assert_eq!(problem.fault, fault, "{problem}");
+        assert!(problem.reason.contains(says), "{problem}");
+        let line = text.lines().nth(problem.line.unwrap() as usize - 1).unwrap();
+        let named = field.rsplit('.').find(|part| !part.contains(['/', '"'])).unwrap();
+        assert!(line.contains(named.trim_end_matches("[0]")) || field.contains("lua"), "{problem}: {line}");
+    }
+}
