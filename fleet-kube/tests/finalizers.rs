@@ -15,7 +15,7 @@ use fleet_kube::catalog::{Holding, KubeCatalog, WITHDRAW_FINALIZER};
 use fleet_kube::client::Call;
 use fleet_kube::clusters::{Clusters, Route as Reached};
 use fleet_kube::connection::Connection;
-use fleet_kube::definitions::Definitions;
+use fleet_kube::definitions::{Definitions, Family};
 use fleet_kube::register::{Access, Deregistered, Registration, Wait, deregister, register};
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::events::v1::Event;
@@ -66,7 +66,7 @@ async fn a_trigger_goes_once_the_engine_says_that_nothing_is_left() {
     let mut first = trigger("first");
     first["metadata"]["finalizers"] = json!(["example.com/theirs"]);
     management.apply(first.clone()).await;
-    let catalog = KubeCatalog::start_holding(management.client.clone(), holding(LONG));
+    let catalog = KubeCatalog::start_holding(management.client.clone(), Family::Fleet, holding(LONG));
     let mut definitions = catalog.definitions();
     let held = shown(&management, &first, "held back", is_held).await;
     assert_eq!(finalizers(&held), ["example.com/theirs", WITHDRAW_FINALIZER], "theirs stays");
@@ -111,7 +111,7 @@ async fn a_trigger_goes_once_the_engine_says_that_nothing_is_left() {
     // Deleted while no operator runs: the next one sees it.
     tokio::time::timeout(SOON, catalog.stop()).await.unwrap();
     management.delete(trigger("third")).await;
-    let catalog = KubeCatalog::start_holding(management.client.clone(), holding(LONG));
+    let catalog = KubeCatalog::start_holding(management.client.clone(), Family::Fleet, holding(LONG));
     let mut snapshots = catalog.subscribe().await.unwrap();
     let snapshot = tokio::time::timeout(SOON, snapshots.next()).await.unwrap().unwrap();
     assert_eq!(snapshot.leaving.iter().map(|name| &**name).collect::<Vec<_>>(), ["third"]);
@@ -134,7 +134,7 @@ async fn who_does_not_lead_or_only_reads_holds_nothing_back() {
     });
     let reading = KubeCatalog::start(management.client.clone());
     let holding = Holding { leads: lead, ..holding(LONG) };
-    let _catalog = KubeCatalog::start_holding(management.client.clone(), holding);
+    let _catalog = KubeCatalog::start_holding(management.client.clone(), Family::Fleet, holding);
     management.apply(trigger("manage-namespace")).await;
     // It wanted to, and the other one has seen the trigger too.
     until(&mut refused, "asked", |refused| *refused).await;
@@ -157,7 +157,7 @@ struct Operator {
 
 impl Operator {
     fn start(client: Client, holding: Holding) -> Self {
-        let catalog = Arc::new(KubeCatalog::start_holding(client, holding));
+        let catalog = Arc::new(KubeCatalog::start_holding(client, Family::Fleet, holding));
         let (took, taken) = watch::channel(None);
         let clusters = Arc::new(Clusters::new());
         let (told, to) = (Arc::clone(&catalog), Arc::clone(&clusters));

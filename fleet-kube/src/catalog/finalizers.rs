@@ -27,7 +27,7 @@ use super::scope::resource;
 use super::status::{DEADLINE, MANAGER, WRITERS, api};
 use crate::api::WITHDRAW_FINALIZER;
 use crate::client::Patience;
-use crate::definitions::{Kind, ObjectId};
+use crate::definitions::{Family, Kind, ObjectId};
 
 /// How long a note of an Event may be, in bytes.
 const NOTE: usize = 1024;
@@ -205,17 +205,20 @@ impl Finalizers {
 /// Holds back and lets go, until it is stopped.
 pub(super) async fn keep(
     client: Client,
+    family: Family,
     finalizers: Arc<Finalizers>,
     holding: Holding,
     stop: CancellationToken,
 ) {
     let reporter = Reporter { controller: MANAGER.to_owned(), instance: None };
-    let keeper = Keeper { recorder: Recorder::new(client.clone(), reporter), client, holding };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let keeper = Keeper { recorder, client, family, holding };
     stop.run_until_cancelled(keeper.run(&finalizers)).await;
 }
 
 struct Keeper {
     client: Client,
+    family: Family,
     recorder: Recorder,
     holding: Holding,
 }
@@ -288,7 +291,7 @@ impl Keeper {
         // With its version: a list is replaced as a whole, and others write into it too.
         let patch = json!({"metadata": {"resourceVersion": held.version, "finalizers": finalizers}});
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let (client, patch) = (api(&self.client, id), Patch::Merge(patch));
+        let (client, patch) = (api(&self.client, self.family, id), Patch::Merge(patch));
         match timeout(DEADLINE, client.patch(&id.name, &params, &patch)).await {
             Ok(Ok(object)) => Ok(Some(Held::new(&object))),
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Ok(None),
@@ -313,7 +316,7 @@ impl Keeper {
             Err(_) => write!(note, "What stays there could not be found out"),
         };
         tracing::warn!("{id}: {note}");
-        let resource = resource(id.kind);
+        let resource = resource(id.kind, self.family);
         let reference = ObjectReference {
             api_version: Some(resource.api_version),
             kind: Some(resource.kind),

@@ -10,11 +10,12 @@ use serde_json::Value;
 
 use super::scope::{Scope, resource};
 use super::status::Observed;
-use crate::definitions::{Kind, ObjectId, Parsed, RawObject};
+use crate::definitions::{Family, Kind, ObjectId, Parsed, RawObject};
 
 /// Everything that was read, by where it was.
 #[derive(Default)]
 pub(super) struct Index {
+    family: Family,
     feeds: BTreeMap<Scope, Feed>,
     objects: BTreeMap<ObjectId, Object>,
 }
@@ -58,6 +59,11 @@ pub(super) struct Effect {
 }
 
 impl Index {
+    /// An empty one, of objects of one family.
+    pub(super) fn new(family: Family) -> Self {
+        Self { family, ..Self::default() }
+    }
+
     pub(super) fn open(&mut self, scope: Scope) {
         self.feeds.entry(scope).or_default();
     }
@@ -160,7 +166,7 @@ impl Index {
     }
 
     fn put(&mut self, id: ObjectId, kind: Kind, mut object: DynamicObject, effect: &mut Effect) {
-        if let Some(observed) = Observed::new(kind, &object) {
+        if let Some(observed) = Observed::new(kind, self.family, &object) {
             effect.observed.push((id.clone(), Some(observed)));
         }
         object.metadata.managed_fields = None;
@@ -170,7 +176,7 @@ impl Index {
             fields.remove("status");
         }
         // Items of a list of Kubernetes' own kinds do not say what they are.
-        let resource = resource(kind);
+        let resource = resource(kind, self.family);
         object.types = Some(kube::api::TypeMeta {
             api_version: resource.api_version.clone(),
             kind: resource.kind.clone(),

@@ -13,6 +13,11 @@
 //! kubectl patch clusters.fleet-events.dev NAME -n NAMESPACE --type=merge -p '{"metadata":{"finalizers":null}}'
 //! ```
 //!
+//! # Sveltos
+//! [`Family::Sveltos`] reads Sveltos' own kinds in place of ours (and needs the same permissions for those). Of their
+//! statuses only that of a SveltosCluster is written, and its label `projectsveltos.io/k8s-version`. Sveltos' own
+//! controllers must not run beside it: [`sveltos_controllers`] tells.
+//!
 //! # Permissions
 //! ```yaml
 //! # ClusterRole
@@ -37,6 +42,7 @@
 //! ```
 //! A namespace that may not be read is a problem of those who refer to it, and of nobody else.
 
+mod beside;
 mod finalizers;
 mod index;
 mod scope;
@@ -54,7 +60,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use crate::api::WITHDRAW_FINALIZER;
-use crate::definitions::{Definitions, Kind, ObjectId};
+use crate::definitions::{Definitions, Family, Kind, ObjectId};
+pub use beside::sveltos_controllers;
 use finalizers::Finalizers;
 pub use finalizers::Holding;
 pub use scope::WATCH;
@@ -91,34 +98,34 @@ impl KubeCatalog {
     ///
     /// It holds no deletion back; see [`start_holding`](Self::start_holding).
     pub fn start(client: kube::Client) -> Self {
-        Self::spawn(client, None, true)
+        Self::spawn(client, Family::Fleet, None, true)
     }
 
     /// As [`start`](Self::start), for a look at the definitions: it writes nothing, no status either.
-    pub fn start_reading(client: kube::Client) -> Self {
-        Self::spawn(client, None, false)
+    pub fn start_reading(client: kube::Client, family: Family) -> Self {
+        Self::spawn(client, family, None, false)
     }
 
     /// As [`start`](Self::start), for whoever withdraws what is there because of triggers and Clusters that are deleted:
     /// they are held back until that is done. See [Deletion](crate::catalog#deletion).
-    pub fn start_holding(client: kube::Client, holding: Holding) -> Self {
-        Self::spawn(client, Some(holding), true)
+    pub fn start_holding(client: kube::Client, family: Family, holding: Holding) -> Self {
+        Self::spawn(client, family, Some(holding), true)
     }
 
-    fn spawn(client: kube::Client, holding: Option<Holding>, writes: bool) -> Self {
+    fn spawn(client: kube::Client, family: Family, holding: Option<Holding>, writes: bool) -> Self {
         let (publish, definitions) = watch::channel(None);
         let (tell, health) = watch::channel(CatalogHealth::default());
         let (reports, finalizers) = (Arc::new(Reports::default()), Arc::new(Finalizers::default()));
         let stop = CancellationToken::new();
-        let watching =
-            Watching::new(client.clone(), publish, tell, Arc::clone(&reports), Arc::clone(&finalizers));
-        let writing = status::write(client.clone(), Arc::clone(&reports), stop.clone());
+        let (told, held) = (Arc::clone(&reports), Arc::clone(&finalizers));
+        let watching = Watching::new(client.clone(), family, publish, tell, told, held);
+        let writing = status::write(client.clone(), family, Arc::clone(&reports), stop.clone());
         let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(watching.run(stop.clone())))];
         if writes {
             tasks.push(AbortOnDropHandle::new(tokio::spawn(writing)));
         }
         if let Some(holding) = holding {
-            let keeping = finalizers::keep(client, Arc::clone(&finalizers), holding, stop.clone());
+            let keeping = finalizers::keep(client, family, Arc::clone(&finalizers), holding, stop.clone());
             tasks.push(AbortOnDropHandle::new(tokio::spawn(keeping)));
         }
         Self { definitions, health, reports, finalizers, stop, tasks }

@@ -13,7 +13,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 
 use crate::api::{GROUP, VERSION};
 use crate::client::Patience;
-use crate::definitions::{Kind, ObjectId};
+use crate::definitions::{Family, Kind, ObjectId};
 
 /// After what time a watch is ended by the server and begun again.
 pub const WATCH: Duration = Duration::from_secs(60);
@@ -41,8 +41,9 @@ impl Scope {
     pub(super) fn watch(
         &self,
         client: Client,
+        family: Family,
     ) -> BoxStream<'static, Result<Event<DynamicObject>, watcher::Error>> {
-        let resource = resource(self.kind);
+        let resource = resource(self.kind, family);
         let api: Api<DynamicObject> = match &self.namespace {
             Some(namespace) => Api::namespaced_with(client, namespace, &resource),
             None => Api::all_with(client, &resource),
@@ -68,21 +69,32 @@ impl fmt::Display for Scope {
 }
 
 /// How the API calls a kind.
-pub(super) fn resource(kind: Kind) -> ApiResource {
-    let (group, version, plural) = match kind {
-        Kind::EventSource => (GROUP, VERSION, "eventsources"),
-        Kind::EventTrigger => (GROUP, VERSION, "eventtriggers"),
-        Kind::ClusterProfile => (GROUP, VERSION, "clusterprofiles"),
-        Kind::Cluster => (GROUP, VERSION, "clusters"),
-        Kind::ConfigMap => ("", "v1", "configmaps"),
-        Kind::Secret => ("", "v1", "secrets"),
+pub(super) fn resource(kind: Kind, family: Family) -> ApiResource {
+    let (ours, theirs) = ((GROUP, VERSION), ("lib.projectsveltos.io", "v1beta1"));
+    let mut name = kind.to_string();
+    let ((group, version), plural) = match (kind, family) {
+        (Kind::ConfigMap, _) => (("", "v1"), "configmaps"),
+        (Kind::Secret, _) => (("", "v1"), "secrets"),
+        (Kind::EventSource, Family::Fleet) => (ours, "eventsources"),
+        (Kind::EventSource, Family::Sveltos) => (theirs, "eventsources"),
+        (Kind::EventTrigger, Family::Fleet) => (ours, "eventtriggers"),
+        (Kind::EventTrigger, Family::Sveltos) => (theirs, "eventtriggers"),
+        (Kind::ClusterProfile, Family::Fleet) => (ours, "clusterprofiles"),
+        (Kind::ClusterProfile, Family::Sveltos) => {
+            (("config.projectsveltos.io", "v1beta1"), "clusterprofiles")
+        }
+        (Kind::Cluster, Family::Fleet) => (ours, "clusters"),
+        (Kind::Cluster, Family::Sveltos) => {
+            "SveltosCluster".clone_into(&mut name);
+            (theirs, "sveltosclusters")
+        }
     };
     let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     ApiResource {
         group: group.to_owned(),
         version: version.to_owned(),
         api_version,
-        kind: kind.to_string(),
+        kind: name,
         plural: plural.to_owned(),
     }
 }

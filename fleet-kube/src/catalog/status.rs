@@ -20,7 +20,7 @@ use super::finalizers::Held;
 use super::index::chain;
 use super::scope::resource;
 use crate::api::{KUBERNETES_VERSION_LABEL, kubernetes_version_label};
-use crate::definitions::{Definitions, Fault, Kind, ObjectId};
+use crate::definitions::{Definitions, Family, Fault, Kind, ObjectId};
 
 /// The name under which we write.
 pub(super) const MANAGER: &str = "fleet-operator";
@@ -55,7 +55,7 @@ pub(super) struct Observed {
 
 impl Observed {
     /// What there is to know of an object; nothing for kinds that have no status of ours.
-    pub(super) fn new(kind: Kind, object: &DynamicObject) -> Option<Self> {
+    pub(super) fn new(kind: Kind, family: Family, object: &DynamicObject) -> Option<Self> {
         if matches!(kind, Kind::ConfigMap | Kind::Secret) {
             return None;
         }
@@ -63,7 +63,7 @@ impl Observed {
         Some(Self {
             generation: object.metadata.generation,
             status: object.data.get("status").cloned().unwrap_or(Value::Null),
-            version_label: labels.and_then(|labels| labels.get(KUBERNETES_VERSION_LABEL).cloned()),
+            version_label: labels.and_then(|labels| labels.get(version_label(family)).cloned()),
             held: Held::new(object),
         })
     }
@@ -156,14 +156,19 @@ impl Reports {
     }
 
     /// A few objects whose status is not what it should be.
-    fn due(&self) -> Vec<(ObjectId, Write)> {
+    fn due(&self, family: Family) -> Vec<(ObjectId, Write)> {
         let mut state = self.lock();
         let mut due = Vec::new();
         while due.len() < WRITERS {
             let Some(id) = state.unwritten.pop_first() else { break };
             let verdict = state.judged.get(&id).or_else(|| state.reported.get(&id));
             let (Some(verdict), Some(observed)) = (verdict, state.observed.get(&id)) else { continue };
-            let write = Write::new(id.kind, verdict, observed, Timestamp::now());
+            let write = match (family, id.kind) {
+                (Family::Fleet, kind) => Write::new(kind, verdict, observed, Timestamp::now()),
+                (Family::Sveltos, Kind::Cluster) => Write::of_sveltos_cluster(verdict, observed),
+                // Their statuses have no room for what is to be said; it is logged and shown.
+                (Family::Sveltos, _) => continue,
+            };
             if write.is_needed() {
                 due.push((id, write));
             }
@@ -184,11 +189,19 @@ impl Reports {
 }
 
 /// Where an object is written.
-pub(super) fn api(client: &Client, id: &ObjectId) -> Api<DynamicObject> {
-    let resource = resource(id.kind);
+pub(super) fn api(client: &Client, family: Family, id: &ObjectId) -> Api<DynamicObject> {
+    let resource = resource(id.kind, family);
     match &id.namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+/// The label with a cluster's version of Kubernetes.
+fn version_label(family: Family) -> &'static str {
+    match family {
+        Family::Fleet => KUBERNETES_VERSION_LABEL,
+        Family::Sveltos => "projectsveltos.io/k8s-version",
     }
 }
 
@@ -238,12 +251,35 @@ impl Write {
         Self { status, version_label }
     }
 
+    /// What Sveltos says of its clusters.
+    fn of_sveltos_cluster(verdict: &Verdict, observed: &Observed) -> Self {
+        let before = observed.status.as_object().cloned().unwrap_or_default();
+        let mut status = before.clone();
+        status.insert("ready".to_owned(), verdict.ready.into());
+        let health = if verdict.ready { "Healthy" } else { "Down" };
+        status.insert("connectionStatus".to_owned(), health.into());
+        let message: String = verdict.message.chars().take(MESSAGE).collect();
+        match verdict.ready {
+            true => status.remove("failureMessage"),
+            false => status.insert("failureMessage".to_owned(), message.into()),
+        };
+        let known = before.get("version").and_then(Value::as_str);
+        let mut version_label = None;
+        if let Some(version) = verdict.version.as_deref().or(known) {
+            // They leave out what stands behind the +.
+            let label = kubernetes_version_label(version.split('+').next().unwrap_or(version));
+            version_label = (observed.version_label.as_ref() != Some(&label)).then_some(label);
+            status.insert("version".to_owned(), version.into());
+        }
+        Self { status: (status != before).then_some(Value::Object(status)), version_label }
+    }
+
     fn is_needed(&self) -> bool {
         self.status.is_some() || self.version_label.is_some()
     }
 
-    async fn send(&self, client: &Client, id: &ObjectId) -> kube::Result<()> {
-        let (resource, api) = (resource(id.kind), api(client, id));
+    async fn send(&self, client: &Client, family: Family, id: &ObjectId) -> kube::Result<()> {
+        let (resource, api) = (resource(id.kind, family), api(client, family, id));
         if let Some(status) = &self.status {
             // A status cannot be applied to an object that is not there, so this creates nothing.
             let patch = json!({
@@ -256,7 +292,7 @@ impl Write {
         }
         if let Some(label) = &self.version_label {
             // A merge: applying would create an object that was deleted meanwhile.
-            let patch = json!({"metadata": {"labels": {KUBERNETES_VERSION_LABEL: label}}});
+            let patch = json!({"metadata": {"labels": {version_label(family): label}}});
             let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
             api.patch(&id.name, &params, &Patch::Merge(patch)).await?;
         }
@@ -265,10 +301,15 @@ impl Write {
 }
 
 /// Writes what is to be written, until it is stopped.
-pub(super) async fn write(client: Client, reports: std::sync::Arc<Reports>, stop: CancellationToken) {
+pub(super) async fn write(
+    client: Client,
+    family: Family,
+    reports: std::sync::Arc<Reports>,
+    stop: CancellationToken,
+) {
     let work = async {
         loop {
-            let due = reports.due();
+            let due = reports.due(family);
             if due.is_empty() {
                 reports.changed.notified().await;
                 continue;
@@ -276,7 +317,7 @@ pub(super) async fn write(client: Client, reports: std::sync::Arc<Reports>, stop
             let writes = futures::stream::iter(due).map(|(id, write)| {
                 let client = &client;
                 async move {
-                    let sent = timeout(DEADLINE, write.send(client, &id)).await;
+                    let sent = timeout(DEADLINE, write.send(client, family, &id)).await;
                     (id, write, sent)
                 }
             });

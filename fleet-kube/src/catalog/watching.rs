@@ -18,7 +18,7 @@ use super::finalizers::Finalizers;
 use super::index::{Index, Trouble};
 use super::scope::Scope;
 use super::status::Reports;
-use crate::definitions::Definitions;
+use crate::definitions::{Definitions, Family};
 
 /// How many events are taken before definitions are made anew, so that a flood does not put that off for ever.
 const BATCH: usize = 1024;
@@ -29,6 +29,7 @@ type Told = (Scope, Result<Event<DynamicObject>, watcher::Error>);
 
 pub(super) struct Watching {
     client: Client,
+    family: Family,
     publish: watch::Sender<Option<Arc<Definitions>>>,
     tell: watch::Sender<CatalogHealth>,
     reports: Arc<Reports>,
@@ -42,13 +43,14 @@ pub(super) struct Watching {
 impl Watching {
     pub(super) fn new(
         client: Client,
+        family: Family,
         publish: watch::Sender<Option<Arc<Definitions>>>,
         tell: watch::Sender<CatalogHealth>,
         reports: Arc<Reports>,
         finalizers: Arc<Finalizers>,
     ) -> Self {
-        let (index, watches, ends) = (Index::default(), SelectAll::new(), BTreeMap::new());
-        Self { client, publish, tell, reports, finalizers, index, watches, ends }
+        let (index, watches, ends) = (Index::new(family), SelectAll::new(), BTreeMap::new());
+        Self { client, family, publish, tell, reports, finalizers, index, watches, ends }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
@@ -136,7 +138,7 @@ impl Watching {
     fn open(&mut self, scope: Scope) {
         let end = CancellationToken::new();
         let told = scope.clone();
-        let events = scope.watch(self.client.clone()).map(move |event| (told.clone(), event));
+        let events = scope.watch(self.client.clone(), self.family).map(move |event| (told.clone(), event));
         self.watches.push(events.take_until(end.clone().cancelled_owned()).boxed());
         self.index.open(scope.clone());
         self.ends.insert(scope, end);
@@ -165,6 +167,10 @@ impl Watching {
         let mut troubles: Vec<String> = Vec::new();
         for (scope, trouble) in self.index.troubles() {
             let text = match trouble {
+                Trouble::NotInstalled if self.family == Family::Sveltos => {
+                    "the CustomResourceDefinitions of Sveltos are not installed; install them, or leave --api out"
+                        .to_owned()
+                }
                 Trouble::NotInstalled => {
                     "the CustomResourceDefinitions are not installed: run `fleet-operator crds | \
                                           kubectl apply --server-side -f -`"

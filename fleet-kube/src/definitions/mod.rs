@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use fleet_core::catalog::{CatalogSnapshot, Payload, TriggerDef};
 
-pub use object::{Fault, Kind, LineOf, Location, ObjectId, Problem, RawObject};
+pub use object::{Family, Fault, Kind, LineOf, Location, ObjectId, Problem, RawObject};
 pub(crate) use parse::Parsed;
 pub use transport::{ClientCertificate, DeadLetterStream, JetStream, NatsAuth, NatsTransport, Transport};
 

@@ -94,6 +94,16 @@ impl Kind {
     }
 }
 
+/// Whose custom resources definitions are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// Ours, of group `fleet-events.dev`.
+    #[default]
+    Fleet,
+    /// Sveltos', of the groups `lib.projectsveltos.io` and `config.projectsveltos.io`.
+    Sveltos,
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)

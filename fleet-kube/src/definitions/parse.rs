@@ -12,7 +12,7 @@ use serde_path_to_error::Segment;
 
 use super::cluster::ClusterDraft;
 use super::contents::Contents;
-use super::object::{Fault, Kind, Location, ObjectId, Place, Problem, RawObject, join};
+use super::object::{Family, Fault, Kind, Location, ObjectId, Place, Problem, RawObject, join};
 use super::policy;
 use super::profile::ProfileDraft;
 use super::source::SourceDraft;
@@ -145,14 +145,6 @@ fn cluster(
     ClusterDraft::new(place, metadata, spec.map_err(|problem| vec![problem])?, object)
 }
 
-/// Whose kinds an object is one of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
-    /// Ours, and Kubernetes' own.
-    Ours,
-    Sveltos,
-}
-
 /// Which kind it is.
 fn kind(place: &Place, object: &Map<String, Value>) -> Result<(Kind, Family), Problem> {
     let text = |field: &str| match object.get(field) {
@@ -191,7 +183,7 @@ fn kind(place: &Place, object: &Map<String, Value>) -> Result<(Kind, Family), Pr
     for (version, name, found) in known {
         if name == kind {
             if version == api_version {
-                return Ok((found, Family::Ours));
+                return Ok((found, Family::Fleet));
             }
             let reason = format!("{kind} of {api_version} has no meaning here; write apiVersion: {version}");
             return Err(place.problem("/apiVersion", Fault::UnknownKind, reason));

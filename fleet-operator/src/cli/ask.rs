@@ -32,13 +32,13 @@ pub(super) async fn confirm_withdrawals(data: &Path) -> Result<(), Failure> {
 }
 
 async fn left_behind(args: &KeptArgs, question: Question) -> Result<Answer, Failure> {
-    let KeptArgs { data: DataArg { data }, store, namespace } = args;
+    let KeptArgs { data: DataArg { data }, store, namespace, api } = args;
     let folder = DataFolder::at(data);
     let store = open_to_read(&folder, *store, namespace).await.map_err(|error| Failure::because(&error))?;
     let definitions = match args.store {
         StoreKind::File => Arc::new(Folder::remembered(data)),
         StoreKind::Kubernetes => {
-            definitions_of_management().await.map_err(|error| Failure::because(&error))?
+            definitions_of_management((*api).into()).await.map_err(|error| Failure::because(&error))?
         }
     };
     without_operator(question, store, &definitions).await.map_err(Failure::new)

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fleet_kube::definitions::Family;
 
 use crate::control::Question;
 use crate::run::StoreKind;
@@ -131,6 +132,28 @@ pub(crate) struct KeptArgs {
     /// (`--leader-elect`).
     #[arg(long, value_name = "NAMESPACE", default_value = "fleet-events", env = "POD_NAMESPACE")]
     pub(crate) namespace: String,
+    /// Whose kinds in the management cluster the definitions are. A folder may hold both.
+    #[arg(long, value_name = "API", default_value = "fleet", env = "FLEET_API")]
+    pub(crate) api: ApiFamily,
+}
+
+/// Whose kinds definitions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ApiFamily {
+    /// EventSource, EventTrigger, ClusterProfile and Cluster of `fleet-events.dev`.
+    Fleet,
+    /// EventSource, EventTrigger, ClusterProfile and SveltosCluster of `projectsveltos.io`, as they are. Sveltos' own
+    /// controllers must not run.
+    Sveltos,
+}
+
+impl From<ApiFamily> for Family {
+    fn from(api: ApiFamily) -> Self {
+        match api {
+            ApiFamily::Fleet => Self::Fleet,
+            ApiFamily::Sveltos => Self::Sveltos,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]

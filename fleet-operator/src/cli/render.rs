@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use fleet_core::cluster::{Cluster, ClusterId};
 use fleet_core::engine::Meaning;
 use fleet_core::work::AppliedWork;
-use fleet_kube::definitions::{Definitions, Fault};
+use fleet_kube::definitions::{Definitions, Family, Fault};
 
 use super::{Failure, KeptArgs, ask, print, table};
 use crate::control::{CallError, Question, call};
@@ -82,7 +82,7 @@ async fn try_render(args: RenderArgs) -> Result<u8, Failure> {
         return Err(Failure::new("only one of the event and the manifests can be read from stdin"));
     }
     let event = read(&args.event)?;
-    let definitions = definitions(args.path.as_deref()).await?;
+    let definitions = definitions(args.path.as_deref(), args.kept.api.into()).await?;
     let mut code = 0;
     for problem in &definitions.problems {
         if problem.fault == Fault::MissingReference {
@@ -137,9 +137,9 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-async fn definitions(path: Option<&Path>) -> Result<Arc<Definitions>, Failure> {
+async fn definitions(path: Option<&Path>, family: Family) -> Result<Arc<Definitions>, Failure> {
     match path {
-        None => definitions_of_management().await.map_err(|error| Failure::because(&error)),
+        None => definitions_of_management(family).await.map_err(|error| Failure::because(&error)),
         Some(path) if path.as_os_str() == "-" => {
             let text = String::from_utf8(read(path)?).map_err(|_| Failure::new("stdin is not text"))?;
             Ok(Arc::new(Folder::look_at_text(Path::new("stdin"), text)))

@@ -91,6 +91,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let signals = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
     let options = Options {
         folder: args.folder,
+        api: args.kept.api.into(),
         listen: args.listen,
         data: args.kept.data.data,
         store: args.kept.store,

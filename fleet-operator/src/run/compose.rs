@@ -61,7 +61,7 @@ impl Composed {
                 async move { show::remains(&*works, &cluster).await }.boxed()
             }),
         };
-        let origin = Origin::open(base, &options.data, holding)?;
+        let origin = Origin::open(base, &options.data, options.api, holding)?;
         let catalog = origin.catalog();
         let clusters = Arc::new(Clusters::new());
         let mut protected = options.protect_namespaces.clone();

@@ -9,7 +9,7 @@ use fleet_core::catalog::{Catalog, CatalogError, CatalogSnapshot, Condition, Sub
 use fleet_kube::catalog::{Holding, KubeCatalog};
 use fleet_kube::client::ClusterClient;
 use fleet_kube::clusters::Clusters;
-use fleet_kube::definitions::Definitions;
+use fleet_kube::definitions::{Definitions, Family};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::watch;
@@ -46,7 +46,12 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    pub(super) fn open(base: &Base, data: &Path, holding: Holding) -> Result<Self, StartError> {
+    pub(super) fn open(
+        base: &Base,
+        data: &Path,
+        family: Family,
+        holding: Holding,
+    ) -> Result<Self, StartError> {
         match base {
             Base::Folder(folder) => {
                 let (folder, follower) = Folder::open(folder, data);
@@ -54,7 +59,7 @@ impl Origin {
             }
             Base::Management(client) => {
                 let watches = client.for_watches().map_err(ManagementError::from)?;
-                Ok(Self::Management(Arc::new(KubeCatalog::start_holding(watches, holding))))
+                Ok(Self::Management(Arc::new(KubeCatalog::start_holding(watches, family, holding))))
             }
         }
     }

@@ -10,7 +10,7 @@ use fleet_core::directory::DirectoryApplier;
 use fleet_kube::catalog::KubeCatalog;
 use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::ClusterDefinition;
-use fleet_kube::definitions::Definitions;
+use fleet_kube::definitions::{Definitions, Family};
 use futures::StreamExt as _;
 use tokio::time::timeout;
 
@@ -40,9 +40,9 @@ pub enum LookError {
 ///
 /// # Errors
 /// When it cannot be reached.
-pub async fn definitions_of_management() -> Result<Arc<Definitions>, LookError> {
+pub async fn definitions_of_management(family: Family) -> Result<Arc<Definitions>, LookError> {
     let client = management::connect().await?;
-    let catalog = KubeCatalog::start_reading(client.for_watches().map_err(ManagementError::from)?);
+    let catalog = KubeCatalog::start_reading(client.for_watches().map_err(ManagementError::from)?, family);
     let mut definitions = catalog.definitions();
     let read = timeout(PATIENCE, definitions.wait_for(Option::is_some)).await;
     let found = match read {

@@ -1,10 +1,15 @@
 //! The management cluster: the one that KUBECONFIG names, else the one that this runs in, else that of `~/.kube/config`.
 
 use std::env;
+use std::time::Duration;
 
+use fleet_kube::catalog::sveltos_controllers;
 use fleet_kube::client::{ClientError, ClusterClient};
 use kube::Config;
 use kube::config::{InClusterError, KubeConfigOptions, KubeconfigError};
+use tokio::time::timeout;
+
+use super::StartError;
 
 /// Why the management cluster cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +29,23 @@ pub enum ManagementError {
     /// No client can be made.
     #[error("no management cluster")]
     Client(#[from] ClientError),
+}
+
+/// Refuses to act where Sveltos' own controllers do.
+pub(super) async fn refuse_beside_sveltos(client: &ClusterClient) -> Result<(), StartError> {
+    const DEADLINE: Duration = Duration::from_secs(30);
+    let refuse = |reason| Err(StartError::BesideSveltos { reason });
+    let client = client.for_watches().map_err(ManagementError::from)?;
+    match timeout(DEADLINE, sveltos_controllers(&client)).await {
+        Ok(Ok(running)) if running.is_empty() => Ok(()),
+        Ok(Ok(running)) => refuse(format!("{}; scale them to 0, and start again", running.join(", "))),
+        Ok(Err(error)) => refuse(format!(
+            "whether they run cannot be told, as Deployments cannot be listed ({error}); grant list of deployments"
+        )),
+        Err(_) => {
+            refuse("whether they run cannot be told, as the management cluster does not answer".to_owned())
+        }
+    }
 }
 
 /// Makes a client of the management cluster. Does not wait for the cluster to answer.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::redb::OpenError;
+use fleet_kube::definitions::Family;
 use fleet_kube::leader::{Election, Lost};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -40,6 +41,8 @@ use crate::http::{Intake, Limits, Server};
 pub struct Options {
     /// The folder of manifests; `None`: definitions come from the management cluster.
     pub folder: Option<PathBuf>,
+    /// Whose kinds definitions are, in a management cluster.
+    pub api: Family,
     /// Where HTTP is served.
     pub listen: SocketAddr,
     /// The data folder.
@@ -91,6 +94,12 @@ pub enum StartError {
     /// The management cluster cannot be used.
     #[error(transparent)]
     Management(#[from] ManagementError),
+    /// Sveltos' own controllers run, or nobody knows whether they do.
+    #[error("--api sveltos acts on the objects that Sveltos' own controllers act on: {reason}")]
+    BesideSveltos {
+        /// Which run, or why that cannot be told, and what to do.
+        reason: String,
+    },
     /// There is no management cluster to keep Works in.
     #[error(
         "--store kubernetes keeps Works in the management cluster, and an operator that runs on a folder has none; \
@@ -181,6 +190,9 @@ impl Operator {
             _ => unusable(error),
         })?;
         let base = Base::of(options.folder.as_deref()).await?;
+        if let (Family::Sveltos, Base::Management(client)) = (options.api, &base) {
+            management::refuse_beside_sveltos(client).await?;
+        }
         let store = store::Place::of(options.store, &options.namespace, &base)?;
         let election = match (&options.leader_election, &base, &store) {
             (None, ..) => None,
