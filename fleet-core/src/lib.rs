@@ -28,6 +28,8 @@ pub mod minijinja;
 pub mod observe;
 pub mod policy;
 pub mod position;
+#[cfg(any(feature = "minijinja", feature = "go-templates"))]
+mod printed;
 #[cfg(feature = "redb")]
 pub mod redb;
 pub mod render;

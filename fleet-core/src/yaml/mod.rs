@@ -6,7 +6,7 @@
 //! (nesting beyond [`MAX_DEPTH`], aliases that expand without end) is refused.
 
 // The seam to rendering has no user without a renderer.
-#![cfg_attr(not(feature = "minijinja"), allow(dead_code, unused_imports))]
+#![cfg_attr(not(any(feature = "minijinja", feature = "go-templates")), allow(dead_code, unused_imports))]
 
 mod fault;
 mod fill;
