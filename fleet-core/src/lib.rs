@@ -19,8 +19,12 @@ pub mod engine;
 pub mod environment;
 pub mod event;
 pub mod filter;
+#[cfg(feature = "go-templates")]
+pub mod gotemplate;
 pub mod health;
 pub mod keep;
+#[cfg(all(feature = "go-templates", feature = "minijinja"))]
+pub mod languages;
 pub mod manifest;
 pub mod memory;
 #[cfg(feature = "minijinja")]

@@ -48,6 +48,12 @@ pub fn documents(text: &str) -> Vec<Result<Document, YamlError>> {
         .collect()
 }
 
+/// Whether a plain scalar of this text is a string.
+#[cfg(feature = "go-templates")]
+pub(crate) fn is_string(text: &str) -> bool {
+    matches!(resolve::plain(text), Ok(Value::String(_)))
+}
+
 /// One document of a YAML text.
 #[derive(Clone)]
 pub struct Document {
