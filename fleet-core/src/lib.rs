@@ -19,8 +19,12 @@ pub mod engine;
 pub mod environment;
 pub mod event;
 pub mod filter;
+#[cfg(feature = "go-templates")]
+pub mod gotemplate;
 pub mod health;
 pub mod keep;
+#[cfg(all(feature = "go-templates", feature = "minijinja"))]
+pub mod languages;
 pub mod manifest;
 pub mod memory;
 #[cfg(feature = "minijinja")]
@@ -28,6 +32,8 @@ pub mod minijinja;
 pub mod observe;
 pub mod policy;
 pub mod position;
+#[cfg(any(feature = "minijinja", feature = "go-templates"))]
+mod printed;
 #[cfg(feature = "redb")]
 pub mod redb;
 pub mod render;

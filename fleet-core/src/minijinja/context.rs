@@ -11,10 +11,11 @@ use minijinja::Value;
 use minijinja::value::{Object, ObjectRepr};
 use serde_json::Value as Json;
 
-use super::printed::{Planes, SINK, Sink};
+use super::print::SINK;
 use super::reads::{Parts, Reads};
 use crate::cluster::{Cluster, Labels};
 use crate::event::{Data, Event, Extension};
+use crate::printed::{Planes, Sink};
 use crate::render::{Arrival, Context};
 use crate::source::Message;
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 
-use super::{filters, printed};
+use super::{filters, print};
 
 /// The name of every template within its environment. Errors name templates by what their source is called.
 pub(super) const NAME: &str = "template";
@@ -28,7 +28,7 @@ pub(super) fn environment() -> Environment<'static> {
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(RECURSION);
         environment.set_auto_escape_callback(|_| AutoEscape::Custom(AUTO_ESCAPE.into()));
-        environment.set_formatter(printed::print);
+        environment.set_formatter(print::print);
         // A template that ends in a block scalar keeps its last line break.
         if let Ok(syntax) = SyntaxConfig::builder().keep_trailing_newline(true).build() {
             environment.set_syntax(syntax);

@@ -4,19 +4,19 @@ use std::error::Error as _;
 
 use minijinja::{Error, ErrorKind, Value};
 
+use crate::printed::Refusal;
 use crate::render::{Context, TemplateError, TemplateFault};
 
 /// What our own filters and formatter refuse, carried through minijinja's error.
-#[derive(Debug, thiserror::Error)]
-#[error("{reason}")]
-struct Refusal {
-    fault: TemplateFault,
-    reason: String,
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Error::from(ErrorKind::InvalidOperation).with_source(refusal)
+    }
 }
 
 /// An error that reaches the user with this fault and reason. The reason must not show values.
 pub(super) fn refuse(fault: TemplateFault, reason: impl Into<String>) -> Error {
-    Error::from(ErrorKind::InvalidOperation).with_source(Refusal { fault, reason: reason.into() })
+    Refusal::new(fault, reason).into()
 }
 
 /// An error about a value that is not what was needed. minijinja finds the name of one that is undefined.

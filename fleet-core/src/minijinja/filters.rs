@@ -5,8 +5,10 @@ use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, State, Value, filters};
 
 use super::error::{refuse, refuse_value};
-use super::printed::{Quotes, Sink, Slot};
-use super::{fill, structure};
+use super::print::sink_of;
+use super::scalar::text_of;
+use super::structure;
+use crate::printed::{Quotes, Slot};
 use crate::render::TemplateFault;
 
 /// How wide an indentation may be.
@@ -185,10 +187,10 @@ fn quote(state: &mut State<'_, '_>, value: &Value, quotes: Quotes) -> Result<Val
     if value.is_safe() {
         return Err(printed_text("quote"));
     }
-    let sink = Sink::of(state)?;
-    let text = fill::text_of(value).map_err(|why| refuse_value(value, why))?;
+    let sink = sink_of(state)?;
+    let text = text_of(value).map_err(|why| refuse_value(value, why))?;
     sink.whole(&text)?;
-    Ok(Value::from_safe_string(sink.put(Slot::Quoted(text, quotes))?.to_string()))
+    Ok(Value::from_safe_string(sink.put(Slot::Quoted(text.into(), quotes))?.to_string()))
 }
 
 fn refuse_undefined(value: &Value) -> Error {

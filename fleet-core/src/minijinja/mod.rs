@@ -63,40 +63,35 @@
 //!
 //! # How it works
 //!
-//! Every printed result writes one private-use character (module `printed`), the text is parsed as YAML, and the characters
-//! are replaced inside the scalars that were parsed (module `fill`). They come from a plane that occurs neither in the
-//! template nor in what it reads, so that text which was taken apart is noticed.
+//! As `printed` says: every printed result writes one private-use character, the text is parsed as YAML, and the
+//! characters are replaced inside the scalars that were parsed. They come from a plane that occurs neither in the template
+//! nor in what it reads, so that text which was taken apart is noticed.
 
 mod context;
 mod environment;
 mod error;
-mod fill;
 mod filters;
-mod lines;
-mod printed;
+mod print;
 mod reads;
+mod scalar;
 mod structure;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use minijinja::Environment;
+use minijinja::{Environment, OutputSpan, OutputSpanKind};
 use serde_json::{Map, Value as Json};
 
 use self::context::Root;
 use self::environment::NAME;
-use self::fill::Printed;
-use self::lines::Lines;
-use self::printed::{Planes, Sink};
 use self::reads::Reads;
 use crate::manifest::Manifest;
+use crate::printed::{
+    Constant, LONGEST, Lines, Planes, Refusal, Rendered, Sink, Span, no_plane, too_long, wrong_kind,
+};
 use crate::render::{
     Context, Language, Renderer, Template, TemplateError, TemplateFault, TemplateKind, TemplateSource,
 };
-use crate::yaml::{self, Fault, FaultKind, Fill, Reader};
-
-/// How long a rendered text may be, in bytes, before values are filled in.
-const LONGEST: usize = 4 << 20;
 
 /// Renders minijinja templates. The module says what templates may do.
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,9 +100,8 @@ pub struct MinijinjaRenderer;
 impl Renderer for MinijinjaRenderer {
     fn compile(&self, source: &TemplateSource) -> Result<Arc<dyn Template>, TemplateError> {
         if source.language != Language::Minijinja {
-            let reason = "is not written in minijinja, and this renderer knows nothing else".to_owned();
-            let (template, line) = (source.name.clone(), None);
-            return Err(TemplateError { template, line, fault: TemplateFault::Syntax, reason });
+            let reason = "is not written in minijinja, and this renderer knows nothing else";
+            return Err(Refusal::new(TemplateFault::Syntax, reason).at(&source.name, None));
         }
         let is_template = ["{{", "{%", "{#"].iter().any(|tag| source.text.contains(tag));
         match source.kind {
@@ -120,39 +114,6 @@ impl Renderer for MinijinjaRenderer {
     }
 }
 
-/// Documents that are the same whatever happened.
-struct Constant {
-    name: String,
-    manifests: Vec<Manifest>,
-    reads: BTreeSet<String>,
-}
-
-impl Constant {
-    fn new(source: &TemplateSource) -> Result<Self, TemplateError> {
-        let manifests = manifests(&source.text, &yaml::Nothing)
-            .map_err(|fault| output_error(&source.name, Some(fault.at.line), fault))?;
-        Ok(Self { name: source.name.clone(), manifests, reads: BTreeSet::new() })
-    }
-}
-
-impl Template for Constant {
-    fn reads(&self) -> &BTreeSet<String> {
-        &self.reads
-    }
-
-    fn manifests(&self, _context: &Context<'_>) -> Result<Vec<Manifest>, TemplateError> {
-        Ok(self.manifests.clone())
-    }
-
-    fn text(&self, _context: &Context<'_>) -> Result<String, TemplateError> {
-        Err(wrong_kind(&self.name, TemplateKind::Literal, TemplateKind::Text))
-    }
-
-    fn values(&self, _context: &Context<'_>) -> Result<Map<String, Json>, TemplateError> {
-        Err(wrong_kind(&self.name, TemplateKind::Literal, TemplateKind::Values))
-    }
-}
-
 struct Compiled {
     name: String,
     kind: TemplateKind,
@@ -160,13 +121,6 @@ struct Compiled {
     environment: Environment<'static>,
     reads: Reads,
     planes: Planes,
-}
-
-/// What a rendering wrote, before values are filled in.
-struct Rendered {
-    text: String,
-    lines: Lines,
-    printed: Printed,
 }
 
 impl Compiled {
@@ -182,26 +136,18 @@ impl Compiled {
     }
 
     fn render(&self, context: &Context<'_>) -> Result<Rendered, TemplateError> {
-        let error =
-            |fault, reason: String| TemplateError { template: self.name.clone(), line: None, fault, reason };
         let mut planes = self.planes;
         let root = Root::new(context, &self.reads, &mut planes);
-        let Some(plane) = planes.unused() else {
-            let reason = "template and event together hold private-use characters of both U+F0000 and U+100000, one of \
-                          which rendering needs"
-                .to_owned();
-            return Err(error(TemplateFault::Limit, reason));
-        };
+        let plane = planes.unused().ok_or_else(|| no_plane().at(&self.name, None))?;
         let sink = Arc::new(Sink::new(plane));
         let template = self.environment.get_template(NAME).map_err(|error| self.explain(&error, ""))?;
         let (text, spans) = template
             .render_with_spans(root.with_sink(&sink))
             .map_err(|error| error::with_hint(self.explain(&error, template.source()), context))?;
         if text.len() > LONGEST {
-            let reason = format!("the rendered text is longer than {LONGEST} bytes; split the template");
-            return Err(error(TemplateFault::Limit, reason));
+            return Err(too_long().at(&self.name, None));
         }
-        Ok(Rendered { text, lines: Lines::new(spans), printed: Printed::new(sink.plane(), sink.take()) })
+        Ok(Rendered { text, lines: Lines::new(spans.iter().map(span).collect()), printed: sink.take() })
     }
 
     fn is_of(&self, wanted: TemplateKind) -> Result<(), TemplateError> {
@@ -220,87 +166,21 @@ impl Template for Compiled {
 
     fn manifests(&self, context: &Context<'_>) -> Result<Vec<Manifest>, TemplateError> {
         self.is_of(TemplateKind::Manifests)?;
-        let Rendered { text, lines, printed } = self.render(context)?;
-        manifests(&text, &printed)
-            .map_err(|fault| output_error(&self.name, lines.line(&text, fault.at.offset), fault))
+        self.render(context)?.manifests(&self.name)
     }
 
     fn values(&self, context: &Context<'_>) -> Result<Map<String, Json>, TemplateError> {
         self.is_of(TemplateKind::Values)?;
-        let Rendered { text, lines, printed } = self.render(context)?;
-        mapping(&text, &printed)
-            .map_err(|fault| output_error(&self.name, lines.line(&text, fault.at.offset), fault))
+        self.render(context)?.mapping(&self.name)
     }
 
     fn text(&self, context: &Context<'_>) -> Result<String, TemplateError> {
         self.is_of(TemplateKind::Text)?;
-        let Rendered { text, printed, .. } = self.render(context)?;
-        printed.text(&text, LONGEST).map_err(|misfit| TemplateError {
-            template: self.name.clone(),
-            line: None,
-            fault: fault_of(misfit.kind),
-            reason: misfit.reason,
-        })
+        self.render(context)?.text(&self.name)
     }
 }
 
-/// Reads the documents of a text as manifests.
-fn manifests<F: Fill>(text: &str, fill: &F) -> Result<Vec<Manifest>, Fault> {
-    let mut reader = Reader::new(text, fill);
-    let mut manifests = Vec::new();
-    let mut index = 0;
-    while let Some(document) = reader.next_document() {
-        let document = document?;
-        if !document.value.is_null() {
-            let manifest = Manifest::new(document.value).map_err(|error| Fault {
-                at: field(text, fill, index, error.field).unwrap_or(document.start),
-                kind: FaultKind::Text,
-                reason: error.reason,
-            })?;
-            manifests.push(manifest);
-        }
-        index += 1;
-    }
-    Ok(manifests)
-}
-
-/// Reads a text as one mapping.
-fn mapping<F: Fill>(text: &str, fill: &F) -> Result<Map<String, Json>, Fault> {
-    let mut reader = Reader::new(text, fill);
-    let mut mapping = Map::new();
-    while let Some(document) = reader.next_document() {
-        let document = document?;
-        let fault =
-            |reason: &str| Fault { at: document.start, kind: FaultKind::Text, reason: reason.to_owned() };
-        match document.value {
-            Json::Null => {}
-            Json::Object(values) if mapping.is_empty() => mapping = values,
-            Json::Object(_) => return Err(fault("values are one document; merge the others into the first")),
-            _ => return Err(fault("is not a mapping; the values of a chart are one")),
-        }
-    }
-    Ok(mapping)
-}
-
-/// Where a field of a document stands. Reads the text again: only documents at fault pay for positions.
-fn field<F: Fill>(text: &str, fill: &F, document: usize, pointer: &str) -> Option<yaml::Mark> {
-    let mut reader = Reader::new(text, fill).with_positions();
-    std::iter::from_fn(|| reader.next_document()).nth(document)?.ok()?.positions.nearest(pointer)
-}
-
-fn output_error(template: &str, line: Option<u32>, fault: Fault) -> TemplateError {
-    TemplateError { template: template.to_owned(), line, fault: fault_of(fault.kind), reason: fault.reason }
-}
-
-fn fault_of(kind: FaultKind) -> TemplateFault {
-    match kind {
-        FaultKind::Text => TemplateFault::Output,
-        FaultKind::Place => TemplateFault::Structure,
-        FaultKind::Limit => TemplateFault::Limit,
-    }
-}
-
-fn wrong_kind(name: &str, is: TemplateKind, wanted: TemplateKind) -> TemplateError {
-    let reason = format!("the template is one of {is:?}, not of {wanted:?}");
-    TemplateError { template: name.to_owned(), line: None, fault: TemplateFault::Evaluation, reason }
+fn span(span: &OutputSpan) -> Span {
+    let raw = matches!(span.kind(), OutputSpanKind::Raw);
+    Span { start: span.output_range().start, line: span.line(), raw }
 }

@@ -6,7 +6,7 @@
 //! (nesting beyond [`MAX_DEPTH`], aliases that expand without end) is refused.
 
 // The seam to rendering has no user without a renderer.
-#![cfg_attr(not(feature = "minijinja"), allow(dead_code, unused_imports))]
+#![cfg_attr(not(any(feature = "minijinja", feature = "go-templates")), allow(dead_code, unused_imports))]
 
 mod fault;
 mod fill;
@@ -46,6 +46,12 @@ pub fn documents(text: &str) -> Vec<Result<Document, YamlError>> {
             Err(fault) => Some(Err(fault.into())),
         })
         .collect()
+}
+
+/// Whether a plain scalar of this text is a string.
+#[cfg(feature = "go-templates")]
+pub(crate) fn is_string(text: &str) -> bool {
+    matches!(resolve::plain(text), Ok(Value::String(_)))
 }
 
 /// One document of a YAML text.

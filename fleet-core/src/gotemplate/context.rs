@@ -1,0 +1,113 @@
+//! The context of a rendering, with Sveltos' names for what is in it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::value::{Heap, Value};
+use crate::cluster::Cluster;
+use crate::printed::Planes;
+use crate::render::{Context, TemplateError, TemplateFault};
+use crate::source::Message;
+
+/// What a template sees.
+pub(super) struct Seen<'c> {
+    context: &'c Context<'c>,
+    /// Whether it is rendered with the event, not for the target.
+    event: bool,
+}
+
+impl<'c> Seen<'c> {
+    /// With the event.
+    pub(super) fn with_event(context: &'c Context<'c>) -> Self {
+        Self { context, event: true }
+    }
+
+    /// For the target.
+    pub(super) fn for_target(context: &'c Context<'c>) -> Self {
+        Self { context, event: false }
+    }
+
+    /// What is read of it, as the dot of the template. Tells which planes occur in it.
+    pub(super) fn root(&self, reads: &BTreeSet<String>, heap: &mut Heap, planes: &mut Planes) -> Value {
+        let reads = |root: &str| reads.iter().any(|path| path.split('.').next() == Some(root));
+        let Context { event, message, events, cluster, origin, trigger } = *self.context;
+        let mut root = Map::new();
+        let mut put = |name: &str, value: Option<Json>| {
+            if let Some(value) = value {
+                root.insert(name.to_owned(), value);
+            }
+        };
+        if self.event {
+            put("CloudEvent", event.filter(|_| reads("event")).map(|event| event.to_json()));
+            let all = events.filter(|_| reads("events"));
+            put("CloudEvents", all.map(|all| all.iter().map(|arrival| arrival.event.to_json()).collect()));
+            put("Message", message.filter(|_| reads("message")).map(self::message));
+        }
+        let shown = if self.event { origin.or(cluster) } else { cluster };
+        put("Cluster", shown.filter(|_| reads("cluster")).map(self::cluster));
+        put("Trigger", Some(json!({"name": trigger})).filter(|_| reads("trigger")));
+        heap.take_in(Json::Object(root), planes)
+    }
+
+    /// Says why a part of the context is not there.
+    pub(super) fn with_hint(&self, mut error: TemplateError) -> TemplateError {
+        let part = error.reason.strip_prefix('.').and_then(|rest| rest.split([' ', '.']).next());
+        let hint = match part {
+            _ if error.fault != TemplateFault::Undefined => None,
+            Some("CloudEvent" | "CloudEvents" | "Message") if !self.event => Some(
+                "the event is there only where a template is rendered with it (projectsveltos.io/instantiate)",
+            ),
+            Some("CloudEvent" | "Message") if self.context.events.is_some() => Some(
+                "the trigger has oneForEvent: false, so what there is, is a list: {{ range .CloudEvents }}{{ .id }}{{ end }}",
+            ),
+            Some("CloudEvents") => Some(
+                "only where a trigger has oneForEvent: false there is a list of events, else there is .CloudEvent",
+            ),
+            Some("MatchingResource" | "MatchingResources" | "Resource" | "Resources") => {
+                Some("objects of a cluster do not start a trigger here, only events do")
+            }
+            _ => None,
+        };
+        if let Some(hint) = hint {
+            error.reason = format!(".{} does not exist here: {hint}", part_of(&error.reason));
+        }
+        error
+    }
+}
+
+fn part_of(reason: &str) -> &str {
+    reason.strip_prefix('.').and_then(|rest| rest.split([' ', '.']).next()).unwrap_or_default()
+}
+
+fn message(message: &Message) -> Json {
+    let mut headers: Map<String, Json> = Map::new();
+    for (name, value) in &message.headers {
+        match headers.get_mut(name) {
+            // Values of one header, as HTTP joins them.
+            Some(Json::String(values)) => {
+                values.push_str(", ");
+                values.push_str(value);
+            }
+            _ => {
+                headers.insert(name.clone(), value.as_str().into());
+            }
+        }
+    }
+    let tokens: Vec<&str> = message.tokens().collect();
+    json!({"subject": message.subject, "tokens": tokens, "headers": headers})
+}
+
+/// As the object that Sveltos has for it.
+fn cluster(cluster: &Cluster) -> Json {
+    json!({
+        "apiVersion": "lib.projectsveltos.io/v1beta1",
+        "kind": "SveltosCluster",
+        "metadata": {
+            "namespace": cluster.id.namespace(),
+            "name": cluster.id.name(),
+            "labels": cluster.labels,
+            "annotations": cluster.annotations,
+        },
+    })
+}
