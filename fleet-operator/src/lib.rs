@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod control;
+pub mod convert;
 pub mod folder;
 pub mod http;
 pub mod render;

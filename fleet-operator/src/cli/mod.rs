@@ -1,6 +1,7 @@
 //! The command line.
 
 mod ask;
+mod convert;
 mod explain;
 mod register;
 mod render;
@@ -60,6 +61,8 @@ enum Command {
     DeadLetters(DeadLettersArgs),
     /// Withdrawals that wait for a confirmation, because they are too many at once (see `run --max-withdraw`).
     Withdrawals(WithdrawalsArgs),
+    /// Rewrite manifests of another system as manifests of ours.
+    Convert(convert::ConvertArgs),
     /// Print the CustomResourceDefinitions: fleet-operator crds | kubectl apply --server-side -f -
     Crds,
     /// Register a cluster with the management cluster.
@@ -275,6 +278,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Withdrawals(WithdrawalsArgs { command: WithdrawalsCommand::Confirm(data) }) => {
             ask::confirm_withdrawals(&data.data).await
         }
+        Command::Convert(args) => convert::convert(args).await,
         Command::Crds => register::crds(),
         Command::Register(args) => register::register(args).await,
         Command::Deregister(args) => register::deregister(args).await,

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fleet_core::catalog::{Catalog, CatalogError, CatalogSnapshot, Condition, Subject};
-use fleet_kube::definitions::{Definitions, Fault, Location, Problem};
+use fleet_kube::definitions::{Definitions, Fault, Location, Problem, RawObject};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::watch as channel;
@@ -61,6 +61,12 @@ impl Folder {
 
     /// What a folder or a file of manifests defines, for a look at it. Blocks.
     pub fn look(path: &Path) -> Definitions {
+        let (objects, problems) = Self::objects(path);
+        Definitions::read(objects, problems, None)
+    }
+
+    /// The objects in a folder or a file of manifests, and what could not be read. Blocks.
+    pub fn objects(path: &Path) -> (Vec<RawObject>, Vec<Problem>) {
         let mut found = if path.is_dir() {
             Manifests::find(path)
         } else {
@@ -68,7 +74,7 @@ impl Folder {
             found.read(path);
             found
         };
-        Definitions::read(std::mem::take(&mut found.objects), found.problems, None)
+        (std::mem::take(&mut found.objects), found.problems)
     }
 
     /// What a text of manifests defines; `name` is where it comes from.

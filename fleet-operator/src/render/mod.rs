@@ -9,7 +9,7 @@ use bytes::Bytes;
 use fleet_core::cluster::{Cluster, ClusterId};
 use fleet_core::engine::Foresight;
 use fleet_core::event::Event;
-use fleet_core::minijinja::MinijinjaRenderer;
+use fleet_core::languages::Languages;
 use fleet_core::source::{Delivery, Message, Settle};
 use fleet_core::yaml;
 use fleet_kube::definitions::Definitions;
@@ -27,7 +27,7 @@ pub fn foresight(definitions: &Definitions) -> Foresight {
             ready: true,
         })
     });
-    Foresight::new(&definitions.catalog, clusters, &MinijinjaRenderer)
+    Foresight::new(&definitions.catalog, clusters, &Languages)
 }
 
 /// An event as if it were delivered: JSON as it is sent, or the same in YAML.

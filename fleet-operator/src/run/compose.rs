@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fleet_core::directory::DirectoryApplier;
 use fleet_core::engine::{Config, Engine, Parts};
 use fleet_core::environment::Environment;
-use fleet_core::minijinja::MinijinjaRenderer;
+use fleet_core::languages::Languages;
 use fleet_kube::catalog::Holding;
 use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::ClusterDefinition;
@@ -71,7 +71,7 @@ impl Composed {
             store: Arc::clone(&store),
             catalog: Arc::clone(&catalog) as _,
             clusters: Arc::clone(&clusters) as _,
-            renderer: Arc::new(MinijinjaRenderer),
+            renderer: Arc::new(Languages),
             applier: Arc::clone(&applier) as _,
             environment: Environment::default(),
         };
