@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use fleet_core::cluster::{ClusterId, InvalidClusterId, Labels};
+use fleet_core::resolve::Resolve;
 use fleet_core::selector::LabelSelector;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
@@ -20,6 +21,7 @@ pub(crate) struct ClusterDraft {
     labels: Labels,
     annotations: Labels,
     connection: Draft,
+    resolve: Vec<Resolve>,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,21 @@ impl ClusterDraft {
         let mut problems = wrong_labels(place, metadata);
         let ways = ["kubeconfigSecretRef", "kubeconfigFile", "directory", "inCluster"];
         problems.extend(exactly_one(place, object, "/spec", &ways).err());
+        let mut resolve: Vec<Resolve> = Vec::new();
+        for (index, text) in spec.resolve.iter().enumerate() {
+            let pointer = format!("/spec/resolve/{index}");
+            let reason = match text.parse::<Resolve>() {
+                Ok(new) if resolve.iter().any(|old| old.is_for(new.host(), new.port())) => {
+                    format!("{}:{} is mapped twice; keep one", new.host(), new.port())
+                }
+                Ok(new) => {
+                    resolve.push(new);
+                    continue;
+                }
+                Err(error) => error.to_string(),
+            };
+            problems.push(place.problem(&pointer, Fault::Invalid, reason));
+        }
         let id = cluster_id(place)
             .map_err(|error| problems.push(place.problem("/metadata", Fault::Invalid, error.to_string())));
         let connection = match spec {
@@ -86,6 +103,7 @@ impl ClusterDraft {
                 labels: metadata.labels.clone(),
                 annotations: metadata.annotations.clone(),
                 connection,
+                resolve,
             }),
             _ => Err(problems),
         }
@@ -127,6 +145,7 @@ impl ClusterDraft {
             labels: metadata.labels.clone(),
             annotations: metadata.annotations.clone(),
             connection: Connection::KubeconfigSecret { name, kubeconfig: Err(reason) },
+            resolve: Vec::new(),
         })
     }
 
@@ -167,6 +186,7 @@ impl ClusterDraft {
             labels: self.labels.clone(),
             annotations: self.annotations.clone(),
             connection,
+            resolve: self.resolve.clone(),
         }
     }
 }
@@ -206,5 +226,9 @@ pub(super) fn same(one: &ClusterDefinition, other: &ClusterDefinition) -> bool {
         }
         _ => false,
     };
-    connections && one.id == other.id && one.labels == other.labels && one.annotations == other.annotations
+    connections
+        && one.id == other.id
+        && one.labels == other.labels
+        && one.annotations == other.annotations
+        && one.resolve == other.resolve
 }

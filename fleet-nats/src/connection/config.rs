@@ -177,11 +177,8 @@ impl NatsConfig {
     /// they differ [`names`] puts that right.
     fn mapped(&self, server: &ServerAddr) -> Option<ServerAddr> {
         let to = self.resolve.iter().find(|one| one.is_for(server.host(), server.port()))?;
-        let address = if to.address().contains(':') {
-            format!("[{}]", to.address())
-        } else {
-            to.address().to_owned()
-        };
+        let address =
+            if to.address().contains(':') { format!("[{}]", to.address()) } else { to.address().to_owned() };
         format!("{}://{address}:{}", server.scheme(), to.address_port()).parse().ok()
     }
 

@@ -66,7 +66,8 @@ async fn tls_with_a_client_certificate() {
         certificate: fs::read_to_string(certificate).unwrap(),
         key: SecretString::from(fs::read_to_string(key).unwrap()),
     };
-    works(server.config().tls(Tls { ca: ca.clone(), client: Some(client), first: false, ..Tls::default() })).await;
+    works(server.config().tls(Tls { ca: ca.clone(), client: Some(client), first: false, ..Tls::default() }))
+        .await;
 
     let mut stranger = Reader::open(&source(server.config().tls(Tls { ca, ..Tls::default() }))).await;
     let status = stranger.status("not ready", |status| status.reason != "Connecting").await;
