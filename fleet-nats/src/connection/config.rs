@@ -159,6 +159,14 @@ impl NatsConfig {
         Self { name: name.into(), ..self }
     }
 
+    /// Checks all that can be checked without a server.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.options().map(drop)
+    }
+
     /// The servers, for messages: never with credentials.
     pub(crate) fn servers_text(&self) -> String {
         let each = self
