@@ -187,6 +187,13 @@ pub struct ClusterSecretRef {
     pub key: String,
 }
 
+/// The one that Sveltos' agents read.
+impl Default for ClusterSecretRef {
+    fn default() -> Self {
+        Self { namespace: sveltos_namespace(), name: sveltos_nats(), key: sveltos_nats() }
+    }
+}
+
 fn sveltos_namespace() -> String {
     "projectsveltos".to_owned()
 }

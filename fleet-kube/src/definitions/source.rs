@@ -13,7 +13,7 @@ use super::nats::NatsDraft;
 use super::object::{Fault, ObjectId, Place, Problem};
 use super::parse::exactly_one;
 use super::references::References;
-use super::transport::{ClusterNats, ClusterSecret, Transport};
+use super::transport::{ClusterNats, Transport};
 use crate::api::{
     ClusterSecretRef, DedupeBy, DedupeSpec, EventSourceSpec, NatsSpec, OriginSpec, parse_duration,
 };
@@ -96,7 +96,9 @@ impl SourceDraft {
     /// A source whose events come from the NATS that a Secret in each cluster names.
     pub(super) fn of_cluster_nats(filter: Filter) -> Self {
         let max_event_bytes = fleet_core::catalog::DEFAULT_MAX_EVENT_BYTES;
-        Self { filter, origin: None, max_event_bytes, dedupe: None, replay: 0, transport: Draft::Http }
+        let secret = ClusterSecretRef::default().into();
+        let transport = Draft::ClusterNats(ClusterNats { secret, replay: 0 });
+        Self { filter, origin: None, max_event_bytes, dedupe: None, replay: 0, transport }
     }
 
     /// Which replay it asks for.
@@ -154,19 +156,18 @@ fn cluster_nats(
     replay: u32,
     problems: &mut Vec<Problem>,
 ) -> ClusterNats {
-    let ClusterSecretRef { namespace, name, key } = secret;
     let is_name = |name: &str| {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
         !name.is_empty() && name.chars().all(allowed)
     };
-    for (field, text) in [("namespace", &namespace), ("name", &name)] {
+    for (field, text) in [("namespace", &secret.namespace), ("name", &secret.name)] {
         if !is_name(text) {
             let pointer = format!("/spec/nats/clusterSecretRef/{field}");
             let reason = format!("{text:?} is no name of an object in Kubernetes");
             problems.push(place.problem(&pointer, Fault::Invalid, reason));
         }
     }
-    ClusterNats { secret: ClusterSecret { namespace, name, key }, replay }
+    ClusterNats { secret: secret.into(), replay }
 }
 
 fn dedupe_window(place: &Place, dedupe: &DedupeSpec, problems: &mut Vec<Problem>) -> Option<Duration> {

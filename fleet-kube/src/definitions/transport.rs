@@ -6,7 +6,7 @@ use std::time::Duration;
 use fleet_core::resolve::Resolve;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::api::DeliverFrom;
+use crate::api::{ClusterSecretRef, DeliverFrom};
 
 /// How events arrive. Two that are equal need no new connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +37,12 @@ pub struct ClusterSecret {
     pub name: String,
     /// The key in its data.
     pub key: String,
+}
+
+impl From<ClusterSecretRef> for ClusterSecret {
+    fn from(at: ClusterSecretRef) -> Self {
+        Self { namespace: at.namespace, name: at.name, key: at.key }
+    }
 }
 
 impl fmt::Display for ClusterSecret {

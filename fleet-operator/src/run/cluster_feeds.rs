@@ -183,7 +183,8 @@ impl ClusterFeeds {
         let catalog = &self.definitions.catalog;
         for (name, transport) in &self.definitions.transports {
             let Transport::ClusterNats(nats) = transport else { continue };
-            let triggers: Vec<_> = catalog.triggers.values().filter(|it| it.source == *name).collect();
+            let triggers: Vec<_> =
+                catalog.triggers.values().filter(|it| it.source.as_ref() == Some(name)).collect();
             let selected = |cluster: &Cluster| {
                 triggers.iter().any(|trigger| trigger.source_clusters.matches(&cluster.labels))
             };
