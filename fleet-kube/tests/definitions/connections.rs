@@ -190,8 +190,8 @@ fn each_mistake_about_nats_in_clusters_gives_one_clear_problem() {
         ),
         (
             "clusterSecretRef: {}\n",
-            "clusterSecretRef: {name: A b}\n",
-            "f.yaml:7: EventSource users: spec.nats.clusterSecretRef.name: \"A b\" is no name of an object in Kubernetes",
+            "clusterSecretRef: {namespace: A b}\n",
+            "f.yaml:7: EventSource users: spec.nats.clusterSecretRef.namespace: \"A b\" is no name of an object in Kubernetes",
         ),
         (
             "  replay: 2\n",
