@@ -243,8 +243,12 @@ impl ClusterFeeds {
         feeds: Vec<cluster_nats::ClusterFeed>,
     ) -> Result<(), (&'static str, String)> {
         let (name, cluster) = place;
-        let defined = self.definitions.clusters.iter().find(|definition| definition.id == *cluster);
-        let resolve = defined.map(|definition| definition.resolve.clone()).unwrap_or_default();
+        let Definitions { clusters, leaving, .. } = &*self.definitions;
+        let defined = clusters.iter().chain(leaving).find(|definition| definition.id == *cluster);
+        // One that is missing for a moment is where it was.
+        let before = || reading.attached.values().next().map(|transport| transport.resolve.clone());
+        let resolve =
+            defined.map(|definition| definition.resolve.clone()).or_else(before).unwrap_or_default();
         let mut wanted = BTreeMap::new();
         let mut new = Vec::new();
         for cluster_nats::ClusterFeed { name: part, mut transport } in feeds {
