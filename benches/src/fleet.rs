@@ -182,6 +182,7 @@ pub(crate) fn definition(name: &str, kubeconfig: String) -> Result<ClusterDefini
         id: ClusterId::new(NAMESPACE, name)?,
         labels: [("env".to_owned(), "production".to_owned())].into(),
         annotations: Labels::new(),
+        resolve: Vec::new(),
         connection: Connection::KubeconfigSecret {
             name: "the lab's kubeconfig".to_owned(),
             kubeconfig: Ok(kubeconfig.into()),

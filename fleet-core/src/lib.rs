@@ -37,6 +37,7 @@ mod printed;
 #[cfg(feature = "redb")]
 pub mod redb;
 pub mod render;
+pub mod resolve;
 pub mod selector;
 pub mod source;
 pub mod store;

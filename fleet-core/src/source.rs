@@ -36,6 +36,19 @@ pub trait EventSource: Send + Sync + 'static {
     /// The name of the EventSource, to which triggers refer.
     fn name(&self) -> &str;
 
+    /// The name of this feed: the EventSource's, unless that is read in several places, each of which is a feed of its
+    /// own. Feeds are read independently, each with its own floors; the domains of their positions MUST differ. Together
+    /// they are one EventSource for triggers, dead letters and conditions.
+    fn feed(&self) -> &str {
+        self.name()
+    }
+
+    /// The cluster that everything in this feed comes from, if that is so by its nature. Keys of other clusters then
+    /// expire without waiting for this feed. Deliveries still name their origin themselves.
+    fn origin(&self) -> Option<ClusterId> {
+        None
+    }
+
     /// Opens the source. `floors` are the positions below which everything is processed for good, by domain; a source
     /// that can seek may start above them, and uses their epochs to tell whether its feed was begun anew.
     ///

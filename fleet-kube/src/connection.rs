@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use fleet_core::cluster::{ClusterId, Labels};
+use fleet_core::resolve::Resolve;
 use secrecy::SecretString;
 
 /// One `Cluster` object: its name, what selectors and templates see, and how to reach it.
@@ -16,6 +17,8 @@ pub struct ClusterDefinition {
     pub annotations: Labels,
     /// How to reach it.
     pub connection: Connection,
+    /// Where names are reached from here that only the cluster itself knows.
+    pub resolve: Vec<Resolve>,
 }
 
 impl ClusterDefinition {

@@ -4,6 +4,7 @@ pub mod api;
 pub mod applier;
 pub mod catalog;
 pub mod client;
+pub mod cluster_nats;
 pub mod clusters;
 pub mod connection;
 pub mod definitions;

@@ -132,7 +132,11 @@ mod real {
         let mut keeping = trigger.clone();
         keeping["spec"].as_object_mut().unwrap().extend(kept.as_object().unwrap().clone());
         let counted = with(keeping.clone(), "/spec/maxUpdate", json!(3));
-        for good in [&cluster, &nats, &trigger, &streamed, &keeping, &counted] {
+        let in_clusters = json!({"apiVersion": version, "kind": "EventSource", "metadata": {"name": "i"},
+            "spec": {"nats": {"clusterSecretRef": {}}, "replay": 1}});
+        let mapped =
+            with(cluster.clone(), "/spec/resolve", json!(["nats.nats.svc:4222=[::1]:30422", "a:1=b"]));
+        for good in [&in_clusters, &mapped, &cluster, &nats, &trigger, &streamed, &keeping, &counted] {
             assert_eq!(refusal(&client, good).await, None, "{good}");
         }
         let secret = json!({"name": "k"});
@@ -148,6 +152,19 @@ mod real {
             (
                 with(cluster.clone(), "/spec", json!({"kubeconfigFile": "/x"})),
                 "works only in a folder of manifests",
+            ),
+            (with(cluster.clone(), "/spec/resolve", json!(["nats.nats.svc=10.0.0.1"])), "spec.resolve[0]"),
+            (
+                with(in_clusters.clone(), "/spec/nats/subjects", json!(["x"])),
+                "the Secret in each cluster says all that is to be said of NATS",
+            ),
+            (
+                with(in_clusters.clone(), "/spec/origin", json!({"extension": "a"})),
+                "the origin of an event is the cluster that it comes from",
+            ),
+            (
+                with(in_clusters.clone(), "/spec/deadLetter", json!({"jetStream": {"stream": "d"}})),
+                "dead letters are kept in the operator's store",
             ),
             (with(nats.clone(), "/spec/nats", Value::Null), "set exactly one of http and nats"),
             (with(nats.clone(), "/spec/http", json!({})), "set exactly one of http and nats"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_nats::Client;
 use async_trait::async_trait;
 use bytes::Bytes;
+use fleet_core::cluster::ClusterId;
 use fleet_core::event::{DecodeError, Event};
 use fleet_core::position::Position;
 use fleet_core::source::{Delivery, EventSource, Message, Settle, SourceError, SourceItem, SourceStatus};
@@ -17,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::binding;
 use crate::connection::{ConfigError, Connection, Connections, Link, NatsConfig, round_trip, wrong};
+use crate::place::Place;
 use crate::subject;
 
 /// Losses are told at most this often.
@@ -70,6 +72,7 @@ pub struct CoreSource {
     connections: Connections,
     nats: NatsConfig,
     config: CoreConfig,
+    place: Option<Place>,
 }
 
 impl CoreSource {
@@ -80,7 +83,13 @@ impl CoreSource {
         nats: NatsConfig,
         config: CoreConfig,
     ) -> Self {
-        Self { name: name.into(), connections: connections.clone(), nats, config }
+        Self { name: name.into(), connections: connections.clone(), nats, config, place: None }
+    }
+
+    /// Makes it what one cluster has of its EventSource.
+    #[must_use]
+    pub fn in_place(self, place: Place) -> Self {
+        Self { place: Some(place), ..self }
     }
 }
 
@@ -90,9 +99,17 @@ impl EventSource for CoreSource {
         &self.name
     }
 
+    fn feed(&self) -> &str {
+        self.place.as_ref().map_or(&self.name, |place| &place.feed)
+    }
+
+    fn origin(&self) -> Option<ClusterId> {
+        self.place.as_ref().map(|place| place.origin.clone())
+    }
+
     async fn open(&self, _floors: Vec<Position>) -> Result<BoxStream<'static, SourceItem>, SourceError> {
         self.config.check()?;
-        let feed = Feed::new(self.config.clone(), self.connections.get(&self.nats)?);
+        let feed = Feed::new(self.config.clone(), self.connections.get(&self.nats)?, self.origin());
         let next = async |mut feed: Feed| {
             let item = feed.next().await;
             Some((item, feed))
@@ -108,6 +125,7 @@ impl EventSource for CoreSource {
 /// An open source.
 struct Feed {
     config: CoreConfig,
+    origin: Option<ClusterId>,
     _connection: Arc<Connection>,
     link: watch::Receiver<Link>,
     complaints: broadcast::Receiver<String>,
@@ -138,13 +156,14 @@ enum Woken {
 }
 
 impl Feed {
-    fn new(config: CoreConfig, connection: Arc<Connection>) -> Self {
+    fn new(config: CoreConfig, connection: Arc<Connection>, origin: Option<ClusterId>) -> Self {
         let mut link = connection.link();
         link.mark_changed();
         Self {
             losses: Losses::new(connection.dropped()),
             complaints: connection.complaints(),
             config,
+            origin,
             _connection: connection,
             link,
             subscription: None,
@@ -157,7 +176,9 @@ impl Feed {
     async fn next(&mut self) -> SourceItem {
         loop {
             match self.woken().await {
-                Woken::Message(Some(waiting)) => return SourceItem::Delivery(delivery(waiting.message)),
+                Woken::Message(Some(waiting)) => {
+                    return SourceItem::Delivery(delivery(waiting.message, self.origin.clone()));
+                }
                 // The reader only ends with the client, which lives as long as the connection.
                 Woken::Message(None) => self.subscription = None,
                 Woken::Link => self.follow_link().await,
@@ -329,11 +350,11 @@ async fn read(
     }
 }
 
-fn delivery(message: async_nats::Message) -> Delivery {
+fn delivery(message: async_nats::Message, origin: Option<ClusterId>) -> Delivery {
     let headers = binding::pairs(message.headers.as_ref());
     Delivery {
         event: binding::decode_pairs(&headers, message.payload.clone()),
-        origin: None,
+        origin,
         message: Arc::new(Message { subject: message.subject.to_string(), headers }),
         raw: message.payload,
         position: None,

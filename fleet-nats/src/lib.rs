@@ -11,5 +11,6 @@ pub mod connection;
 pub mod core;
 pub mod dead_letters;
 pub mod jetstream;
+pub mod place;
 pub mod publish;
 mod subject;

@@ -52,6 +52,8 @@ pub struct NatsOptions {
     pub auth: NatsAuth,
     /// Whether clients speak TLS.
     pub tls: NatsTls,
+    /// Names that the server's certificate is for, beside `localhost` and `127.0.0.1`.
+    pub tls_names: Vec<String>,
     /// Further lines for the server's configuration file, for example `max_payload: 1024`.
     pub config: String,
     /// Where to tell what takes long.
@@ -77,6 +79,13 @@ impl NatsOptions {
     #[must_use]
     pub fn tls(mut self, tls: NatsTls) -> Self {
         self.tls = tls;
+        self
+    }
+
+    /// Adds a name that the server's certificate is for. It counts where the server's folder is new.
+    #[must_use]
+    pub fn tls_name(mut self, name: &str) -> Self {
+        self.tls_names.push(name.to_owned());
         self
     }
 
@@ -128,7 +137,7 @@ impl Nats {
         let dir = dir.as_ref().join(name);
         private::create_dir(&dir).map_err(LabError::file("create", &dir))?;
         let access = NatsAccess::in_folder(&dir.join("access"), options.auth)?;
-        let tls = tls_files(&dir)?;
+        let tls = tls_files(&dir, &options.tls_names)?;
         let ports = Ports::of(&dir);
         let mut monitor = local(0);
         let server = Server::start_new(name, &dir, |taken| {
@@ -217,11 +226,12 @@ impl Nats {
 }
 
 /// The certificates, made once.
-fn tls_files(dir: &Path) -> Result<PathBuf> {
+fn tls_files(dir: &Path, names: &[String]) -> Result<PathBuf> {
     let folder = dir.join("tls");
     certificate::folder_once(&folder, || {
         let authority = Authority::new("authority of nats")?;
-        let server = authority.server("nats-server", &[])?;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let server = authority.server("nats-server", &names)?;
         let client = authority.client("lab", "clients")?;
         Ok(vec![
             ("ca.crt", authority.certificate()),

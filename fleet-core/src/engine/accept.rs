@@ -88,7 +88,7 @@ pub(super) struct Accepted {
     pub(super) published: Timestamp,
     pub(super) received: Timestamp,
     /// `None` for what somebody sends again by hand: there floors say nothing.
-    pub(super) floors: Option<Arc<Floors>>,
+    pub(super) floors: Option<(Arc<str>, Arc<Floors>)>,
     /// If somebody sends it again at the place it had: when it was refused. It is older than whatever came since.
     pub(super) refused: Option<Timestamp>,
 }
@@ -251,10 +251,11 @@ impl Accepted {
     /// Whether another reader of the same feed (two operators by mistake) has settled this very delivery and raised a
     /// floor past it. Its key had no Work, so that reader has forgotten it since, and the newer event that ended it.
     async fn was_settled_elsewhere(&self, shared: &Shared) -> bool {
-        let Some(floors) = self.floors.as_ref().filter(|_| self.position.domain != Domain::operator()) else {
+        let is_ordered = self.position.domain != Domain::operator();
+        let Some((feed, floors)) = self.floors.as_ref().filter(|_| is_ordered) else {
             return false;
         };
-        match shared.store.floors(&self.source.name).await {
+        match shared.store.floors(feed).await {
             // A floor of our own never passes what is in flight here.
             Ok(stored) => {
                 stored.iter().any(|floor| !self.position.is_above(floor)) && !floors.cover(&self.position)

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::{Condition, SourceDef, Subject};
+use crate::catalog::{SourceDef, Subject};
 use crate::dead_letter::DeadLetterBox;
 use crate::engine::Shared;
 use crate::engine::accept::{Accepted, Floors, patiently};
@@ -37,8 +37,8 @@ pub(super) struct Attached {
 /// Reads a source until it ends or is stopped.
 pub(super) async fn read(shared: Arc<Shared>, attached: Attached) {
     let Attached { source, letters, stop } = attached;
-    let name: Arc<str> = source.name().into();
-    let opened = stop.run_until_cancelled(open(&shared, &*source, &name)).await;
+    let feed: Arc<str> = source.feed().into();
+    let opened = stop.run_until_cancelled(open(&shared, &*source, &feed)).await;
     let Some(Some((mut items, floors))) = opened else {
         return;
     };
@@ -46,7 +46,8 @@ pub(super) async fn read(shared: Arc<Shared>, attached: Attached) {
     let mut reader = Reader {
         shared,
         letters,
-        known: Arc::new(SourceDef::new(Arc::clone(&name))),
+        known: Arc::new(SourceDef::new(source.name())),
+        feed: Arc::clone(&feed),
         floors: Arc::new(Floors::of(floors)),
         is_full: false,
     };
@@ -62,15 +63,15 @@ pub(super) async fn read(shared: Arc<Shared>, attached: Attached) {
         match item {
             SourceItem::Delivery(delivery) => reader.take(delivery, permit),
             SourceItem::Floor(floor) => {
-                if stop.run_until_cancelled(raise(&reader.shared, &name, &floor)).await.is_none() {
+                if stop.run_until_cancelled(raise(&reader.shared, &feed, &floor)).await.is_none() {
                     return;
                 }
                 reader.floors.raise(floor);
             }
-            SourceItem::Settled(until) => reader.shared.expiries.settled(&name, until),
-            SourceItem::Status(status) => report(&reader.shared, &name, status),
+            SourceItem::Settled(until) => reader.shared.expiries.settled(&feed, until),
+            SourceItem::Status(status) => report(&reader.shared, &*source, status),
             SourceItem::Snapshot(_) => {
-                tracing::warn!(source = %name, "snapshots of keys are not supported yet; ignored");
+                tracing::warn!(source = %feed, "snapshots of keys are not supported yet; ignored");
             }
         }
     }
@@ -78,56 +79,66 @@ pub(super) async fn read(shared: Arc<Shared>, attached: Attached) {
 
 type Items = BoxStream<'static, SourceItem>;
 
-async fn open(shared: &Shared, source: &dyn EventSource, name: &Arc<str>) -> Option<(Items, Vec<Position>)> {
+async fn open(shared: &Shared, source: &dyn EventSource, feed: &Arc<str>) -> Option<(Items, Vec<Position>)> {
     let mut failures = 0;
     let floors = loop {
-        match shared.store.floors(name).await {
+        match shared.store.floors(feed).await {
             Ok(floors) => break floors,
             Err(error) => {
-                tracing::warn!(source = %name, %error, "floors cannot be read; trying again");
+                tracing::warn!(source = %feed, %error, "floors cannot be read; trying again");
                 tokio::time::sleep(shared.pause(shared.config.retry, failures)).await;
                 failures += 1;
             }
         }
     };
+    for floor in &floors {
+        shared.drop_tombstones(feed, floor).await;
+    }
     match source.open(floors.clone()).await {
         Ok(items) => Some((items, floors)),
         Err(error) => {
-            tracing::error!(source = %name, %error, "the source cannot be opened");
-            let condition =
-                Condition { ready: false, reason: "ConfigurationInvalid".to_owned(), message: error.reason };
-            shared.catalog.report(&Subject::Source(Arc::clone(name)), condition);
+            tracing::error!(source = %feed, %error, "the source cannot be opened");
+            let reason = "ConfigurationInvalid".to_owned();
+            let status = SourceStatus { ready: false, reason, message: error.reason, lost: 0 };
+            shared.report_source(source, status);
             None
         }
     }
 }
 
 /// Stores a floor before anything else is read: the source does not tell it again.
-async fn raise(shared: &Shared, name: &str, floor: &Position) {
+async fn raise(shared: &Shared, feed: &Arc<str>, floor: &Position) {
     let mut failures = 0;
     loop {
-        match shared.store.raise_floor(name, floor).await {
-            Ok(()) => return shared.drop_tombstones(floor).await,
+        match shared.store.raise_floor(feed, floor).await {
+            Ok(()) => return shared.drop_tombstones(feed, floor).await,
             Err(error) if error.is_retryable() => {
-                tracing::warn!(source = %name, %error, "a floor cannot be written; trying again");
+                tracing::warn!(source = %feed, %error, "a floor cannot be written; trying again");
                 tokio::time::sleep(shared.pause(shared.config.retry, failures)).await;
                 failures += 1;
             }
             // Not known, it is only later clean-up.
-            Err(error) => return tracing::warn!(source = %name, %error, "a floor cannot be written"),
+            Err(error) => return tracing::warn!(source = %feed, %error, "a floor cannot be written"),
         }
     }
 }
 
-fn report(shared: &Shared, name: &Arc<str>, status: SourceStatus) {
+fn report(shared: &Shared, source: &dyn EventSource, status: SourceStatus) {
+    let feed = source.feed();
     if status.ready {
-        tracing::info!(source = %name, reason = status.reason, "{}", status.message);
+        tracing::info!(source = %feed, reason = status.reason, "{}", status.message);
     } else {
-        tracing::warn!(source = %name, reason = status.reason, "{}", status.message);
+        tracing::warn!(source = %feed, reason = status.reason, "{}", status.message);
     }
-    shared.lost.lock().insert(Arc::clone(name), status.lost);
-    let condition = Condition { ready: status.ready, reason: status.reason, message: status.message };
-    shared.catalog.report(&Subject::Source(Arc::clone(name)), condition);
+    shared.report_source(source, status);
+}
+
+impl Shared {
+    fn report_source(&self, source: &dyn EventSource, status: SourceStatus) {
+        if let Some(condition) = self.feeds.report(source.feed(), status) {
+            self.catalog.report(&Subject::Source(source.name().into()), condition);
+        }
+    }
 }
 
 /// What reading a source needs from one delivery to the next.
@@ -136,6 +147,8 @@ struct Reader {
     letters: Arc<dyn DeadLetterBox>,
     /// The source's definition, as last known.
     known: Arc<SourceDef>,
+    /// The feed of it that is read.
+    feed: Arc<str>,
     floors: Arc<Floors>,
     /// Whether deliveries are held back because there are as many tombstones as there may be.
     is_full: bool,
@@ -190,7 +203,7 @@ impl Reader {
         let received = shared.now();
         let published = delivery.published.unwrap_or(received);
         let source = Arc::clone(&self.known);
-        let floors = Some(Arc::clone(&self.floors));
+        let floors = Some((Arc::clone(&self.feed), Arc::clone(&self.floors)));
         let accepted = Accepted { source, origin, position, published, received, floors, refused: None };
         let taken = Taken { accepted, letters: Arc::clone(&self.letters), began, permit };
         let shared_by_task = Arc::clone(shared);

@@ -5,8 +5,9 @@
 //! when to look; it holds an id and a time for each live Work of a trigger with a ttl (about 200 bytes each), and is
 //! filled from the store at the start.
 //!
-//! What renews a key may be waiting to be read. So none expires before its source has settled all that was published
-//! until then: after a long stop, or while the server is away, keys stay for longer and never for less.
+//! What renews a key may be waiting to be read. So none expires before all feeds that may renew it have settled what was
+//! published until then: after a long stop, or while the server is away, keys stay for longer and never for less. A feed
+//! of one cluster renews no key of another, so a server that is away there keeps nothing here.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -39,9 +40,10 @@ pub(super) struct Expiries {
 struct Queue {
     due: BTreeSet<(Timestamp, WorkId)>,
     of: HashMap<WorkId, Timestamp>,
-    /// What is due, and may be renewed by what its source has not settled yet.
+    /// What is due, and may be renewed by what this feed has not settled yet. Under the name of the EventSource, what no
+    /// feed is there for.
     unread: HashMap<Arc<str>, BTreeSet<(Timestamp, WorkId)>>,
-    /// Up to when each source has settled what was published.
+    /// Up to when each feed has settled what was published.
     settled: HashMap<Arc<str>, Timestamp>,
 }
 
@@ -58,8 +60,8 @@ impl Queue {
         self.due.insert((due, id));
     }
 
-    fn is_settled(&self, source: &str, due: Timestamp) -> bool {
-        self.settled.get(source).is_some_and(|until| *until >= due)
+    fn is_settled(&self, feed: &str, due: Timestamp) -> bool {
+        self.settled.get(feed).is_some_and(|until| *until >= due)
     }
 }
 
@@ -92,21 +94,21 @@ impl Expiries {
         taken
     }
 
-    /// When something is due, and whether something waits for its source.
+    /// When something is due, and whether something waits for a feed.
     fn next(&self) -> (Option<Timestamp>, bool) {
         let queue = self.queue.lock();
         (queue.due.first().map(|(due, _)| *due), !queue.unread.is_empty())
     }
 
-    /// A source has settled what was published until then.
-    pub(super) fn settled(&self, source: &Arc<str>, until: Timestamp) {
+    /// A feed has settled what was published until then.
+    pub(super) fn settled(&self, feed: &Arc<str>, until: Timestamp) {
         let mut queue = self.queue.lock();
-        queue.settled.insert(Arc::clone(source), until);
-        let Some(mut ready) = queue.unread.remove(source) else { return };
+        queue.settled.insert(Arc::clone(feed), until);
+        let Some(mut ready) = queue.unread.remove(feed) else { return };
         while let Some((due, id)) = ready.pop_first() {
             if due > until {
                 ready.insert((due, id));
-                queue.unread.insert(Arc::clone(source), ready);
+                queue.unread.insert(Arc::clone(feed), ready);
                 break;
             }
             queue.add(due, id);
@@ -115,21 +117,32 @@ impl Expiries {
         self.sooner.notify_one();
     }
 
-    /// Another source has taken the place of this one.
-    pub(super) fn forget_settled(&self, source: &str) {
-        self.queue.lock().settled.remove(source);
+    /// Another feed has taken the place of this one, or nothing.
+    pub(super) fn forget_settled(&self, feed: &str) {
+        self.queue.lock().settled.remove(feed);
     }
 
-    fn is_settled(&self, source: &str, due: Timestamp) -> bool {
-        self.queue.lock().is_settled(source, due)
-    }
-
-    /// Has what is due wait for its source; `false` if that has just settled it.
-    fn wait_for(&self, source: &Arc<str>, due: Timestamp, id: &WorkId) -> bool {
+    /// Has looked at again what waits for a feed, as that is another one now, or gone.
+    pub(super) fn look_again(&self, feed: &str) {
         let mut queue = self.queue.lock();
-        let waits = !queue.is_settled(source, due);
+        let Some(waiting) = queue.unread.remove(feed) else { return };
+        for (due, id) in waiting {
+            queue.add(due, id);
+        }
+        drop(queue);
+        self.sooner.notify_one();
+    }
+
+    fn is_settled(&self, feed: &str, due: Timestamp) -> bool {
+        self.queue.lock().is_settled(feed, due)
+    }
+
+    /// Has what is due wait for a feed; `false` if that has just settled it.
+    fn wait_for(&self, feed: &Arc<str>, due: Timestamp, id: &WorkId) -> bool {
+        let mut queue = self.queue.lock();
+        let waits = !queue.is_settled(feed, due);
         if waits {
-            queue.unread.entry(Arc::clone(source)).or_default().insert((due, id.clone()));
+            queue.unread.entry(Arc::clone(feed)).or_default().insert((due, id.clone()));
         }
         waits
     }
@@ -147,7 +160,7 @@ pub(super) async fn run(shared: &Arc<Shared>) {
     loop {
         if asked.elapsed() >= LOOK {
             asked = Instant::now();
-            shared.ask_sources();
+            shared.ask_feeds();
         }
         let taken = shared.expiries.take(shared.now());
         if taken.is_empty() {
@@ -217,34 +230,31 @@ impl Shared {
         }
     }
 
-    /// Asks sources again for which something waits.
-    fn ask_sources(&self) {
-        for source in self.expiries.waited_for() {
-            if !self.has_unread(&source) {
-                self.expiries.settled(&source, Timestamp::MAX);
-                self.expiries.forget_settled(&source);
+    /// Asks the feeds again for which something waits. Of one that is not read nothing is known.
+    fn ask_feeds(&self) {
+        for feed in self.expiries.waited_for() {
+            if self.feeds.get(&feed).is_some_and(|reading| !reading.report_settled()) {
+                self.expiries.look_again(&feed);
             }
         }
     }
 
-    /// Whether what is due waits because its source may still deliver what renews it.
+    /// Whether what is due waits because a feed may still deliver what renews it. Each is asked up to when all is settled.
     fn may_be_renewed(&self, work: &Work, due: Timestamp) -> bool {
         let definitions = self.definitions.load();
         let trigger = definitions.triggers.get(&work.trigger);
         let Some(source) = trigger.and_then(|trigger| trigger.def.source.as_ref()) else {
             return false;
         };
-        if self.expiries.is_settled(source, due) {
-            return false;
+        let feeds = self.feeds.that_may_renew(source, &work.key);
+        if feeds.is_empty() {
+            return self.expiries.wait_for(source, due, &work.id);
         }
-        self.has_unread(source) && self.expiries.wait_for(source, due, &work.id)
-    }
-
-    /// Whether messages may wait in a source. It is asked up to when all is settled; of one that is not read nothing is
-    /// known.
-    fn has_unread(&self, source: &str) -> bool {
-        let attached = self.attached.lock().get(source).map(|attached| Arc::clone(&attached.source));
-        attached.is_none_or(|attached| attached.report_settled())
+        feeds.iter().any(|(feed, reading)| {
+            !self.expiries.is_settled(feed, due)
+                && reading.report_settled()
+                && self.expiries.wait_for(feed, due, &work.id)
+        })
     }
 
     /// Deletes a key if its time has come. Whoever renews it at the same moment wins.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::catalog::Subject;
 use crate::dead_letter::DeadLetterBox;
 use crate::engine::deliver::Attached;
 use crate::engine::sweep::{self, HeldWithdrawals};
@@ -17,8 +18,7 @@ pub struct Handle {
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let attached: Vec<_> = self.shared.attached.lock().keys().cloned().collect();
-        f.debug_struct("Handle").field("attached", &attached).finish_non_exhaustive()
+        f.debug_struct("Handle").field("attached", &self.shared.feeds.names()).finish_non_exhaustive()
     }
 }
 
@@ -27,7 +27,7 @@ impl Handle {
         Self { shared }
     }
 
-    /// Reads a source from now on, in place of the one that was attached under the same name before. Reading begins
+    /// Reads a source from now on, in place of the one whose [feed](EventSource::feed) had the same name. Reading begins
     /// once definitions and clusters have loaded.
     pub fn attach(&self, source: Arc<dyn EventSource>) {
         self.attach_with_dead_letters(source, Arc::clone(&self.shared.letters));
@@ -35,20 +35,26 @@ impl Handle {
 
     /// The same, and what the source delivers and is refused goes to `letters` instead of the store.
     pub fn attach_with_dead_letters(&self, source: Arc<dyn EventSource>, letters: Arc<dyn DeadLetterBox>) {
-        let name = source.name().to_owned();
+        let (feed, name): (Arc<str>, Arc<str>) = (source.feed().into(), source.name().into());
         let attached = Attached { source, letters, stop: self.shared.stop.child_token() };
         // What another one has settled says nothing of this one.
-        self.shared.expiries.forget_settled(&name);
-        if let Some(old) = self.shared.attached.lock().insert(name, attached.clone()) {
+        self.shared.expiries.forget_settled(&feed);
+        if let Some(old) = self.shared.feeds.insert(&feed, attached.clone()) {
             old.stop.cancel();
         }
+        // What waited for any feed to come has this one to ask.
+        self.shared.expiries.look_again(&name);
         self.shared.attach(attached);
     }
 
-    /// Stops reading a source. Deliveries that were read are finished.
-    pub fn detach(&self, name: &str) {
-        if let Some(attached) = self.shared.attached.lock().remove(name) {
-            attached.stop.cancel();
+    /// Stops reading a feed: by the name of the EventSource, if that is one feed. Deliveries that were read are finished.
+    pub fn detach(&self, feed: &str) {
+        let Some((removed, condition)) = self.shared.feeds.remove(feed) else { return };
+        removed.stop.cancel();
+        self.shared.expiries.forget_settled(feed);
+        self.shared.expiries.look_again(feed);
+        if let Some(condition) = condition {
+            self.shared.catalog.report(&Subject::Source(removed.source.name().into()), condition);
         }
     }
 
@@ -59,7 +65,7 @@ impl Handle {
 
     /// How many events each source knows to be lost.
     pub fn lost(&self) -> BTreeMap<Arc<str>, u64> {
-        self.shared.lost.lock().clone()
+        self.shared.feeds.lost()
     }
 
     /// Whether definitions and clusters have loaded, so that sources are read.

@@ -13,6 +13,7 @@ mod counters;
 mod deliver;
 mod digest;
 mod expiry;
+mod feeds;
 mod foretell;
 mod found;
 mod handle;
@@ -65,6 +66,7 @@ use self::clusters::ClusterIndex;
 use self::conditions::Conditions;
 use self::deliver::Attached;
 use self::expiry::Expiries;
+use self::feeds::Feeds;
 use self::found::FoundObjects;
 use self::holdings::Holdings;
 use self::lane::Lane;
@@ -131,10 +133,8 @@ struct Shared {
     environment: Environment,
     config: Config,
     counters: Arc<Counters>,
-    /// How many events each source knows to be lost.
-    lost: Mutex<BTreeMap<Arc<str>, u64>>,
     /// The sources that are read.
-    attached: Mutex<BTreeMap<String, Attached>>,
+    feeds: Feeds,
     /// Where dead letters go, unless their source says otherwise.
     letters: Arc<dyn DeadLetterBox>,
     definitions: ArcSwap<Definitions>,
@@ -190,8 +190,7 @@ impl Engine {
             renderer,
             applier,
             counters: Arc::default(),
-            lost: Mutex::default(),
-            attached: Mutex::default(),
+            feeds: Feeds::default(),
             definitions: ArcSwap::default(),
             clusters: ClusterIndex::default(),
             left: Mutex::default(),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::dead_letter::{DeadLetter, DeadLetterBox};
 use crate::engine::accept::{Accepted, Outcome};
-use crate::engine::deliver::Attached;
 use crate::engine::judge::{Refusal, Verdict, judge};
 use crate::engine::tombstones::forgotten_by;
 use crate::engine::{Handle, Shared};
@@ -60,9 +59,9 @@ impl Handle {
     /// Where dead letters are kept: the store first, then the places that sources say.
     pub fn dead_letter_boxes(&self) -> Vec<Arc<dyn DeadLetterBox>> {
         let mut boxes = vec![Arc::clone(&self.shared.letters)];
-        for attached in self.shared.attached.lock().values() {
-            if !boxes.iter().any(|known| Arc::ptr_eq(known, &attached.letters)) {
-                boxes.push(Arc::clone(&attached.letters));
+        for letters in self.shared.feeds.letters() {
+            if !boxes.iter().any(|known| Arc::ptr_eq(known, &letters)) {
+                boxes.push(letters);
             }
         }
         boxes
@@ -188,13 +187,12 @@ enum Outcomes {
 
 async fn resend(shared: &Arc<Shared>, letter: &DeadLetter, as_new: bool) -> Result<Outcomes, ResendError> {
     let missing = || ResendError::SourceMissing(letter.source.clone());
-    let attached: Option<Attached> = shared.attached.lock().get(&letter.source).cloned();
-    let attached = attached.ok_or_else(missing)?;
+    let reading = shared.feeds.any_of(&letter.source).ok_or_else(missing)?;
     let definitions = shared.definitions.load_full();
     let source = Arc::clone(definitions.sources.get(letter.source.as_str()).ok_or_else(missing)?);
     let message = Arc::new(letter.message.clone());
     let delivery = Delivery {
-        event: attached.source.decode(&message, &letter.raw),
+        event: reading.decode(&message, &letter.raw),
         origin: letter.origin.clone(),
         message: Arc::clone(&message),
         raw: letter.raw.clone(),
@@ -261,7 +259,7 @@ async fn is_forgotten(shared: &Shared, trigger: &str, position: &Position) -> Re
         // What an earlier process forgot is not known.
         return Ok(position.epoch != shared.epoch() || shared.tombstones.has_forgotten(trigger, position));
     }
-    let floors = shared.store.floors(&forgotten_by(trigger)).await?;
+    let floors = shared.store.floors(&forgotten_by(trigger, &position.domain)).await?;
     Ok(floors.iter().any(|floor| !position.is_above(floor)))
 }
 

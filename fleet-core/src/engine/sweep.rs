@@ -254,9 +254,10 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
             }
         }
         // What a crash left between a floor and the tombstones below it.
-        for source in definitions.sources.keys() {
-            for floor in shared.store.floors(source).await? {
-                shared.drop_tombstones(&floor).await;
+        let feeds = shared.feeds.names();
+        for feed in definitions.sources.keys().chain(&feeds).collect::<BTreeSet<_>>() {
+            for floor in shared.store.floors(feed).await? {
+                shared.drop_tombstones(feed, &floor).await;
             }
         }
     }

@@ -34,6 +34,8 @@ pub(super) struct Tombstones {
 struct Waiting {
     /// The floor as it is: what would be below it does not wait.
     floor: (u64, u64),
+    /// Whose floor it is, once it was told.
+    feed: Option<Arc<str>>,
     places: BTreeSet<Place>,
 }
 
@@ -53,10 +55,12 @@ impl Tombstones {
         false
     }
 
-    /// Takes out those whose place is at or below a floor.
-    fn take_below(&self, floor: &Position) -> Vec<WorkId> {
+    /// Takes out those whose place is at or below a floor of a feed.
+    fn take_below(&self, feed: &Arc<str>, floor: &Position) -> Vec<WorkId> {
         let mut waiting = self.waiting.lock();
-        let Waiting { floor: highest, places } = waiting.entry(floor.domain.clone()).or_default();
+        let Waiting { floor: highest, feed: whose, places } =
+            waiting.entry(floor.domain.clone()).or_default();
+        whose.get_or_insert_with(|| Arc::clone(feed));
         *highest = (floor.epoch, floor.sequence).max(*highest);
         let mut passed = Vec::new();
         while let Some((epoch, sequence, _)) = places.first() {
@@ -66,6 +70,11 @@ impl Tombstones {
             passed.extend(places.pop_first().map(|(_, _, id)| id));
         }
         passed
+    }
+
+    /// The feed that has told a floor of this domain.
+    fn feed_of(&self, domain: &Domain) -> Option<Arc<str>> {
+        self.waiting.lock().get(domain)?.feed.clone()
     }
 
     /// Whether one waits for a floor that would have to pass a place below this position. An earlier epoch is not below:
@@ -98,10 +107,10 @@ impl Tombstones {
     }
 }
 
-/// Under this name the floors are kept below which a trigger has forgotten keys: what is sent again by hand from below
-/// cannot be put in order any more. No EventSource has such a name.
-pub(super) fn forgotten_by(trigger: &str) -> String {
-    format!("trigger/{trigger}")
+/// Under this name the floor of a domain is kept below which a trigger has forgotten keys: what is sent again by hand
+/// from below cannot be put in order any more. No feed has such a name.
+pub(super) fn forgotten_by(trigger: &str, domain: &Domain) -> String {
+    format!("trigger/{trigger}/{}", domain.as_str())
 }
 
 /// Drops tombstones whose time has come, until it is dropped itself.
@@ -180,8 +189,8 @@ impl Shared {
     }
 
     /// Drops the tombstones that a floor has made superfluous.
-    pub(super) async fn drop_tombstones(&self, floor: &Position) {
-        self.drop_all(self.tombstones.take_below(floor)).await;
+    pub(super) async fn drop_tombstones(&self, feed: &Arc<str>, floor: &Position) {
+        self.drop_all(self.tombstones.take_below(feed, floor)).await;
     }
 
     async fn drop_all(&self, ids: Vec<WorkId>) {
@@ -203,12 +212,16 @@ impl Shared {
             if stored.value.intent != Intent::Delete || !self.store.applied(id).await?.is_empty() {
                 continue;
             }
-            let source = &stored.value.source;
-            if !floors.contains_key(source) {
-                floors.insert(Arc::clone(source), self.store.floors(source).await?);
+            for position in stored.value.positions.iter() {
+                let feed = self.tombstones.feed_of(&position.domain);
+                let feed = feed.unwrap_or_else(|| Arc::clone(&stored.value.source));
+                if !floors.contains_key(&feed) {
+                    let of_feed = self.store.floors(&feed).await?;
+                    floors.insert(feed, of_feed);
+                }
             }
-            let floors = floors.get(source).map(Vec::as_slice).unwrap_or_default();
-            let passed = |position: &Position| floors.iter().any(|floor| !position.is_above(floor));
+            let passed =
+                |position: &Position| floors.values().flatten().any(|floor| !position.is_above(floor));
             if self.must_remember(&stored.value, passed) {
                 continue;
             }
@@ -219,7 +232,7 @@ impl Shared {
         // Before anything is forgotten.
         for (trigger, positions) in &forgotten {
             for position in positions.iter() {
-                self.store.raise_floor(&forgotten_by(trigger), position).await?;
+                self.store.raise_floor(&forgotten_by(trigger, &position.domain), position).await?;
             }
         }
         for Stored { value, revision } in superfluous {

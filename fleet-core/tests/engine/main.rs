@@ -9,6 +9,7 @@
 
 mod delivery;
 mod desired;
+mod feeds;
 mod isolation;
 mod late;
 mod levels;

@@ -134,6 +134,9 @@ impl Template for Compiled {
 /// A feed with positions, as JetStream has: what is fed is delivered as often as the test says.
 pub(crate) struct Feed {
     name: &'static str,
+    /// The cluster that it is in, where that is a feed of its own.
+    origin: Option<ClusterId>,
+    feed: String,
     /// How often it was asked what is settled, if messages can wait in it.
     asked: Option<AtomicU64>,
     sender: mpsc::UnboundedSender<SourceItem>,
@@ -142,17 +145,24 @@ pub(crate) struct Feed {
 
 impl Feed {
     pub(crate) fn new(name: &'static str) -> Arc<Self> {
-        Self::keeping(name, None)
+        Self::keeping(name, None, None)
+    }
+
+    /// What one of the clusters has of a source.
+    pub(crate) fn in_cluster(name: &'static str, origin: &str) -> Arc<Self> {
+        Self::keeping(name, Some(AtomicU64::new(0)), Some(cluster(origin)))
     }
 
     /// One in which messages can wait to be read.
     pub(crate) fn with_backlog(name: &'static str) -> Arc<Self> {
-        Self::keeping(name, Some(AtomicU64::new(0)))
+        Self::keeping(name, Some(AtomicU64::new(0)), None)
     }
 
-    fn keeping(name: &'static str, asked: Option<AtomicU64>) -> Arc<Self> {
+    fn keeping(name: &'static str, asked: Option<AtomicU64>, origin: Option<ClusterId>) -> Arc<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        Arc::new(Self { name, asked, sender, receiver: Mutex::new(Some(receiver)) })
+        let receiver = Mutex::new(Some(receiver));
+        let feed = origin.as_ref().map_or_else(|| name.to_owned(), |origin| format!("{name}/{origin}"));
+        Arc::new(Self { name, origin, feed, asked, sender, receiver })
     }
 
     /// How often it was asked up to when all is settled.
@@ -178,7 +188,7 @@ impl Feed {
         let raw = event.to_json().to_string().into();
         self.tell(SourceItem::Delivery(fleet_core::source::Delivery {
             event: Ok(event),
-            origin: None,
+            origin: self.origin.clone(),
             message: Arc::default(),
             raw,
             position: Some(position),
@@ -196,6 +206,14 @@ impl Feed {
 impl EventSource for Feed {
     fn name(&self) -> &str {
         self.name
+    }
+
+    fn feed(&self) -> &str {
+        &self.feed
+    }
+
+    fn origin(&self) -> Option<ClusterId> {
+        self.origin.clone()
     }
 
     async fn open(&self, _floors: Vec<Position>) -> Result<BoxStream<'static, SourceItem>, SourceError> {

@@ -60,6 +60,15 @@ pub struct ClusterSpec {
     /// The cluster that the operator runs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_cluster: Option<InClusterSpec>,
+    /// Names that only the cluster itself knows, such as those of its Services, and where the operator reaches what they
+    /// name: `HOST:PORT=ADDRESS` or `HOST:PORT=ADDRESS:PORT`, as in `nats.nats.svc.cluster.local:4222=10.1.2.3:30422`. For
+    /// the NATS in the cluster; certificates are still checked against the name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 600), regex(pattern = r"^[^=]+:[0-9]+=[^=]+$"))
+    )]
+    pub resolve: Vec<String>,
 }
 
 /// A key of a Secret in the same namespace.

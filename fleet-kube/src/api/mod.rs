@@ -35,8 +35,8 @@ pub use policy::{
 };
 pub use profile::{ClusterProfile, ClusterProfileSpec};
 pub use source::{
-    ClusterRef, DeadLetterSpec, DeadLetterStreamSpec, DedupeBy, DedupeSpec, DeliverFrom, EventSource,
-    EventSourceSpec, HttpSpec, JetStreamSpec, NatsSpec, OriginSpec, SecretRef, SubjectTokens,
+    ClusterRef, ClusterSecretRef, DeadLetterSpec, DeadLetterStreamSpec, DedupeBy, DedupeSpec, DeliverFrom,
+    EventSource, EventSourceSpec, HttpSpec, JetStreamSpec, NatsSpec, OriginSpec, SecretRef, SubjectTokens,
 };
 pub use status::Status;
 pub use trigger::{EventTrigger, EventTriggerSpec, PolicyKind, PolicyRef};

@@ -45,6 +45,14 @@ const MAX_EVENT_BYTES: u32 = 256 * 1024;
     validation = Rule::new("has(self.http) != has(self.nats)").message("set exactly one of http and nats")
 )]
 #[x_kube(
+    validation = Rule::new("!has(self.origin) || !has(self.nats) || !has(self.nats.clusterSecretRef)")
+        .message("with nats.clusterSecretRef the origin of an event is the cluster that it comes from; leave out origin")
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.deadLetter) || !has(self.nats) || !has(self.nats.clusterSecretRef)")
+        .message("with nats.clusterSecretRef dead letters are kept in the operator's store; leave out deadLetter")
+)]
+#[x_kube(
     validation = Rule::new("!has(self.deadLetter) || has(self.nats)")
         .message("deadLetter is for NATS: what arrives by HTTP is answered with the reason, and kept in the operator's store")
 )]
@@ -53,7 +61,7 @@ const MAX_EVENT_BYTES: u32 = 256 * 1024;
         .message("deadLetter.jetStream.stream is the stream that is read; name another one")
 )]
 #[x_kube(
-    validation = Rule::new("self.replay == 0 || (has(self.nats) && has(self.nats.jetStream))")
+    validation = Rule::new("self.replay == 0 || (has(self.nats) && (has(self.nats.jetStream) || has(self.nats.clusterSecretRef)))")
         .message("replay is for JetStream: nothing else keeps events to deliver again")
 )]
 #[x_kube(
@@ -108,11 +116,15 @@ pub struct HttpSpec {}
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("has(self.urls) || has(self.connectionSecretRef)")
-        .message("set urls, or connectionSecretRef to a Secret with the key url")
+    validation = Rule::new("has(self.urls) || has(self.connectionSecretRef) || has(self.clusterSecretRef)")
+        .message("set urls, or connectionSecretRef to a Secret with the key url, or clusterSecretRef")
 )]
 #[x_kube(
-    validation = Rule::new("has(self.jetStream) || (has(self.subjects) && self.subjects.size() > 0)")
+    validation = Rule::new("!has(self.clusterSecretRef) || !(has(self.urls) || has(self.connectionSecretRef) || has(self.subjects) || has(self.queueGroup) || has(self.jetStream))")
+        .message("with clusterSecretRef the Secret in each cluster says all that is to be said of NATS; set nothing beside it")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.jetStream) || has(self.clusterSecretRef) || (has(self.subjects) && self.subjects.size() > 0)")
         .message("subjects must name at least one subject")
 )]
 #[x_kube(
@@ -133,6 +145,11 @@ pub struct NatsSpec {
     /// `nkey` (the seed), `creds`, `ca.crt`, `tls.crt` and `tls.key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_secret_ref: Option<SecretRef>,
+    /// NATS runs in the clusters, and a Secret in each says how it is reached and what is read there. It is read in every
+    /// cluster that a trigger of this EventSource selects by its `sourceClusterSelector`, and that cluster is the origin of
+    /// what comes from there. Write `clusterSecretRef: {}` for the Secret that Sveltos' agents read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_secret_ref: Option<ClusterSecretRef>,
     /// The subjects to listen to; `*` and `>` as NATS knows them. With `jetStream`, which of the stream's subjects to
     /// read: all, if none is named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -145,6 +162,44 @@ pub struct NatsSpec {
     /// Read from a stream, so that no event is lost while the operator is away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jet_stream: Option<JetStreamSpec>,
+}
+
+/// A key of a Secret in each source cluster. It holds JSON, in the format of Sveltos: `nats.configuration` with `url`,
+/// `subjects` and `authorization`, `jetstream.configuration` with `url`, `streams` (`name`, `subjects`) and
+/// `authorization`, or both. `authorization` has `user` (`user`, `password`), `token`, `clientCert` (`certPem`, `keyPem`)
+/// and `rootCA`, each PEM as it stands or in base64. Beside that, each configuration may have `urls` in place of `url`,
+/// `tls` (`serverName`, `first`), and in its authorization `nkey` or `creds`; each stream `durable`, `deliverFrom`,
+/// `ackWait` and `maxAckPending`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterSecretRef {
+    /// Its namespace.
+    #[serde(default = "sveltos_namespace")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// Its name.
+    #[serde(default = "sveltos_nats")]
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in its data.
+    #[serde(default = "sveltos_nats")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// The one that Sveltos' agents read.
+impl Default for ClusterSecretRef {
+    fn default() -> Self {
+        Self { namespace: sveltos_namespace(), name: sveltos_nats(), key: sveltos_nats() }
+    }
+}
+
+fn sveltos_namespace() -> String {
+    "projectsveltos".to_owned()
+}
+
+fn sveltos_nats() -> String {
+    "sveltos-nats".to_owned()
 }
 
 /// Which stream is read, and how.

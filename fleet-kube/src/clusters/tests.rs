@@ -15,6 +15,7 @@ fn folder(name: &str, env: &str) -> ClusterDefinition {
         id: id(name),
         labels: Labels::from([("env".to_owned(), env.to_owned())]),
         annotations: Labels::new(),
+        resolve: Vec::new(),
         connection: Connection::Directory,
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use fleet_core::cluster::{ClusterId, InvalidClusterId, Labels};
+use fleet_core::resolve::Resolve;
 use fleet_core::selector::LabelSelector;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
@@ -13,6 +14,9 @@ use super::references::References;
 use crate::api::ClusterSpec;
 use crate::connection::{ClusterDefinition, Connection};
 
+/// On a SveltosCluster, which has no field for it: what `spec.resolve` of a Cluster says, with commas or spaces between.
+const RESOLVE_ANNOTATION: &str = "fleet-events.dev/resolve";
+
 /// A Cluster, read as far as that goes without looking at Secrets.
 #[derive(Debug)]
 pub(crate) struct ClusterDraft {
@@ -20,6 +24,7 @@ pub(crate) struct ClusterDraft {
     labels: Labels,
     annotations: Labels,
     connection: Draft,
+    resolve: Vec<Resolve>,
 }
 
 #[derive(Debug)]
@@ -48,6 +53,9 @@ impl ClusterDraft {
         let mut problems = wrong_labels(place, metadata);
         let ways = ["kubeconfigSecretRef", "kubeconfigFile", "directory", "inCluster"];
         problems.extend(exactly_one(place, object, "/spec", &ways).err());
+        let mapped = spec.resolve.iter().enumerate();
+        let mapped = mapped.map(|(index, text)| (format!("/spec/resolve/{index}"), text.as_str()));
+        let resolve = mappings(place, mapped, &mut problems);
         let id = cluster_id(place)
             .map_err(|error| problems.push(place.problem("/metadata", Fault::Invalid, error.to_string())));
         let connection = match spec {
@@ -86,6 +94,7 @@ impl ClusterDraft {
                 labels: metadata.labels.clone(),
                 annotations: metadata.annotations.clone(),
                 connection,
+                resolve,
             }),
             _ => Err(problems),
         }
@@ -98,12 +107,17 @@ impl ClusterDraft {
         kubeconfig: Kubeconfig,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = wrong_labels(place, metadata);
+        let mapped = metadata.annotations.get(RESOLVE_ANNOTATION).map(String::as_str).unwrap_or_default();
+        let mapped = mapped.split([',', ' ', '\n']).filter(|text| !text.is_empty());
+        let pointer = join("/metadata/annotations", RESOLVE_ANNOTATION);
+        let resolve = mappings(place, mapped.map(|text| (pointer.clone(), text)), &mut problems);
         match cluster_id(place) {
             Ok(id) if problems.is_empty() => Ok(Self {
                 id,
                 labels: metadata.labels.clone(),
                 annotations: metadata.annotations.clone(),
                 connection: Draft::Secret(kubeconfig),
+                resolve,
             }),
             Ok(_) => Err(problems),
             Err(error) => {
@@ -127,6 +141,7 @@ impl ClusterDraft {
             labels: metadata.labels.clone(),
             annotations: metadata.annotations.clone(),
             connection: Connection::KubeconfigSecret { name, kubeconfig: Err(reason) },
+            resolve: Vec::new(),
         })
     }
 
@@ -167,6 +182,7 @@ impl ClusterDraft {
             labels: self.labels.clone(),
             annotations: self.annotations.clone(),
             connection,
+            resolve: self.resolve.clone(),
         }
     }
 }
@@ -177,6 +193,29 @@ fn wrong_labels(place: &Place, metadata: &Metadata) -> Vec<Problem> {
         Some(place.problem(&join("/metadata/labels", key), Fault::Invalid, error.to_string()))
     });
     wrong.collect()
+}
+
+/// Where names are reached that only the cluster knows.
+fn mappings<'a>(
+    place: &Place,
+    texts: impl Iterator<Item = (String, &'a str)>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Resolve> {
+    let mut mapped: Vec<Resolve> = Vec::new();
+    for (pointer, text) in texts {
+        let reason = match text.parse::<Resolve>() {
+            Ok(new) if mapped.iter().any(|old| old.is_for(new.host(), new.port())) => {
+                format!("{}:{} is mapped twice; keep one", new.host(), new.port())
+            }
+            Ok(new) => {
+                mapped.push(new);
+                continue;
+            }
+            Err(error) => error.to_string(),
+        };
+        problems.push(place.problem(&pointer, Fault::Invalid, reason));
+    }
+    mapped
 }
 
 fn cluster_id(place: &Place) -> Result<ClusterId, InvalidClusterId> {
@@ -206,5 +245,9 @@ pub(super) fn same(one: &ClusterDefinition, other: &ClusterDefinition) -> bool {
         }
         _ => false,
     };
-    connections && one.id == other.id && one.labels == other.labels && one.annotations == other.annotations
+    connections
+        && one.id == other.id
+        && one.labels == other.labels
+        && one.annotations == other.annotations
+        && one.resolve == other.resolve
 }

@@ -26,9 +26,13 @@ use std::sync::Arc;
 
 use fleet_core::catalog::{CatalogSnapshot, Payload, TriggerDef};
 
+pub(crate) use nats::{is_jetstream_name, server, subject};
 pub use object::{Family, Fault, Kind, LineOf, Location, ObjectId, Problem, RawObject};
 pub(crate) use parse::Parsed;
-pub use transport::{ClientCertificate, DeadLetterStream, JetStream, NatsAuth, NatsTransport, Transport};
+pub use transport::{
+    ClientCertificate, ClusterNats, ClusterSecret, DeadLetterStream, JetStream, NatsAuth, NatsTransport,
+    Transport,
+};
 
 use crate::connection::ClusterDefinition;
 use object::Place;

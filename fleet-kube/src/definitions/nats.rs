@@ -132,6 +132,9 @@ impl NatsDraft {
             auth: NatsAuth::None,
             ca: None,
             client_certificate: None,
+            tls_server_name: None,
+            tls_first: false,
+            resolve: Vec::new(),
             subjects: self.subjects.clone(),
             queue_group: self.queue_group.clone(),
             jet_stream: self.jet_stream.clone(),
@@ -249,7 +252,7 @@ fn pem(key: &str, text: &str, label: &str) -> Result<String, String> {
 }
 
 /// Checks the URL of a server. The reason does not show it.
-fn server(url: &str) -> Result<String, &'static str> {
+pub(crate) fn server(url: &str) -> Result<String, &'static str> {
     let url = url.trim();
     let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
     if !matches!(scheme, "nats" | "tls") {
@@ -281,7 +284,7 @@ fn server(url: &str) -> Result<String, &'static str> {
 /// Checks a subject to subscribe to ([NATS subjects]).
 ///
 /// [NATS subjects]: https://docs.nats.io/nats-concepts/subjects
-pub(super) fn subject(subject: &str) -> Result<(), &'static str> {
+pub(crate) fn subject(subject: &str) -> Result<(), &'static str> {
     if subject.is_empty() || subject.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err("is no subject: it is empty or holds spaces");
     }
@@ -298,7 +301,7 @@ pub(super) fn subject(subject: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-pub(super) fn is_jetstream_name(name: &str) -> bool {
+pub(crate) fn is_jetstream_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c))
 }
 

@@ -13,8 +13,10 @@ use super::nats::NatsDraft;
 use super::object::{Fault, ObjectId, Place, Problem};
 use super::parse::exactly_one;
 use super::references::References;
-use super::transport::Transport;
-use crate::api::{DedupeBy, DedupeSpec, EventSourceSpec, OriginSpec, parse_duration};
+use super::transport::{ClusterNats, Transport};
+use crate::api::{
+    ClusterSecretRef, DedupeBy, DedupeSpec, EventSourceSpec, NatsSpec, OriginSpec, parse_duration,
+};
 
 /// An EventSource, read as far as that goes without looking at Secrets.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub(crate) struct SourceDraft {
 enum Draft {
     Http,
     Nats(Box<NatsDraft>),
+    ClusterNats(ClusterNats),
 }
 
 impl SourceDraft {
@@ -43,6 +46,11 @@ impl SourceDraft {
         problems.extend(exactly_one(place, object, "/spec", &["http", "nats"]).err());
         let filter = filter::all(place, "/spec/filters", spec.filters, &mut problems);
         let http = spec.http.is_some();
+        let in_clusters = spec.nats.as_ref().is_some_and(|nats| nats.cluster_secret_ref.is_some());
+        if in_clusters && spec.origin.is_some() {
+            let reason = "with nats.clusterSecretRef the origin of an event is the cluster that it comes from; leave it out";
+            problems.push(place.problem("/spec/origin", Fault::Invalid, reason));
+        }
         let origin = spec.origin.and_then(|origin| origin_rule(place, origin, http, object, &mut problems));
         if !(1..=1_048_576).contains(&spec.max_event_bytes) {
             let reason = "must be between 1 and 1048576 (1 MiB)";
@@ -51,6 +59,14 @@ impl SourceDraft {
         let dedupe = spec.dedupe.and_then(|dedupe| dedupe_window(place, &dedupe, &mut problems));
         let (replay, dead_letter) = (spec.replay, spec.dead_letter);
         let transport = match spec.nats {
+            Some(NatsSpec { cluster_secret_ref: Some(secret), .. }) => {
+                if dead_letter.is_some() {
+                    let reason = "with nats.clusterSecretRef dead letters are kept in the operator's store; leave it out";
+                    problems.push(place.problem("/spec/deadLetter", Fault::Invalid, reason));
+                }
+                problems.extend(nothing_beside(place, object));
+                Draft::ClusterNats(cluster_nats(place, secret, replay, &mut problems))
+            }
             Some(nats) => {
                 Draft::Nats(Box::new(NatsDraft::new(place, nats, dead_letter, replay, &mut problems)))
             }
@@ -80,7 +96,9 @@ impl SourceDraft {
     /// A source whose events come from the NATS that a Secret in each cluster names.
     pub(super) fn of_cluster_nats(filter: Filter) -> Self {
         let max_event_bytes = fleet_core::catalog::DEFAULT_MAX_EVENT_BYTES;
-        Self { filter, origin: None, max_event_bytes, dedupe: None, replay: 0, transport: Draft::Http }
+        let secret = ClusterSecretRef::default().into();
+        let transport = Draft::ClusterNats(ClusterNats { secret, replay: 0 });
+        Self { filter, origin: None, max_event_bytes, dedupe: None, replay: 0, transport }
     }
 
     /// Which replay it asks for.
@@ -91,7 +109,7 @@ impl SourceDraft {
     /// The Secret it refers to.
     pub(super) fn references(&self) -> Option<ObjectId> {
         match &self.transport {
-            Draft::Http => None,
+            Draft::Http | Draft::ClusterNats(_) => None,
             Draft::Nats(nats) => nats.references(),
         }
     }
@@ -115,11 +133,41 @@ impl SourceDraft {
     ) -> Option<Transport> {
         match &self.transport {
             Draft::Http => Some(Transport::Http),
+            Draft::ClusterNats(nats) => Some(Transport::ClusterNats(nats.clone())),
             Draft::Nats(nats) => {
                 nats.resolve(place, references, problems).map(|nats| Transport::Nats(Box::new(nats)))
             }
         }
     }
+}
+
+/// What is said of NATS beside the Secret that says it all.
+fn nothing_beside(place: &Place, object: &Map<String, Value>) -> Option<Problem> {
+    let nats = object.get("spec")?.get("nats")?.as_object()?;
+    let field = nats.keys().find(|field| *field != "clusterSecretRef")?;
+    let reason =
+        "is set beside clusterSecretRef; the Secret in each cluster says all that is to be said of NATS";
+    Some(place.problem(&format!("/spec/nats/{field}"), Fault::Invalid, reason))
+}
+
+fn cluster_nats(
+    place: &Place,
+    secret: ClusterSecretRef,
+    replay: u32,
+    problems: &mut Vec<Problem>,
+) -> ClusterNats {
+    let is_name = |name: &str| {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+        !name.is_empty() && name.chars().all(allowed)
+    };
+    for (field, text) in [("namespace", &secret.namespace), ("name", &secret.name)] {
+        if !is_name(text) {
+            let pointer = format!("/spec/nats/clusterSecretRef/{field}");
+            let reason = format!("{text:?} is no name of an object in Kubernetes");
+            problems.push(place.problem(&pointer, Fault::Invalid, reason));
+        }
+    }
+    ClusterNats { secret: secret.into(), replay }
 }
 
 fn dedupe_window(place: &Place, dedupe: &DedupeSpec, problems: &mut Vec<Problem>) -> Option<Duration> {

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use fleet_core::resolve::Resolve;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::api::DeliverFrom;
+use crate::api::{ClusterSecretRef, DeliverFrom};
 
 /// How events arrive. Two that are equal need no new connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +15,40 @@ pub enum Transport {
     Http,
     /// From NATS.
     Nats(Box<NatsTransport>),
+    /// From the NATS in each source cluster.
+    ClusterNats(ClusterNats),
+}
+
+/// What of the NATS in clusters is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterNats {
+    /// The Secret in each cluster that says it.
+    pub secret: ClusterSecret,
+    /// Which replay this is, of what is read from streams.
+    pub replay: u32,
+}
+
+/// A key of a Secret in a managed cluster, printed as `Secret namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClusterSecret {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The key in its data.
+    pub key: String,
+}
+
+impl From<ClusterSecretRef> for ClusterSecret {
+    fn from(at: ClusterSecretRef) -> Self {
+        Self { namespace: at.namespace, name: at.name, key: at.key }
+    }
+}
+
+impl fmt::Display for ClusterSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret {}/{}", self.namespace, self.name)
+    }
 }
 
 /// What to connect to, and what to read there.
@@ -27,6 +62,12 @@ pub struct NatsTransport {
     pub ca: Option<String>,
     /// The client certificate to show. Given, TLS is required.
     pub client_certificate: Option<ClientCertificate>,
+    /// The name that the servers' certificates are for; that of the URL if none. Given, TLS is required.
+    pub tls_server_name: Option<String>,
+    /// Begin with the TLS handshake. Then TLS is required.
+    pub tls_first: bool,
+    /// Where servers are reached whose names do not resolve here.
+    pub resolve: Vec<Resolve>,
     /// The subjects; with JetStream, which of the stream's subjects (all, if empty).
     pub subjects: Vec<String>,
     /// Core NATS: the group whose members share the messages.

@@ -2,7 +2,7 @@
 
 use fleet_core::catalog::OriginRule;
 use fleet_kube::api::DeliverFrom;
-use fleet_kube::definitions::NatsAuth;
+use fleet_kube::definitions::{ClusterNats, NatsAuth};
 use secrecy::ExposeSecret;
 
 use super::*;
@@ -140,4 +140,88 @@ fn a_kubeconfig_file_is_found_beside_its_manifest_and_only_in_folders() {
         "{:?}",
         problems(&definitions)
     );
+}
+
+const IN_CLUSTERS: &str = r#"apiVersion: fleet-events.dev/v1alpha1
+kind: EventSource
+metadata:
+  name: users
+spec:
+  nats:
+    clusterSecretRef: {}
+  replay: 2
+---
+apiVersion: fleet-events.dev/v1alpha1
+kind: Cluster
+metadata:
+  name: one
+  namespace: civo
+spec:
+  directory: {}
+  resolve:
+  - nats.nats.svc.cluster.local:4222=10.1.2.3:30422
+"#;
+
+#[test]
+fn nats_in_clusters_is_understood() {
+    let definitions = read(IN_CLUSTERS);
+    assert_eq!(problems(&definitions), Vec::<String>::new());
+    let Transport::ClusterNats(nats) = &definitions.transports["users"] else { panic!() };
+    let ClusterNats { secret, replay } = nats;
+    assert_eq!(
+        (secret.to_string().as_str(), secret.key.as_str()),
+        ("Secret projectsveltos/sveltos-nats", "sveltos-nats")
+    );
+    assert_eq!(*replay, 2);
+    let mapped = &definitions.clusters[0].resolve[0];
+    assert_eq!(mapped.to_string(), "nats.nats.svc.cluster.local:4222=10.1.2.3:30422");
+    let other = read(&IN_CLUSTERS.replace("10.1.2.3", "10.1.2.4"));
+    assert!(!other.same(&definitions), "another address is another definition");
+}
+
+#[test]
+fn each_mistake_about_nats_in_clusters_gives_one_clear_problem() {
+    for (good, bad, expected) in [
+        (
+            "clusterSecretRef: {}\n",
+            "clusterSecretRef: {}\n    subjects: [a]\n",
+            "f.yaml:8: EventSource users: spec.nats.subjects: is set beside clusterSecretRef; the Secret in each \
+             cluster says all that is to be said of NATS",
+        ),
+        (
+            "clusterSecretRef: {}\n",
+            "clusterSecretRef: {namespace: A b}\n",
+            "f.yaml:7: EventSource users: spec.nats.clusterSecretRef.namespace: \"A b\" is no name of an object in Kubernetes",
+        ),
+        (
+            "  replay: 2\n",
+            "  origin: {extension: cluster}\n",
+            "f.yaml:8: EventSource users: spec.origin: with nats.clusterSecretRef the origin of an event is the \
+             cluster that it comes from; leave it out",
+        ),
+        (
+            "  replay: 2\n",
+            "  deadLetter: {jetStream: {stream: dead}}\n",
+            "f.yaml:8: EventSource users: spec.deadLetter: with nats.clusterSecretRef dead letters are kept in the \
+             operator's store; leave it out",
+        ),
+        (
+            "local:4222=",
+            "local=",
+            "f.yaml:18: Cluster civo/one: spec.resolve[0]: \"nats.nats.svc.cluster.local=10.1.2.3:30422\" names no \
+             port before the =; write HOST:PORT=ADDRESS or HOST:PORT=ADDRESS:PORT",
+        ),
+        (
+            "30422\n",
+            "30422\n  - NATS.nats.svc.cluster.local:4222=a\n",
+            "f.yaml:19: Cluster civo/one: spec.resolve[1]: nats.nats.svc.cluster.local:4222 is mapped twice; keep one",
+        ),
+    ] {
+        assert!(IN_CLUSTERS.contains(good), "{good}");
+        let found = problems(&read(&IN_CLUSTERS.replacen(good, bad, 1)));
+        assert!(
+            found.len() == 1 && found[0].starts_with(expected),
+            "expected {expected}\nfound    {found:?}"
+        );
+    }
 }

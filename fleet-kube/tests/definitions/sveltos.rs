@@ -9,7 +9,7 @@ use fleet_core::policy::SyncMode;
 use fleet_core::render::{GoPasses, Language, TemplateKind};
 use fleet_core::source::Message;
 use fleet_kube::connection::Connection;
-use fleet_kube::definitions::Fault;
+use fleet_kube::definitions::{Fault, Transport};
 
 use crate::{problems, read};
 
@@ -24,6 +24,8 @@ fn the_trigger_of_the_article_is_read_as_it_is() {
     assert_eq!(problems(&definitions), [""; 0]);
     let trigger = &definitions.catalog.triggers["manage-namespace"];
     assert_eq!(trigger.source.as_deref(), Some("user-operation"));
+    let Transport::ClusterNats(nats) = &definitions.transports["user-operation"] else { panic!() };
+    assert_eq!(nats.secret.to_string(), "Secret projectsveltos/sveltos-nats");
     assert_eq!(trigger.source_clusters.to_string(), "env=production");
     assert_eq!(trigger.language, Language::Go(GoPasses::Event));
     assert_eq!(trigger.policy.sync, SyncMode::ContinuousWithDriftDetection);
@@ -159,4 +161,26 @@ fn what_is_not_supported_is_told_by_name() {
         let named = field.rsplit('.').find(|part| !part.contains(['/', '"'])).unwrap();
         assert!(line.contains(named.trim_end_matches("[0]")) || field.contains("lua"), "{problem}: {line}");
     }
+}
+
+/// A SveltosCluster has no field that maps the names which only it knows.
+#[test]
+fn names_are_mapped_by_an_annotation() {
+    let read_with = |mapped: &str| {
+        read(&format!(
+            "apiVersion: lib.projectsveltos.io/v1beta1\nkind: SveltosCluster\nmetadata:\n  name: c\n  namespace: civo\n  \
+             annotations:\n    fleet-events.dev/resolve: {mapped:?}\n---\napiVersion: v1\nkind: Secret\nmetadata: {{name: \
+             c-sveltos-kubeconfig, namespace: civo}}\nstringData: {{kubeconfig: a}}\n"
+        ))
+    };
+    let definitions = read_with("nats.nats.svc:4222=10.0.0.1, other:1=[::1]:2");
+    let mapped: Vec<_> = definitions.clusters[0].resolve.iter().map(ToString::to_string).collect();
+    assert_eq!(mapped, ["nats.nats.svc:4222=10.0.0.1:4222", "other:1=[::1]:2"]);
+    let found = problems(&read_with("nats.nats.svc"));
+    assert!(
+        found.len() == 1
+            && found[0]
+                .contains("metadata.annotations[\"fleet-events.dev/resolve\"]: \"nats.nats.svc\" has no ="),
+        "{found:?}"
+    );
 }

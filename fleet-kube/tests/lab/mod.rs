@@ -60,6 +60,7 @@ impl Lab {
             id: ClusterId::new("civo", "one").unwrap(),
             labels: Labels::from([("env".to_owned(), "production".to_owned())]),
             annotations: Labels::new(),
+            resolve: Vec::new(),
             connection: Connection::KubeconfigSecret {
                 name: "Secret civo/one-kubeconfig, key kubeconfig".to_owned(),
                 kubeconfig: Ok(SecretString::from(self.kubeconfig(user, route))),

@@ -4,11 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_nats::{ConnectOptions, ServerAddr};
+use fleet_core::resolve::Resolve;
 use fleet_core::source::SourceError;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use secrecy::{ExposeSecret, SecretString};
+
+use super::verify::{ByName, Expected};
 
 /// Where NATS is and how to get in. Equal configurations share one connection. `Debug` shows no secrets.
 #[derive(Clone)]
@@ -16,6 +19,8 @@ pub struct NatsConfig {
     servers: Vec<ServerAddr>,
     auth: Auth,
     tls: Option<Tls>,
+    resolve: Vec<Resolve>,
+    discovers: bool,
     name: String,
 }
 
@@ -49,6 +54,8 @@ pub struct Tls {
     pub client: Option<ClientCertificate>,
     /// Begin with the TLS handshake, as servers with `handshake_first` want it.
     pub first: bool,
+    /// The name that the servers' certificates are for; that of the URL, if none. The handshake then names no server.
+    pub server_name: Option<String>,
 }
 
 /// A client certificate with its key, in PEM text.
@@ -114,7 +121,8 @@ impl NatsConfig {
         if servers.is_empty() {
             return wrong("no NATS server is given; expected at least one URL such as nats://host:4222");
         }
-        Ok(Self { servers, auth, tls: None, name: "fleet".to_owned() })
+        let (resolve, name) = (Vec::new(), "fleet".to_owned());
+        Ok(Self { servers, auth, tls: None, resolve, discovers: true, name })
     }
 
     /// How to get in.
@@ -129,10 +137,34 @@ impl NatsConfig {
         Self { tls: Some(tls), ..self }
     }
 
+    /// Connects to other addresses than the URLs say. Certificates are still checked against the names in the URLs, but
+    /// the handshake names no server. Addresses that the servers tell of each other are not used then.
+    #[must_use]
+    pub fn resolve(self, resolve: impl IntoIterator<Item = Resolve>) -> Self {
+        let named = |one: &Resolve| self.servers.iter().any(|it| one.is_for(it.host(), it.port()));
+        // What concerns no server here makes no other connection.
+        let resolve: Vec<_> = resolve.into_iter().filter(named).collect();
+        Self { discovers: self.discovers && resolve.is_empty(), resolve, ..self }
+    }
+
+    /// Uses these servers only, and none that they tell of: inside a cluster they tell each other's inner addresses.
+    #[must_use]
+    pub fn without_discovery(self) -> Self {
+        Self { discovers: false, ..self }
+    }
+
     /// The name under which the server lists the connection.
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
         Self { name: name.into(), ..self }
+    }
+
+    /// Checks all that can be checked without a server.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.options().map(drop)
     }
 
     /// The servers, for messages: never with credentials.
@@ -144,8 +176,39 @@ impl NatsConfig {
         each.collect::<Vec<_>>().join(", ")
     }
 
+    /// Where to connect to.
     pub(crate) fn servers(&self) -> Vec<ServerAddr> {
-        self.servers.clone()
+        self.servers.iter().map(|server| self.mapped(server).unwrap_or_else(|| server.clone())).collect()
+    }
+
+    /// Where to connect to instead. The client library checks certificates against the address it is given, so where
+    /// they differ [`names`] puts that right.
+    fn mapped(&self, server: &ServerAddr) -> Option<ServerAddr> {
+        let to = self.resolve.iter().find(|one| one.is_for(server.host(), server.port()))?;
+        let address =
+            if to.address().contains(':') { format!("[{}]", to.address()) } else { to.address().to_owned() };
+        format!("{}://{address}:{}", server.scheme(), to.address_port()).parse().ok()
+    }
+
+    /// Which names count for a server at the address that is connected to, where they are others.
+    fn names(&self, tls: &Tls) -> Result<Vec<Expected>, ConfigError> {
+        let mut expected = Vec::new();
+        for server in &self.servers {
+            let dialed = self.mapped(server);
+            let name = match (&tls.server_name, &dialed) {
+                (Some(name), _) => name,
+                (None, Some(_)) => server.host(),
+                (None, None) => continue,
+            };
+            let parse = |name: &str| {
+                ServerName::try_from(name.to_owned()).map_err(|_| ConfigError {
+                    reason: format!("{name:?} is no name that a certificate can be for"),
+                })
+            };
+            let at = parse(dialed.as_ref().unwrap_or(server).host())?;
+            expected.push(Expected { at, name: parse(name)? });
+        }
+        Ok(expected)
     }
 
     /// What to look at when the server does not let us in.
@@ -193,34 +256,56 @@ impl NatsConfig {
                 }
             },
         };
+        let options = if self.discovers { options } else { options.ignore_discovered_servers() };
         let wants_tls = self.tls.is_some() || self.servers.iter().any(ServerAddr::tls_required);
-        if !wants_tls {
+        let tls = self.tls.clone().unwrap_or_default();
+        if !wants_tls && self.resolve.is_empty() {
             return Ok(options);
         }
-        let tls = self.tls.clone().unwrap_or_default();
-        let options = options.require_tls(true).tls_client_config(tls.client_config()?);
+        let names = self.names(&tls)?;
+        if !wants_tls {
+            // The server may ask for TLS all the same; if there is nobody to trust, only that fails.
+            return Ok(match tls.client_config(names) {
+                Ok(config) => options.tls_client_config(config),
+                Err(_) => options,
+            });
+        }
+        let options = options.require_tls(true).tls_client_config(tls.client_config(names)?);
         Ok(if tls.first { options.tls_first() } else { options })
     }
 }
 
 impl Tls {
-    fn client_config(&self) -> Result<ClientConfig, ConfigError> {
+    fn client_config(&self, names: Vec<Expected>) -> Result<ClientConfig, ConfigError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder =
-            match ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions() {
-                Ok(builder) => builder.with_root_certificates(self.roots()?),
-                Err(error) => return wrong(format!("TLS cannot be set up: {error}")),
-            };
-        let Some(client) = &self.client else {
-            return Ok(builder.with_no_client_auth());
+        let begun =
+            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let builder = match begun {
+            Ok(builder) => builder,
+            Err(error) => return wrong(format!("TLS cannot be set up: {error}")),
         };
-        let chain = certificates(&client.certificate, "the client certificate")?;
-        let Ok(key) = PrivateKeyDer::from_pem_slice(client.key.expose_secret().as_bytes()) else {
-            return wrong("the key of the NATS client certificate is no PEM private key");
+        let renamed = !names.is_empty();
+        let builder = if renamed {
+            let verifier = ByName::new(self.roots()?, provider, names)?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        } else {
+            builder.with_root_certificates(self.roots()?)
         };
-        builder.with_client_auth_cert(chain, key).map_err(|error| ConfigError {
-            reason: format!("the NATS client certificate and its key cannot be used: {error}"),
-        })
+        let mut config = match &self.client {
+            None => builder.with_no_client_auth(),
+            Some(client) => {
+                let chain = certificates(&client.certificate, "the client certificate")?;
+                let Ok(key) = PrivateKeyDer::from_pem_slice(client.key.expose_secret().as_bytes()) else {
+                    return wrong("the key of the NATS client certificate is no PEM private key");
+                };
+                builder.with_client_auth_cert(chain, key).map_err(|error| ConfigError {
+                    reason: format!("the NATS client certificate and its key cannot be used: {error}"),
+                })?
+            }
+        };
+        // It would be that of the address.
+        config.enable_sni = !renamed;
+        Ok(config)
     }
 
     fn roots(&self) -> Result<RootCertStore, ConfigError> {
@@ -275,6 +360,7 @@ impl fmt::Debug for NatsConfig {
             .field("servers", &self.servers_text())
             .field("auth", &self.auth)
             .field("tls", &self.tls.is_some())
+            .field("resolve", &self.resolve)
             .field("name", &self.name)
             .finish()
     }
@@ -285,6 +371,8 @@ impl PartialEq for NatsConfig {
         self.servers == other.servers
             && self.auth == other.auth
             && self.tls == other.tls
+            && self.resolve == other.resolve
+            && self.discovers == other.discovers
             && self.name == other.name
     }
 }
@@ -312,6 +400,7 @@ impl PartialEq for Tls {
         };
         self.ca == other.ca
             && self.first == other.first
+            && self.server_name == other.server_name
             && match (&self.client, &other.client) {
                 (None, None) => true,
                 (Some(a), Some(b)) => same(a, b),
@@ -372,6 +461,20 @@ mod tests {
             assert!(reason.starts_with(expected), "{reason}");
             assert!(!reason.contains("s3cret"));
         }
+    }
+
+    #[test]
+    fn a_mapped_server_is_dialed_elsewhere_and_told_by_its_name() {
+        let config = NatsConfig::new(["nats://nats.svc", "tls://nats.svc:9", "nats://other:1"]).unwrap();
+        let resolve = ["nats.svc:4222=[::1]:7", "NATS.svc:9=10.0.0.1", "nobody:1=10.0.0.2"];
+        let mapped = config.clone().resolve(resolve.map(|text| text.parse().unwrap()));
+        assert_eq!(mapped.servers_text(), config.servers_text());
+        let dialed: Vec<_> = mapped.servers().iter().map(|it| it.as_url_str().to_owned()).collect();
+        assert_eq!(dialed, ["nats://[::1]:7", "tls://10.0.0.1:9", "nats://other:1"]);
+        assert!(mapped.options().is_ok());
+        assert!(mapped != config);
+        let beside = config.clone().resolve(["nobody:1=10.0.0.2".parse().unwrap()]);
+        assert!(beside == config, "what maps nothing here makes no difference");
     }
 
     #[test]

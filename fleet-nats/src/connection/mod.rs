@@ -2,6 +2,7 @@
 
 mod config;
 mod trouble;
+mod verify;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::backoff::Backoff;
 
 pub(crate) use config::wrong;
 pub use config::{Auth, ClientCertificate, ConfigError, NatsConfig, Tls};
+pub use trouble::NAME_NOT_RESOLVED;
 pub(crate) use trouble::Trouble;
 
 /// How many dropped deliveries can wait to be given back; more come again when their acknowledgement is overdue.

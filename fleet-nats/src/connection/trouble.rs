@@ -7,6 +7,9 @@ use async_nats::{ConnectError, ConnectErrorKind};
 
 use super::NatsConfig;
 
+/// The reason of a status when the name of a server does not resolve: it may be one that only a cluster knows.
+pub const NAME_NOT_RESOLVED: &str = "NameNotResolved";
+
 /// Why something does not work, as a condition has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trouble {
@@ -26,6 +29,7 @@ impl NatsConfig {
             (ConnectErrorKind::Tls, None) => self.tls_trouble(&error.to_string()),
             (ConnectErrorKind::AuthorizationViolation, _) => self.not_let_in(),
             (ConnectErrorKind::Authentication, _) => self.cannot_sign(),
+            (ConnectErrorKind::Dns, _) => self.not_resolved(),
             _ => self.not_reached(&error.to_string()),
         }
     }
@@ -35,6 +39,7 @@ impl NatsConfig {
         match text {
             text if text == ConnectErrorKind::AuthorizationViolation.to_string() => self.not_let_in(),
             text if text == ConnectErrorKind::Authentication.to_string() => self.cannot_sign(),
+            text if text == ConnectErrorKind::Dns.to_string() => self.not_resolved(),
             text if text == ConnectErrorKind::Tls.to_string() => self.tls_trouble(text),
             other => self.not_reached(other),
         }
@@ -69,6 +74,13 @@ impl NatsConfig {
                 "no TLS connection to {}: {detail}; check the certificate authority, the client certificate and the host name",
                 self.servers_text()
             ),
+        }
+    }
+
+    fn not_resolved(&self) -> Trouble {
+        Trouble {
+            reason: NAME_NOT_RESOLVED,
+            message: format!("the name in {} does not resolve here; it is tried again", self.servers_text()),
         }
     }
 

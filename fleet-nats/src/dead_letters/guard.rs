@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use fleet_core::cluster::ClusterId;
 use fleet_core::event::{DecodeError, Event};
 use fleet_core::position::Position;
 use fleet_core::source::{EventSource, Message, SourceError, SourceItem, SourceStatus};
@@ -37,6 +38,14 @@ impl std::fmt::Debug for Guarded {
 impl EventSource for Guarded {
     fn name(&self) -> &str {
         self.source.name()
+    }
+
+    fn feed(&self) -> &str {
+        self.source.feed()
+    }
+
+    fn origin(&self) -> Option<ClusterId> {
+        self.source.origin()
     }
 
     async fn open(&self, floors: Vec<Position>) -> Result<BoxStream<'static, SourceItem>, SourceError> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_nats::Subject;
 use async_nats::jetstream::{Context, consumer, stream};
 use bytes::Bytes;
+use fleet_core::cluster::ClusterId;
 use fleet_core::event::{DecodeError, Event};
 use fleet_core::position::Position;
 use fleet_core::source::{Delivery, Message, Settle, SourceItem, SourceStatus};
@@ -40,6 +41,7 @@ const WHILE_IDLE: Duration = Duration::from_secs(30);
 
 pub(super) struct Feed {
     source: String,
+    origin: Option<ClusterId>,
     config: JetStreamConfig,
     connection: Arc<Connection>,
     link: watch::Receiver<Link>,
@@ -82,7 +84,7 @@ enum Woken {
 
 impl Feed {
     pub(super) fn new(
-        source: &str,
+        (source, origin): (&str, Option<ClusterId>),
         config: JetStreamConfig,
         connection: Arc<Connection>,
         replay: Replay,
@@ -97,6 +99,7 @@ impl Feed {
             replay,
             asked,
             source: source.to_owned(),
+            origin,
             config,
             connection,
             link,
@@ -303,7 +306,7 @@ impl Feed {
         let entry = self.outstanding.add(epoch, sequence);
         self.items.push_back(SourceItem::Delivery(Delivery {
             event,
-            origin: None,
+            origin: self.origin.clone(),
             message: Arc::new(message),
             raw,
             position: Some(self.epochs.position(epoch, sequence)),

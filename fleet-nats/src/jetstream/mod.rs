@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use fleet_core::cluster::ClusterId;
 use fleet_core::event::{DecodeError, Event};
 use fleet_core::position::Position;
 use fleet_core::source::{EventSource, Message, SourceError, SourceItem};
@@ -34,6 +35,7 @@ use tokio::sync::Notify;
 
 use crate::binding;
 use crate::connection::{ConfigError, Connections, NatsConfig, wrong};
+use crate::place::Place;
 use crate::subject;
 
 /// More would not fit among the deliveries that are given back when the source is closed.
@@ -134,6 +136,7 @@ pub struct JetStreamSource {
     connections: Connections,
     nats: NatsConfig,
     config: JetStreamConfig,
+    place: Option<Place>,
     /// Somebody asks up to when all is settled.
     asked: Arc<Notify>,
 }
@@ -146,7 +149,14 @@ impl JetStreamSource {
         nats: NatsConfig,
         config: JetStreamConfig,
     ) -> Self {
-        Self { name: name.into(), connections: connections.clone(), nats, config, asked: Arc::default() }
+        let (connections, asked) = (connections.clone(), Arc::default());
+        Self { name: name.into(), connections, nats, config, place: None, asked }
+    }
+
+    /// Makes it what one cluster has of its EventSource. The positions are in a domain of the feed's own.
+    #[must_use]
+    pub fn in_place(self, place: Place) -> Self {
+        Self { place: Some(place), ..self }
     }
 }
 
@@ -156,13 +166,22 @@ impl EventSource for JetStreamSource {
         &self.name
     }
 
+    fn feed(&self) -> &str {
+        self.place.as_ref().map_or(&self.name, |place| &place.feed)
+    }
+
+    fn origin(&self) -> Option<ClusterId> {
+        self.place.as_ref().map(|place| place.origin.clone())
+    }
+
     /// Closing the stream gives back what waits in it; deliveries handed out are settled on their own.
     async fn open(&self, floors: Vec<Position>) -> Result<BoxStream<'static, SourceItem>, SourceError> {
         self.config.check()?;
-        let replay = replay::Replay::restore(&self.name, &self.config.stream, self.config.replay, &floors)?;
+        let replay = replay::Replay::restore(self.feed(), &self.config.stream, self.config.replay, &floors)?;
         let connection = self.connections.get(&self.nats)?;
         let (config, asked) = (self.config.clone(), Arc::clone(&self.asked));
-        let feed = feed::Feed::new(&self.name, config, connection, replay, &floors, asked);
+        let whose = (self.name.as_str(), self.origin());
+        let feed = feed::Feed::new(whose, config, connection, replay, &floors, asked);
         let next = async |mut feed: feed::Feed| {
             let item = feed.next().await;
             Some((item, feed))

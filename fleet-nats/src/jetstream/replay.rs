@@ -17,14 +17,14 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// Finds among the floors of a source which replays there were.
+    /// Finds among the floors of a feed which replays there were.
     pub(super) fn restore(
-        source: &str,
+        feed: &str,
         stream: &str,
         number: u64,
         floors: &[Position],
     ) -> Result<Self, SourceError> {
-        let mut replay = Self { number, base: format!("jetstream/{source}/{stream}"), earlier: Vec::new() };
+        let mut replay = Self { number, base: format!("jetstream/{feed}/{stream}"), earlier: Vec::new() };
         for floor in floors {
             match replay.number_of(&floor.domain) {
                 Some(seen) if seen > number => {

@@ -57,6 +57,39 @@ async fn tls() {
     assert!(!status.ready && status.message.contains("certificate authority"), "{}", status.message);
 }
 
+/// A server that is dialed elsewhere is still told by its name, and what it tells of others is not used.
+#[tokio::test]
+async fn a_mapped_name_is_what_a_certificate_is_checked_against() {
+    const NAME: &str = "nats.nats.svc.cluster.local";
+    // Such an address is told to clients.
+    let options = NatsOptions::default().tls(NatsTls::Server).config("client_advertise: \"10.0.0.1:4222\"");
+    let inside = Server::start(options.clone().tls_name(NAME)).await;
+    let other = Server::start(options).await;
+    let ca = |server: &Server| Some(fs::read_to_string(server.nats.authority_file()).unwrap());
+    let address = |server: &Server| server.nats.url(Route::Direct).replace("tls://", "");
+    let config = |server: &Server, url: &str| {
+        let resolve = format!("{NAME}:4222={}", address(server)).parse();
+        NatsConfig::new([url]).unwrap().resolve(resolve)
+    };
+    let url = format!("nats://{NAME}:4222");
+    let trusted = |server: &Server| Tls { ca: ca(server), ..Tls::default() };
+    works(config(&inside, &url).tls(trusted(&inside))).await;
+
+    // Certificates of both are for the address, too: that does not count.
+    let mut reader = Reader::open(&source(config(&other, &url).tls(trusted(&other)))).await;
+    let status = reader.reason("TlsFailed").await;
+    assert!(status.message.contains(&url), "{}", status.message);
+    let named = Tls { server_name: Some("localhost".to_owned()), ..trusted(&other) };
+    works(config(&other, &url).tls(named)).await;
+    let named = Tls { server_name: Some("elsewhere".to_owned()), ..trusted(&other) };
+    let mut reader = Reader::open(&source(other.config().tls(named))).await;
+    reader.reason("TlsFailed").await;
+
+    let mut unknown = Reader::open(&source(NatsConfig::new(["nats://nowhere.invalid"]).unwrap())).await;
+    let status = unknown.reason("NameNotResolved").await;
+    assert!(status.message.contains("nats://nowhere.invalid:4222 does not resolve"), "{}", status.message);
+}
+
 #[tokio::test]
 async fn tls_with_a_client_certificate() {
     let server = Server::start(NatsOptions::default().tls(NatsTls::Mutual)).await;
@@ -66,7 +99,7 @@ async fn tls_with_a_client_certificate() {
         certificate: fs::read_to_string(certificate).unwrap(),
         key: SecretString::from(fs::read_to_string(key).unwrap()),
     };
-    works(server.config().tls(Tls { ca: ca.clone(), client: Some(client), first: false })).await;
+    works(server.config().tls(Tls { ca: ca.clone(), client: Some(client), ..Tls::default() })).await;
 
     let mut stranger = Reader::open(&source(server.config().tls(Tls { ca, ..Tls::default() }))).await;
     let status = stranger.status("not ready", |status| status.reason != "Connecting").await;

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
-use fleet_core::source::Delivery;
+use fleet_core::cluster::ClusterId;
+use fleet_core::source::{Delivery, EventSource};
 use fleet_nats::connection::Connections;
 use fleet_nats::jetstream::{JetStreamConfig, JetStreamSource};
+use fleet_nats::place::Place;
 use jiff::Timestamp;
 
 use crate::reader::{Reader, Server, payload};
@@ -47,6 +49,32 @@ async fn a_floor_stays_below_what_is_outstanding_and_rises_when_it_is_settled() 
     held.settle.ack().await.unwrap();
     let floors = reader.floor(5).await;
     assert!(floors.iter().any(|floor| floor.domain == position.domain && floor.epoch == position.epoch));
+}
+
+/// Streams of one name in two clusters have nothing to do with each other.
+#[tokio::test]
+async fn each_feed_has_a_domain_of_its_own_and_names_its_cluster() {
+    let server = Server::with_jetstream().await;
+    create_stream(&server).await;
+    publish(&server, [1]).await;
+    let mut domains = Vec::new();
+    for name in ["one", "two"] {
+        let origin = ClusterId::new("civo", name).unwrap();
+        let place = Place { feed: format!("logins/civo/{name}"), origin: origin.clone() };
+        let durable = Some(format!("fleet-{name}"));
+        let config = JetStreamConfig { durable, ..JetStreamConfig::new("EVENTS") };
+        let source = JetStreamSource::new("logins", &Connections::new(), server.config(), config);
+        let source = source.in_place(place);
+        assert_eq!((source.name(), source.feed()), ("logins", &*format!("logins/civo/{name}")));
+        let mut reader = Reader::open(&source).await;
+        let delivery = reader.delivery().await;
+        assert_eq!(delivery.origin, Some(origin));
+        domains.push(delivery.position.unwrap().domain);
+        delivery.settle.ack().await.unwrap();
+        let floors = reader.floor(1).await;
+        assert!(floors.iter().all(|floor| floor.domain.as_str().contains(name)), "{floors:?}");
+    }
+    assert_ne!(domains[0], domains[1]);
 }
 
 #[tokio::test]

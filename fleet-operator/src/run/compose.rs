@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::answers::Running;
+use super::cluster_feeds::ClusterFeeds;
 use super::definitions::Origin;
 use super::route::{Leads, Routed};
 use super::sources::Sources;
@@ -34,6 +35,7 @@ pub(super) struct Composed {
     running: Arc<Running>,
     origin: Origin,
     sources: Sources,
+    cluster_feeds: ClusterFeeds,
     connections: Connections,
     definitions: watch::Receiver<Option<Arc<Definitions>>>,
     clusters: Arc<Clusters>,
@@ -94,17 +96,45 @@ impl Composed {
             engine: handle.clone(),
         });
         let connections = Connections::new();
+        let cluster_feeds = ClusterFeeds::new(
+            handle.clone(),
+            Arc::clone(&catalog),
+            Arc::clone(&clusters),
+            connections.clone(),
+        );
         let sources = Sources::new(handle, intake.clone(), catalog, connections.clone());
-        Ok(Self { engine, control, running, origin, sources, connections, definitions, clusters, applier })
+        Ok(Self {
+            engine,
+            control,
+            running,
+            origin,
+            sources,
+            cluster_feeds,
+            connections,
+            definitions,
+            clusters,
+            applier,
+        })
     }
 
     /// Runs until `shutdown`: then stops taking events, lets what is under way come to its end, and gives back the rest.
     pub(super) async fn run(self, served: Served, shutdown: CancellationToken) {
-        let Self { engine, control, running, origin, sources, connections, definitions, clusters, applier } =
-            self;
+        let Self {
+            engine,
+            control,
+            running,
+            origin,
+            sources,
+            cluster_feeds,
+            connections,
+            definitions,
+            clusters,
+            applier,
+        } = self;
         let tasks = TaskTracker::new();
         tasks.spawn(control.run(running, shutdown.clone()));
         tasks.spawn(origin.follow(Arc::clone(&clusters), shutdown.clone()));
+        tasks.spawn(cluster_feeds.run(definitions.clone(), shutdown.clone()));
         tasks.spawn(follow(definitions, clusters, applier, sources, shutdown.clone()));
         // The engine outlives the server, so that requests under way are still answered.
         let engine_stop = CancellationToken::new();

@@ -1,6 +1,7 @@
 //! The operator: composes definitions, clusters, sources, the database and the engine, runs them and stops them.
 
 mod answers;
+mod cluster_feeds;
 mod compose;
 mod data;
 mod definitions;

@@ -111,6 +111,7 @@ mod tests {
             id: ClusterId::new("civo", name).unwrap(),
             labels: Labels::new(),
             annotations: Labels::new(),
+            resolve: Vec::new(),
             connection,
         };
         let clusters = Arc::new(Clusters::new());
@@ -141,6 +142,7 @@ mod tests {
             id: id.clone(),
             labels: Labels::new(),
             annotations: Labels::new(),
+            resolve: Vec::new(),
             connection: Connection::Directory,
         }]);
         let leads = Arc::new(AtomicBool::new(true));

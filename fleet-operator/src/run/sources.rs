@@ -40,8 +40,10 @@ impl Sources {
                 continue;
             }
             match self.build(name, wanted) {
-                Ok(Built { source, letters: None }) => self.engine.attach(source),
-                Ok(Built { source, letters: Some(letters) }) => {
+                // Its feeds follow the clusters.
+                Ok(None) => self.engine.detach(name),
+                Ok(Some(Built { source, letters: None })) => self.engine.attach(source),
+                Ok(Some(Built { source, letters: Some(letters) })) => {
                     self.engine.attach_with_dead_letters(source, letters);
                 }
                 Err(error) => {
@@ -63,12 +65,14 @@ impl Sources {
         }
     }
 
-    fn build(&self, name: &Arc<str>, transport: &Transport) -> Result<Built, ConfigError> {
+    fn build(&self, name: &Arc<str>, transport: &Transport) -> Result<Option<Built>, ConfigError> {
         match transport {
             Transport::Http => {
-                Ok(Built { source: Arc::new(self.intake.source(Arc::clone(name))), letters: None })
+                let source = Arc::new(self.intake.source(Arc::clone(name)));
+                Ok(Some(Built { source, letters: None }))
             }
-            Transport::Nats(nats) => transport::nats(name, nats, &self.connections),
+            Transport::Nats(nats) => transport::nats(name, nats, &self.connections).map(Some),
+            Transport::ClusterNats(_) => Ok(None),
         }
     }
 }

@@ -10,6 +10,7 @@ use fleet_nats::connection::{Auth, ClientCertificate, ConfigError, Connections, 
 use fleet_nats::core::{CoreConfig, CoreSource};
 use fleet_nats::dead_letters::{Guarded, JetStreamLetters, LettersConfig, Reads};
 use fleet_nats::jetstream::{JetStreamConfig, JetStreamSource, Start};
+use fleet_nats::place::Place;
 
 /// A source, and where its dead letters go if not into the operator's store.
 pub(super) struct Built {
@@ -28,17 +29,7 @@ pub(super) fn nats(
     connections: &Connections,
 ) -> Result<Built, ConfigError> {
     let nats = config(transport)?;
-    let source: Arc<dyn EventSource> = match &transport.jet_stream {
-        Some(stream) => {
-            let read = jet_stream(stream, &transport.subjects);
-            Arc::new(JetStreamSource::new(name, connections, nats.clone(), read))
-        }
-        None => {
-            let mut core = CoreConfig::new(&transport.subjects);
-            core.queue_group.clone_from(&transport.queue_group);
-            Arc::new(CoreSource::new(name, connections, nats.clone(), core))
-        }
-    };
+    let source = source(name, transport, nats.clone(), None, connections);
     let Some(kept) = &transport.dead_letters else {
         return Ok(Built { source, letters: None });
     };
@@ -59,6 +50,49 @@ pub(super) fn nats(
     Ok(Built { source, letters: Some(letters) })
 }
 
+/// What an EventSource has of the NATS in a cluster.
+///
+/// # Errors
+/// When it cannot work, whatever the servers say.
+pub(super) fn in_cluster(
+    name: &str,
+    transport: &NatsTransport,
+    place: Place,
+    connections: &Connections,
+) -> Result<Arc<dyn EventSource>, ConfigError> {
+    let nats = config(transport)?.without_discovery();
+    nats.check()?;
+    Ok(source(name, transport, nats, Some(place), connections))
+}
+
+fn source(
+    name: &str,
+    transport: &NatsTransport,
+    nats: NatsConfig,
+    place: Option<Place>,
+    connections: &Connections,
+) -> Arc<dyn EventSource> {
+    match &transport.jet_stream {
+        Some(stream) => {
+            let read = jet_stream(stream, &transport.subjects);
+            let source = JetStreamSource::new(name, connections, nats, read);
+            Arc::new(match place {
+                Some(place) => source.in_place(place),
+                None => source,
+            })
+        }
+        None => {
+            let mut core = CoreConfig::new(&transport.subjects);
+            core.queue_group.clone_from(&transport.queue_group);
+            let source = CoreSource::new(name, connections, nats, core);
+            Arc::new(match place {
+                Some(place) => source.in_place(place),
+                None => source,
+            })
+        }
+    }
+}
+
 fn config(transport: &NatsTransport) -> Result<NatsConfig, ConfigError> {
     let mut config = NatsConfig::new(&transport.servers)?.name("fleet-operator");
     config = match transport.auth.clone() {
@@ -68,14 +102,17 @@ fn config(transport: &NatsTransport) -> Result<NatsConfig, ConfigError> {
         NatsAuth::Nkey(seed) => config.auth(Auth::NKey(seed)),
         NatsAuth::Creds(creds) => config.auth(Auth::Creds(creds)),
     };
-    if transport.ca.is_none() && transport.client_certificate.is_none() {
+    config = config.resolve(transport.resolve.iter().cloned());
+    let server_name = transport.tls_server_name.clone();
+    let says_nothing = transport.ca.is_none() && transport.client_certificate.is_none();
+    if says_nothing && server_name.is_none() && !transport.tls_first {
         return Ok(config);
     }
     let client = transport
         .client_certificate
         .clone()
         .map(|client| ClientCertificate { certificate: client.certificate, key: client.key });
-    Ok(config.tls(Tls { ca: transport.ca.clone(), client, first: false }))
+    Ok(config.tls(Tls { ca: transport.ca.clone(), client, first: transport.tls_first, server_name }))
 }
 
 fn jet_stream(stream: &defined::JetStream, subjects: &[String]) -> JetStreamConfig {
