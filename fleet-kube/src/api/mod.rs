@@ -54,6 +54,10 @@ pub const VERSION: &str = "v1alpha1";
 /// A ConfigMap or Secret with this annotation set to `"true"` holds templates; others are applied as they stand.
 pub const TEMPLATE_ANNOTATION: &str = "fleet-events.dev/template";
 
+/// The annotation of a SveltosCluster that says what `resolve` says in the spec of a Cluster: mappings, with commas
+/// between them.
+pub const RESOLVE_ANNOTATION: &str = "fleet-events.dev/resolve";
+
 /// The finalizer of EventTriggers, ClusterProfiles and Clusters: they go once what is there because of them is withdrawn.
 pub const WITHDRAW_FINALIZER: &str = "fleet-events.dev/withdraw";
 

@@ -11,11 +11,8 @@ use serde_json::{Map, Value};
 use super::object::{Fault, Kind, Location, ObjectId, Place, Problem, join};
 use super::parse::{Metadata, exactly_one};
 use super::references::References;
-use crate::api::ClusterSpec;
+use crate::api::{ClusterSpec, RESOLVE_ANNOTATION};
 use crate::connection::{ClusterDefinition, Connection};
-
-/// On a SveltosCluster, which has no field for it: what `spec.resolve` of a Cluster says, with commas or spaces between.
-const RESOLVE_ANNOTATION: &str = "fleet-events.dev/resolve";
 
 /// A Cluster, read as far as that goes without looking at Secrets.
 #[derive(Debug)]
