@@ -396,10 +396,6 @@ impl Parser {
                 Some(Kind::Close | Kind::RightParen) => break,
                 Some(Kind::Pipe) => {
                     self.next();
-                    self.skip_space();
-                    if matches!(self.peek(), Some(Kind::Close | Kind::RightParen)) {
-                        return self.fault("a function is missing behind a |");
-                    }
                     break;
                 }
                 _ => {

@@ -206,7 +206,7 @@ mod tests {
             ),
             ("{{ template \"a\" (dict \"c\" .Message) }}", &["message"]),
             ("{{ block \"a\" .Cluster.metadata.labels }}{{ end }}", &["cluster.labels", "origin.labels"]),
-            ("{{ range $k, $v := .CloudEvent.data }}{{ else }}{{ .Trigger }}{{ . }}{{ end }}", EVERYTHING),
+            ("{{ range $k, $v := .CloudEvent }}{{ else }}{{ .Trigger }}{{ . }}{{ end }}", EVERYTHING),
         ] {
             assert_eq!(paths(text, GoPasses::Event), expected, "{text}");
         }
