@@ -89,7 +89,7 @@ const IN_THE_SECOND_PASS: &[(&str, &str)] = &[
         "",
         "x: {{ `{{ index (dict \"` }}{{ VALUE }}{{ `\" \"v\") \"` }}{{ VALUE }}{{ `\" }}` }}\ny: {{ VALUE }}\n",
     ),
-    ("", "annotations:\n  {{ VALUE | quote }}: {{ dict VALUE `}}` | toJson | quote }}\n"),
+    ("", "annotations:\n  {{ VALUE | quote }}: {{ dict VALUE `}}` | toRawJson | quote }}\n"),
 ];
 
 /// Where the value comes from.
