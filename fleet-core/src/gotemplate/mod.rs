@@ -54,6 +54,8 @@ mod literal;
 mod parse;
 mod reads;
 mod run;
+#[cfg(test)]
+mod tests;
 mod value;
 mod written;
 
@@ -70,7 +72,7 @@ use self::lex::Literals;
 use self::run::{Fault, Output, run};
 use self::value::Heap;
 use crate::manifest::Manifest;
-use crate::printed::{Constant, LONGEST, Lines, Planes, Refusal, Rendered, Sink, no_plane, wrong_kind};
+use crate::printed::{Constant, LONGEST, Lines, Planes, Refusal, Rendered, Sink, Span, no_plane, wrong_kind};
 use crate::render::{
     Context, GoPasses, Language, Renderer, Template, TemplateError, TemplateFault, TemplateKind,
     TemplateSource,
@@ -138,34 +140,42 @@ impl Compiled {
         let plane = planes.unused().ok_or_else(|| no_plane().at(&self.name, None))?;
         let sink = Sink::new(plane);
         // The text of a text template is what Go prints.
-        let sink_of = |last: bool| Some(&sink).filter(|_| !last || self.kind != TemplateKind::Text);
-        let output = Output { sink: sink_of(target.is_none()), constants_are_text: target.is_some() };
+        let sink_if = match (self.kind, self.passes) {
+            (TemplateKind::Text, GoPasses::Event | GoPasses::Cluster) => None,
+            _ => Some(&sink),
+        };
+        let output = Output { sink: sink_if, constants_are_text: target.is_some() };
         let at = |fault: Fault| fault.refusal.at(&self.name, Some(fault.line));
         let written = run(&self.tree, &mut heap, root, output).map_err(|fault| first.with_hint(at(fault)))?;
         let (text, lines) = (written.text, Lines::new(written.spans));
         let Some((seen, mut heap, root)) = target else {
             return Ok(Rendered { text, lines, printed: sink.take() });
         };
-        let line_of = |line: u32| {
-            let starts = text.match_indices('\n').map(|(index, _)| index + 1);
-            let start =
-                std::iter::once(0).chain(starts).nth(usize::try_from(line.saturating_sub(1)).ok()?)?;
-            lines.line(&text, start)
-        };
+        let mut starts = vec![0];
+        starts.extend(text.match_indices('\n').map(|(index, _)| index + 1));
+        // Lines of the second template, which the first one wrote, as lines of the first.
+        let line_of = |line: usize| lines.line(&text, *starts.get(line.saturating_sub(1))?);
         let there = |mut error: TemplateError| {
-            error.line = error.line.and_then(line_of);
+            error.line = error.line.and_then(|line| line_of(usize::try_from(line).ok()?));
             error
         };
         let tree = parse::parse_with(&text, &Filled(&sink))
             .map_err(|error| there(not_go(error).at_template(&self.name)))?;
-        let output = Output { sink: sink_of(true), constants_are_text: false };
-        let mut written =
+        let output = Output { sink: sink_if, constants_are_text: false };
+        let written =
             run(&tree, &mut heap, root, output).map_err(|fault| there(seen.with_hint(at(fault))))?;
-        for span in &mut written.spans {
-            let line = u32::try_from(span.line).ok().and_then(line_of);
-            (span.line, span.raw) = (line.map_or(span.line, |line| line as usize), span.raw);
-        }
-        Ok(Rendered { text: written.text, lines: Lines::new(written.spans), printed: sink.take() })
+        let spans = written.spans.iter().enumerate().flat_map(|(index, span)| {
+            let end = written.spans.get(index + 1).map_or(written.text.len(), |next| next.start);
+            let text = written.text.get(span.start..end).filter(|_| span.raw).unwrap_or_default();
+            let breaks = text.match_indices('\n').map(|(at, _)| span.start + at + 1);
+            let start = move |(row, start)| {
+                let line = line_of(span.line + row).and_then(|line| usize::try_from(line).ok());
+                Span { start, line: line.unwrap_or(1), raw: false }
+            };
+            std::iter::once(span.start).chain(breaks).enumerate().map(start)
+        });
+        let lines = Lines::new(spans.collect());
+        Ok(Rendered { text: written.text, lines, printed: sink.take() })
     }
 }
 

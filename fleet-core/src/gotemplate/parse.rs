@@ -38,7 +38,7 @@ pub(super) fn parse_with(text: &str, literals: &dyn Literals) -> Result<Tree, Sy
         depth: 0,
     };
     let body = match parser.nodes(true)? {
-        (body, End::Text) => body,
+        (body, Stop::Text) => body,
         (_, end) => return parser.fault(format!("{{{{ {} }}}} belongs to nothing", end.word())),
     };
     parser.tree.body = body;
@@ -60,7 +60,7 @@ struct Parser {
 
 /// What ends a list of nodes.
 #[derive(Clone, Copy, PartialEq)]
-enum End {
+enum Stop {
     Text,
     End,
     /// `{{ else }}`
@@ -70,7 +70,7 @@ enum End {
     ElseWith,
 }
 
-impl End {
+impl Stop {
     fn word(self) -> &'static str {
         match self {
             Self::Text => "the end of the text",
@@ -137,11 +137,11 @@ impl Parser {
     }
 
     /// Nodes up to what ends them.
-    fn nodes(&mut self, top: bool) -> Result<(Vec<Node>, End), SyntaxError> {
+    fn nodes(&mut self, top: bool) -> Result<(Vec<Node>, Stop), SyntaxError> {
         self.enter()?;
         let mut nodes = Vec::new();
         let end = loop {
-            let Some(kind) = self.next() else { break End::Text };
+            let Some(kind) = self.next() else { break Stop::Text };
             match kind {
                 Kind::Text(text) => nodes.push(Node::Text { text, line: self.line }),
                 Kind::Comment(text) => nodes.push(Node::Comment { text, line: self.line }),
@@ -156,7 +156,7 @@ impl Parser {
     }
 
     /// One action behind its `{{`.
-    fn action(&mut self, top: bool, nodes: &mut Vec<Node>) -> Result<Option<End>, SyntaxError> {
+    fn action(&mut self, top: bool, nodes: &mut Vec<Node>) -> Result<Option<Stop>, SyntaxError> {
         self.skip_space();
         let keyword = match self.peek() {
             Some(Kind::Word(word)) => word.clone(),
@@ -176,17 +176,17 @@ impl Parser {
             "end" => {
                 self.next();
                 self.close("end")?;
-                return Ok(Some(End::End));
+                return Ok(Some(Stop::End));
             }
             "else" => {
                 self.next();
                 self.skip_space();
                 return Ok(Some(match self.peek() {
-                    Some(Kind::Word(word)) if word == "if" => End::ElseIf,
-                    Some(Kind::Word(word)) if word == "with" => End::ElseWith,
+                    Some(Kind::Word(word)) if word == "if" => Stop::ElseIf,
+                    Some(Kind::Word(word)) if word == "with" => Stop::ElseWith,
                     _ => {
                         self.close("else")?;
-                        End::Else
+                        Stop::Else
                     }
                 }));
             }
@@ -243,7 +243,7 @@ impl Parser {
         let variables = std::mem::replace(&mut self.variables, vec!["$".to_owned()]);
         let ranges = std::mem::take(&mut self.ranges);
         let (nodes, end) = self.nodes(false)?;
-        if end != End::End {
+        if end != Stop::End {
             return self.fault(format!("{{{{ {of} }}}} ends with {}, not with {{{{ end }}}}", end.word()));
         }
         (self.variables, self.ranges) = (variables, ranges);
@@ -279,16 +279,16 @@ impl Parser {
         let (body, end) = self.nodes(false)?;
         self.ranges -= usize::from(control == Control::Range);
         let otherwise = match (end, control) {
-            (End::End, _) => Vec::new(),
-            (End::ElseIf, Control::If) | (End::ElseWith, Control::With) => {
+            (Stop::End, _) => Vec::new(),
+            (Stop::ElseIf, Control::If) | (Stop::ElseWith, Control::With) => {
                 self.next();
                 self.enter()?;
                 let node = self.control(control)?;
                 self.depth -= 1;
                 vec![node]
             }
-            (End::Else, _) => match self.nodes(false)? {
-                (nodes, End::End) => nodes,
+            (Stop::Else, _) => match self.nodes(false)? {
+                (nodes, Stop::End) => nodes,
                 (_, end) => {
                     return self.fault(format!("expected {{{{ end }}}} of {context}, found {}", end.word()));
                 }
@@ -396,10 +396,6 @@ impl Parser {
                 Some(Kind::Close | Kind::RightParen) => break,
                 Some(Kind::Pipe) => {
                     self.next();
-                    self.skip_space();
-                    if matches!(self.peek(), Some(Kind::Close | Kind::RightParen)) {
-                        return self.fault("a function is missing behind a |");
-                    }
                     break;
                 }
                 _ => {

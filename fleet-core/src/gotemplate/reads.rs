@@ -43,12 +43,10 @@ fn may_make_actions(tree: &Tree) -> bool {
     any(&tree.body) || tree.definitions.values().any(|nodes| any(nodes))
 }
 
-/// Whether a pipeline may print punctuation: a variable may hold it too.
+/// Whether a pipeline may print punctuation: a variable or the dot may hold it too, a field cannot.
 fn prints_structure(pipeline: &Pipeline) -> bool {
-    !pipeline
-        .commands
-        .iter()
-        .all(|command| matches!(command.operands.as_slice(), [Operand::Field(_) | Operand::Dot]))
+    let is_field = |operands: &[Operand]| matches!(operands, [Operand::Field(_)]);
+    !pipeline.commands.iter().all(|command| is_field(&command.operands))
 }
 
 struct Reader {
@@ -142,7 +140,7 @@ impl Reader {
                             _ => format!(".{part}"),
                         }
                     }
-                    [kind] if kind == "kind" || kind == "apiVersion" => return,
+                    [kind] if kind == "kind" || kind == "apiVersion" => format!(".{kind}"),
                     _ => String::new(),
                 };
                 self.paths.insert(format!("cluster{within}"));
@@ -190,7 +188,10 @@ mod tests {
             ),
             ("{{ with .Cluster }}{{ .metadata.name }}{{ end }}", &["cluster", "origin"]),
             ("{{ with .Cluster.metadata }}{{ .labels }}{{ . }}{{ end }}", &["cluster", "origin"]),
-            ("{{ range .CloudEvents }}{{ . }}{{ end }}{{ .Cluster.kind }}", &["events"]),
+            (
+                "{{ range .CloudEvents }}{{ . }}{{ end }}{{ .Cluster.kind }}",
+                &["cluster.kind", "events", "origin.kind"],
+            ),
             ("{{ $x := . }}{{ $x.Message.subject }}", EVERYTHING),
             ("{{ $x := $ }}", EVERYTHING),
             ("{{ with $ }}{{ .Trigger.name }}{{ end }}", EVERYTHING),
@@ -206,7 +207,7 @@ mod tests {
             ),
             ("{{ template \"a\" (dict \"c\" .Message) }}", &["message"]),
             ("{{ block \"a\" .Cluster.metadata.labels }}{{ end }}", &["cluster.labels", "origin.labels"]),
-            ("{{ range $k, $v := .CloudEvent.data }}{{ else }}{{ .Trigger }}{{ . }}{{ end }}", EVERYTHING),
+            ("{{ range $k, $v := .CloudEvent }}{{ else }}{{ .Trigger }}{{ . }}{{ end }}", EVERYTHING),
         ] {
             assert_eq!(paths(text, GoPasses::Event), expected, "{text}");
         }
@@ -218,6 +219,7 @@ mod tests {
         }
         for (text, expected) in [
             ("{{ .CloudEvent.id }}", &["event.id"][..]),
+            ("{{ with toJson .CloudEvent.id }}{{ . }}{{ end }}", &["cluster", "event.id", "trigger"]),
             ("{{ \"{{ .Cluster.metadata.name }}\" }}", &["cluster", "trigger"]),
             ("{ {{- /* */ -}} { .Cluster.metadata.name }}", &["cluster", "trigger"]),
             ("{{ define \"a\" }}{{ `{{` }} .Cluster }}{{ end }}", &["cluster", "trigger"]),

@@ -127,26 +127,20 @@ fn block(tree: &Tree, depth: usize, here: bool, out: &mut String) {
 
 /// A string, in quotes where it would be something else without.
 fn scalar(text: &str) -> String {
-    let of_words = |char: char| {
-        char.is_alphanumeric()
-            || matches!(
-                char,
-                '_' | '-' | '.' | '/' | ' ' | '+' | '$' | '(' | ')' | ';' | '^' | '~' | '<' | '=' | '>'
-            )
+    let mut chars = text.chars();
+    let begins = match (chars.next(), chars.next()) {
+        (Some('-' | '?' | ':'), second) => second.is_some_and(|char| !char.is_whitespace()),
+        (Some(first), _) => !first.is_whitespace() && !",[]{}#&*!|>'\"%@`".contains(first),
+        (None, _) => false,
     };
-    let is_plain = text.starts_with(|char: char| {
-        char.is_alphanumeric() || matches!(char, '/' | '_' | '$' | '(' | '+' | '.')
-    }) && !text.ends_with(' ')
-        && text.chars().all(|char| of_words(char) || char == ':')
-        && !text.contains(": ")
-        && !text.ends_with(':');
-    if is_plain && yaml::is_string(text) {
-        return text.to_owned();
+    let ends = !text.ends_with([' ', ':']) && !text.contains(": ") && !text.contains(" #");
+    let printable = !text.chars().any(|char| {
+        char.is_control() || matches!(char, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    });
+    let is_marker = text.starts_with("---") || text.starts_with("...");
+    match yaml::is_string(text) && printable && !text.is_empty() {
+        true if begins && ends && !is_marker => text.to_owned(),
+        true => format!("'{}'", text.replace('\'', "''")),
+        false => Json::from(text).to_string(),
     }
-    let is_printable =
-        !text.chars().any(|char| char.is_control() || matches!(char, '\u{2028}' | '\u{2029}' | '\u{feff}'));
-    if is_printable && !text.is_empty() && yaml::is_string(text) {
-        return format!("'{}'", text.replace('\'', "''"));
-    }
-    Json::from(text).to_string()
 }

@@ -113,6 +113,11 @@ impl Position {
         let text = format!("{definitions}apiVersion: v1\nkind: A\nmetadata: {{name: a}}\n{fields}")
             .replace("VALUE", source);
         let template = compile(TemplateKind::Manifests, &text).unwrap();
+        Self::of(text, template)
+    }
+
+    /// The position in a template that is compiled from this text.
+    pub(crate) fn of(text: String, template: Arc<dyn Template>) -> Self {
         let harmless =
             setting(HARMLESS).render_compiled(&*template).unwrap_or_else(|error| panic!("{text}: {error}"));
         Self { text, template, harmless }

@@ -102,7 +102,7 @@ fn merge(call: &mut Call<'_>, args: &Args<'_>, overwrite: bool) -> Result<Value,
     Ok(args.get(0).clone())
 }
 
-/// Takes over what is missing or empty; with `overwrite`, all that is not empty. What is taken over is copied.
+/// Takes over what is missing or empty; with `overwrite`, everything. What is taken over is copied.
 fn merge_into(
     call: &mut Call<'_>,
     into: MapId,
@@ -121,8 +121,7 @@ fn merge_into(
             (Some(Value::Map(old)), Value::Map(new)) => {
                 merge_into(call, *old, *new, overwrite, depth + 1)?;
             }
-            (Some(old), _) if call.heap.truth(old) && !(overwrite && call.heap.truth(&value)) => {}
-            (Some(_), _) if !call.heap.truth(&value) => {}
+            (Some(old), _) if !overwrite && (call.heap.truth(old) || !call.heap.truth(&value)) => {}
             _ => {
                 let value = call.heap.copy(&value)?;
                 call.heap.set(into, key, value)?;

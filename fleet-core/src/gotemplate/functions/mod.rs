@@ -100,22 +100,31 @@ impl Function {
     }
 }
 
+static ALL: LazyLock<HashMap<&'static str, Function>> = LazyLock::new(|| {
+    let all = [
+        compare::FUNCTIONS,
+        data::FUNCTIONS,
+        dicts::FUNCTIONS,
+        lists::FUNCTIONS,
+        numbers::FUNCTIONS,
+        regexes::FUNCTIONS,
+        strings::FUNCTIONS,
+        versions::FUNCTIONS,
+    ];
+    all.into_iter().flatten().map(|function| (function.name, *function)).collect()
+});
+
 /// The function of this name.
 pub(super) fn find(name: &str) -> Option<Function> {
-    static ALL: LazyLock<HashMap<&'static str, Function>> = LazyLock::new(|| {
-        let all = [
-            compare::FUNCTIONS,
-            data::FUNCTIONS,
-            dicts::FUNCTIONS,
-            lists::FUNCTIONS,
-            numbers::FUNCTIONS,
-            regexes::FUNCTIONS,
-            strings::FUNCTIONS,
-            versions::FUNCTIONS,
-        ];
-        all.into_iter().flatten().map(|function| (function.name, *function)).collect()
-    });
     ALL.get(name).copied()
+}
+
+/// The names of all of them, sorted.
+#[cfg(test)]
+pub(super) fn names() -> Vec<&'static str> {
+    let mut names: Vec<_> = ALL.keys().copied().collect();
+    names.sort_unstable();
+    names
 }
 
 /// The functions that decide which of their arguments are evaluated; they are the evaluator's.

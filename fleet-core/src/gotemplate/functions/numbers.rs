@@ -88,27 +88,19 @@ pub(super) fn int64(value: &Value) -> i64 {
         #[allow(clippy::cast_possible_truncation)]
         Value::Float(number) => *number as i64,
         Value::Text(text) => {
-            // Zeros in front do not make it octal, and a fraction of zeros is none.
+            // A fraction of zeros is none.
             let text = match text.split_once('.') {
                 Some((whole, fraction)) if fraction.bytes().all(|byte| byte == b'0') => whole,
                 Some(_) => return 0,
                 None => text,
             };
-            match crate::gotemplate::literal::number(trim_zeros(text)) {
+            match crate::gotemplate::literal::number(text) {
                 Some(crate::gotemplate::literal::Number::Int(number)) => number,
                 _ => 0,
             }
         }
         _ => 0,
     }
-}
-
-fn trim_zeros(text: &str) -> &str {
-    if text.len() > 1 && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        let digits = text.trim_start_matches('0');
-        return if digits.is_empty() { "0" } else { digits };
-    }
-    text
 }
 
 /// What `cast.ToFloat64` makes of a value.

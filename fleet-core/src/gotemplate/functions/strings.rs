@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256, Sha512};
 
 use super::lists::strings;
-use super::{Args, Call, Function, MANY, function};
+use super::{Call, Function, MANY, function};
 use crate::gotemplate::format;
 use crate::gotemplate::value::{Entries, Value};
 use crate::printed::Refusal;
