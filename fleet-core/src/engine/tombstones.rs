@@ -1,6 +1,7 @@
 //! Tombstones: Works that are gone, kept because an older event of their key may still come again, or an equal one. A
 //! floor that passes the last position of a key ends the first, time the second.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -215,9 +216,9 @@ impl Shared {
             for position in stored.value.positions.iter() {
                 let feed = self.tombstones.feed_of(&position.domain);
                 let feed = feed.unwrap_or_else(|| Arc::clone(&stored.value.source));
-                if !floors.contains_key(&feed) {
-                    let of_feed = self.store.floors(&feed).await?;
-                    floors.insert(feed, of_feed);
+                if let Entry::Vacant(place) = floors.entry(feed) {
+                    let of_feed = self.store.floors(place.key()).await?;
+                    place.insert(of_feed);
                 }
             }
             let passed =

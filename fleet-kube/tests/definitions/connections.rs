@@ -208,13 +208,13 @@ fn each_mistake_about_nats_in_clusters_gives_one_clear_problem() {
         (
             "local:4222=",
             "local=",
-            "f.yaml:18: Cluster civo/one: spec.resolve[0]: \"nats.nats.svc.cluster.local=10.1.2.3:30422\" names no \
+            "f.yaml:17: Cluster civo/one: spec.resolve[0]: \"nats.nats.svc.cluster.local=10.1.2.3:30422\" names no \
              port before the =; write HOST:PORT=ADDRESS or HOST:PORT=ADDRESS:PORT",
         ),
         (
             "30422\n",
             "30422\n  - NATS.nats.svc.cluster.local:4222=a\n",
-            "f.yaml:19: Cluster civo/one: spec.resolve[1]: nats.nats.svc.cluster.local:4222 is mapped twice; keep one",
+            "f.yaml:17: Cluster civo/one: spec.resolve[1]: nats.nats.svc.cluster.local:4222 is mapped twice; keep one",
         ),
     ] {
         assert!(IN_CLUSTERS.contains(good), "{good}");

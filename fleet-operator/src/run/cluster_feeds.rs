@@ -222,7 +222,7 @@ impl ClusterFeeds {
         let trouble = match told {
             None => {
                 let message = format!("{} in the cluster is being read", reading.nats.secret);
-                reading.attached.is_empty().then(|| ("Connecting", message))
+                reading.attached.is_empty().then_some(("Connecting", message))
             }
             Some(Told::Feeds(feeds)) => self.attach(place, &mut reading, feeds).err(),
             Some(Told::Wrong { reason, message }) => Some((reason, message)),
