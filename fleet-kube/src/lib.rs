@@ -7,6 +7,7 @@ pub mod client;
 pub mod clusters;
 pub mod connection;
 pub mod definitions;
+pub mod helm;
 pub mod kubeconfig;
 pub mod leader;
 pub mod register;
