@@ -9,6 +9,7 @@
 
 mod article;
 mod bad_input;
+mod charts;
 mod dead_letters;
 mod drift;
 mod explain;
