@@ -213,7 +213,7 @@ impl Reader {
             published: delivery.published,
             source: &self.known.name,
             event: delivery.event.as_ref().ok(),
-            origin: origin.as_ref(),
+            origin: origin.as_ref().or(delivery.origin.as_ref()),
             fate,
         };
         let works = intentions.iter().map(|(_, it)| (&it.trigger.def.name, it.doer(), it.intent));

@@ -406,6 +406,7 @@ impl Shared {
                 }
             }
             if applied.is_empty() && work.intent == Intent::Delete {
+                self.recent.note_nothing(&work.id, work.received);
                 self.finish_removal(&work.id).await?;
             }
         }

@@ -107,6 +107,8 @@ pub enum WorkFate {
     Superseded,
     /// An event with its source and id was processed lately.
     Duplicate,
+    /// It asks to remove what is not there.
+    NothingThere,
     /// It is a dead letter, for this reason.
     Refused(&'static str),
 }
@@ -218,11 +220,14 @@ impl Recent {
     /// Notes what became of the intention of one trigger, by its place among the works that arrived.
     pub(super) fn stored(&self, number: Number, place: usize, outcome: Outcome) {
         self.change(number, |delivery| {
-            if let Some(work) = delivery.triggers.get_mut(place).filter(|work| work.intent.is_some()) {
+            if let Some(work) =
+                delivery.triggers.get_mut(place).filter(|work| work.fate == WorkFate::UnderWay)
+            {
                 work.fate = match outcome {
                     Outcome::Stored => WorkFate::Stored,
                     Outcome::Superseded => WorkFate::Superseded,
                     Outcome::Duplicate => WorkFate::Duplicate,
+                    Outcome::NothingThere => WorkFate::NothingThere,
                 };
             }
         });
@@ -247,16 +252,8 @@ impl Recent {
         phase: Phase,
         now: Timestamp,
     ) {
-        let mut guard = self.ring.lock();
-        let ring = &mut *guard;
-        let Some((number, place)) = ring.by_work.get(&(work.number(), received)) else { return };
-        let entry = number.checked_sub(ring.first).and_then(|place| usize::try_from(place).ok());
-        let Some(Entry { delivery, places }) = entry.and_then(|entry| ring.entries.get_mut(entry)) else {
-            return;
-        };
-        let (Some(told), Some(place)) = (delivery.triggers.get_mut(*place), places.get_mut(*place)) else {
-            return;
-        };
+        let mut ring = self.ring.lock();
+        let Some((told, place)) = ring.find(work, received) else { return };
         let mut hasher = self.hashes.build_hasher();
         std::hash::Hash::hash(cluster, &mut hasher);
         let cluster = u32::try_from(hasher.finish() >> 32).unwrap_or_default();
@@ -280,6 +277,15 @@ impl Recent {
         }
     }
 
+    /// Notes that there is nothing to remove for the event that a Work is made of.
+    pub(super) fn note_nothing(&self, work: &WorkId, received: Timestamp) {
+        if let Some((told, place)) = self.ring.lock().find(work, received)
+            && place.clusters.is_empty()
+        {
+            told.fate = WorkFate::NothingThere;
+        }
+    }
+
     /// All of them, oldest first.
     pub(super) fn all(&self) -> Vec<RecentDelivery> {
         self.ring.lock().entries.iter().map(|entry| entry.delivery.clone()).collect()
@@ -295,6 +301,14 @@ impl Recent {
 }
 
 impl Ring {
+    /// What is told of the event that a Work is made of, if it came lately.
+    fn find(&mut self, work: &WorkId, received: Timestamp) -> Option<(&mut RecentWork, &mut Place)> {
+        let (number, place) = self.by_work.get(&(work.number(), received))?;
+        let entry = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let Entry { delivery, places } = self.entries.get_mut(entry)?;
+        Some((delivery.triggers.get_mut(*place)?, places.get_mut(*place)?))
+    }
+
     /// The oldest entry, to be used again, if there are as many as there may be.
     fn make_room(&mut self, most: usize) -> Option<Entry> {
         if self.entries.len() < most {

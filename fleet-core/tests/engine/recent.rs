@@ -76,6 +76,11 @@ async fn duplicates_and_what_is_only_previewed_are_told_apart() {
     rig.handle.attach(Arc::clone(&feed) as _);
     feed.deliver(login("anna"), at(7));
     last(&rig, "it is previewed in both", |it| it.triggers.first().is_some_and(|it| it.previewed == 2)).await;
+    feed.deliver(logout("bert"), at(9));
+    last(&rig, "nothing is there", |it| {
+        it.triggers.first().is_some_and(|it| it.fate == WorkFate::NothingThere)
+    })
+    .await;
     feed.deliver(login("anna"), at(7));
     let told = last(&rig, "it is settled", |it| {
         it.triggers.first().is_some_and(|it| it.fate == WorkFate::Superseded)

@@ -94,7 +94,7 @@ enum Command {
     Register(register::RegisterArgs),
     /// Take a cluster out of the management cluster.
     Deregister(register::DeregisterArgs),
-    /// Print what a shell needs to complete command lines, such as `source <(fleet-operator completion bash)`.
+    /// Print what a shell needs to complete command lines: in bash, source what `fleet-operator completion bash` prints.
     Completion(completion::CompletionArgs),
 }
 

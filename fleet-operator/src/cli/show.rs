@@ -8,17 +8,21 @@ use fleet_core::cluster::ClusterId;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::terminal::{Colour, note};
+use super::terminal::{Colour, is_printed, note};
 use super::{AskArgs, Failure, KeptArgs, ask, print, table};
 use crate::control::{Answer, CallError, Question, call};
 use crate::render::Unified;
 use crate::show::DryRunRow;
 
 #[derive(Debug, Args)]
+#[command(subcommand_value_name = KINDS)]
 pub(super) struct ShowArgs {
     #[command(subcommand)]
     what: What,
 }
+
+/// What usage says, so that whoever asks for something else sees what there is.
+const KINDS: &str = "addons|clusters|sources|triggers|events|dryrun|usage|strays";
 
 #[derive(Debug, Subcommand)]
 enum What {
@@ -33,9 +37,9 @@ enum What {
     /// The last events that came, what became of each, and how long that took. Nothing of what they hold.
     ///
     /// OUTCOME is the least that any trigger made of it: DeadLetter (see `fleet-operator dead-letters list`), Stalled,
-    /// Waiting (for something, or for the next try), UnderWay, Stored, Previewed, Applied, Removed, Duplicate or Superseded
-    /// (by something newer of its key, or seen before); Unwanted if no trigger wants it, GivenBack if it could not be
-    /// stored. LATENCY is the time from receiving it to the last cluster where it is done.
+    /// Waiting (for something, or for the next try), UnderWay, Stored, Previewed, Applied, Removed, Duplicate, Superseded (by
+    /// something newer of its key, or seen before) or NothingThere (to remove); Unwanted if no trigger wants it, GivenBack
+    /// if it could not be stored. LATENCY is the time from receiving it to the last cluster where it is done.
     ///
     /// A running operator keeps the last 1000 in memory. `--cluster` and `--namespace` are about where events come from.
     Events(InClusters),
@@ -179,8 +183,9 @@ async fn again(
             (Ok(answer), _) => {
                 failures = 0;
                 let (text, notes) = told(answer)?;
-                if last.as_ref().is_none_or(|(before, _)| *before != text) {
-                    print(&text);
+                let is_new = last.as_ref().is_none_or(|(before, _)| *before != text);
+                if is_new && !is_printed(&text) {
+                    return Ok(());
                 }
                 if last.as_ref().is_none_or(|(_, before)| *before != notes) {
                     notes.iter().for_each(|text| note(text));
@@ -218,4 +223,17 @@ fn diffs(rows: &[DryRunRow], colour: bool) -> String {
         }
     }
     text.into_text().trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn usage_names_what_can_be_shown() {
+        let command = super::super::Cli::command();
+        let show = command.find_subcommand("show").unwrap();
+        let names: Vec<_> = show.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(super::KINDS, names.join("|"));
+    }
 }

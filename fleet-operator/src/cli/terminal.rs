@@ -41,8 +41,14 @@ fn may_colour() -> bool {
 
 /// Prints a line to stdout. A reader that went away (`| head`) is no reason to fail.
 pub(super) fn print(text: &str) {
+    let _ = is_printed(text);
+}
+
+/// The same; false if the reader went away, for who would go on.
+#[must_use]
+pub(super) fn is_printed(text: &str) -> bool {
     let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_ok()
 }
 
 /// What went wrong.

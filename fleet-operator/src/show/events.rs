@@ -56,16 +56,29 @@ const APPLIED: &str = "Applied";
 const REMOVED: &str = "Removed";
 const DUPLICATE: &str = "Duplicate";
 const SUPERSEDED: &str = "Superseded";
+const NOTHING_THERE: &str = "NothingThere";
 
 /// What needs a person first, what is done last.
-const ORDER: [&str; 10] =
-    [DEAD_LETTER, STALLED, WAITING, UNDER_WAY, STORED, PREVIEWED, APPLIED, REMOVED, DUPLICATE, SUPERSEDED];
+const ORDER: [&str; 11] = [
+    DEAD_LETTER,
+    STALLED,
+    WAITING,
+    UNDER_WAY,
+    STORED,
+    PREVIEWED,
+    APPLIED,
+    REMOVED,
+    DUPLICATE,
+    SUPERSEDED,
+    NOTHING_THERE,
+];
 
 fn trigger(work: &RecentWork) -> EventTriggerRow {
     let (outcome, reason) = match work.fate {
         WorkFate::UnderWay => (UNDER_WAY, ""),
         WorkFate::Superseded => (SUPERSEDED, ""),
         WorkFate::Duplicate => (DUPLICATE, ""),
+        WorkFate::NothingThere => (NOTHING_THERE, ""),
         WorkFate::Refused(reason) => (DEAD_LETTER, reason),
         _ if work.stalled > 0 => (STALLED, ""),
         _ if work.waiting > 0 => (WAITING, ""),

@@ -8,7 +8,9 @@
 )]
 
 mod article;
+mod asked;
 mod bad_input;
+mod called;
 mod cluster_nats;
 mod dead_letters;
 mod drift;
@@ -16,6 +18,7 @@ mod explain;
 mod idle;
 mod leading;
 mod managed;
+mod manifests;
 mod process;
 mod quickstart;
 mod render;
