@@ -360,6 +360,21 @@ pub struct Foreseen {
     pub reason: Option<String>,
 }
 
+/// How the reason of a conflict begins: records know it by that.
+const NOT_OURS: &str = "it is not ours; it belongs to ";
+
+impl Foreseen {
+    /// The reason where an object would be in conflict.
+    pub(crate) fn conflict(owner: &Owner) -> String {
+        format!("{NOT_OURS}{owner}")
+    }
+
+    /// Whether it would fail because the object is somebody else's.
+    pub fn is_conflict(&self) -> bool {
+        self.change.is_none() && self.reason.as_ref().is_some_and(|reason| reason.starts_with(NOT_OURS))
+    }
+}
+
 /// What would happen, to be read after `would`.
 impl fmt::Display for Foreseen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

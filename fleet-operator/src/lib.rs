@@ -5,6 +5,7 @@ pub mod control;
 pub mod convert;
 pub mod folder;
 pub mod http;
+pub mod manifests;
 pub mod render;
 pub mod run;
 pub mod show;

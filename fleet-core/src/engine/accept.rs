@@ -102,6 +102,8 @@ pub(super) enum Outcome {
     Superseded,
     /// An event with its source and id was processed lately.
     Duplicate,
+    /// It asks to remove what is not there.
+    NothingThere,
 }
 
 impl Accepted {
@@ -150,7 +152,7 @@ impl Accepted {
                     shared.counters.expired.add();
                 }
                 shared.counters.superseded.add();
-                return Ok(Outcome::Superseded);
+                return Ok(Outcome::NothingThere);
             }
             let mut positions = old.as_ref().map(|old| old.positions.clone()).unwrap_or_default();
             positions.record(self.position.clone());

@@ -42,6 +42,11 @@ pub struct Config {
     pub contested: Backoff,
     /// The first and the longest pause before a preview is made anew.
     pub preview: Backoff,
+    /// Of so many deliveries it is known what came of them, for people who ask ([`Handle::recent`]); about 1 KiB of memory
+    /// each. 0: of none.
+    ///
+    /// [`Handle::recent`]: crate::engine::Handle::recent
+    pub recent_deliveries: usize,
 }
 
 /// Pauses that double from the first to the longest, with jitter.
@@ -88,6 +93,7 @@ impl Default for Config {
             most_repairs: 5,
             contested: Backoff::millis(30_000, 600_000),
             preview: Backoff::millis(15_000, 30_000),
+            recent_deliveries: 1_000,
         }
     }
 }

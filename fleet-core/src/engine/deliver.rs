@@ -15,6 +15,7 @@ use crate::dead_letter::DeadLetterBox;
 use crate::engine::Shared;
 use crate::engine::accept::{Accepted, Floors, patiently};
 use crate::engine::judge::{Intention, Refusal, Verdict, judge};
+use crate::engine::recent::{Arrival, DeliveryFate, Number};
 use crate::engine::turns::Turn;
 use crate::position::Position;
 use crate::source::{Delivery, EventSource, Settle, SourceItem, SourceStatus};
@@ -177,35 +178,52 @@ impl Reader {
         if let Some(now) = definitions.sources.get(&self.known.name) {
             self.known.clone_from(now);
         }
+        let mut fate = DeliveryFate::UnderWay;
         let verdict = if delivery.position.as_ref().is_some_and(|position| self.floors.cover(position)) {
             shared.counters.superseded.add();
+            fate = DeliveryFate::Superseded;
             Verdict::Unwanted
         } else {
             let verdict = judge(&self.known, &delivery, None, &definitions, &shared.clusters);
             if matches!(verdict, Verdict::Unwanted) {
                 shared.counters.unmatched.add();
+                fate = DeliveryFate::Unwanted;
             }
             verdict
         };
         let position = delivery.position.clone().unwrap_or_else(|| shared.next_position());
         let (origin, intentions, refusals) = match verdict {
             Verdict::Unwanted => (None, Vec::new(), Vec::new()),
-            Verdict::Refused(refusal) => (None, Vec::new(), vec![refusal]),
+            Verdict::Refused(refusal) => {
+                fate = DeliveryFate::Refused(refusal.reason);
+                (None, Vec::new(), vec![refusal])
+            }
             Verdict::Wanted { origin, intentions } => {
                 let mut refusals = Vec::new();
                 let intentions =
                     intentions.into_iter().filter_map(|it| it.map_err(|refusal| refusals.push(refusal)).ok());
-                let turns =
+                let turns: Vec<_> =
                     intentions.map(|intention| (shared.turns.queue(&intention.id), intention)).collect();
                 (origin, turns, refusals)
             }
         };
         let received = shared.now();
+        let arrival = Arrival {
+            received,
+            published: delivery.published,
+            source: &self.known.name,
+            event: delivery.event.as_ref().ok(),
+            origin: origin.as_ref().or(delivery.origin.as_ref()),
+            fate,
+        };
+        let works = intentions.iter().map(|(_, it)| (&it.trigger.def.name, it.doer(), it.intent));
+        let refused = refusals.iter().filter_map(|it| Some((it.trigger.as_ref()?, it.reason)));
+        let number = shared.recent.arrive(&arrival, works, refused);
         let published = delivery.published.unwrap_or(received);
         let source = Arc::clone(&self.known);
         let floors = Some((Arc::clone(&self.feed), Arc::clone(&self.floors)));
         let accepted = Accepted { source, origin, position, published, received, floors, refused: None };
-        let taken = Taken { accepted, letters: Arc::clone(&self.letters), began, permit };
+        let taken = Taken { accepted, letters: Arc::clone(&self.letters), began, number, permit };
         let shared_by_task = Arc::clone(shared);
         shared.spawn(async move { taken.settle(&shared_by_task, delivery, intentions, refusals).await });
     }
@@ -233,6 +251,7 @@ struct Taken {
     accepted: Accepted,
     letters: Arc<dyn DeadLetterBox>,
     began: Instant,
+    number: Number,
     /// Counts it among the deliveries in flight until it is settled.
     permit: OwnedSemaphorePermit,
 }
@@ -259,9 +278,12 @@ impl Taken {
             }
             if let Ok(event) = event {
                 let event = Arc::new(event);
-                for (mut turn, intention) in intentions {
+                for (place, (mut turn, intention)) in intentions.into_iter().enumerate() {
                     turn.come().await;
-                    patiently(shared, || self.accepted.store(shared, &intention, &event, &message)).await?;
+                    let outcome =
+                        patiently(shared, || self.accepted.store(shared, &intention, &event, &message))
+                            .await?;
+                    shared.recent.stored(self.number, place, outcome);
                 }
             }
             Ok::<_, StoreError>(())
@@ -271,6 +293,8 @@ impl Taken {
         let stored = shared.cut.run_until_cancelled(with_progress(&settle, store)).await;
         let stored = stored.unwrap_or_else(|| Err(StoreError::Unavailable("the engine stops".to_owned())));
         shared.counters.durable_latency.record(self.began.elapsed());
+        let fate = if stored.is_ok() { DeliveryFate::Settled } else { DeliveryFate::GivenBack };
+        shared.recent.settled(self.number, fate);
         let settled = match (stored, refusals.first()) {
             (Ok(()), Some(refusal)) if !wanted => settle.terminate(&refusal.detail).await,
             (Ok(()), _) => settle.ack().await,

@@ -7,7 +7,7 @@ use crate::catalog::Subject;
 use crate::dead_letter::DeadLetterBox;
 use crate::engine::deliver::Attached;
 use crate::engine::sweep::{self, HeldWithdrawals};
-use crate::engine::{Counters, Shared, Stray};
+use crate::engine::{Counters, RecentDelivery, Shared, Stray};
 use crate::source::EventSource;
 
 /// A handle to an engine: attaches sources and looks at what it does. Clones speak of the same engine.
@@ -94,6 +94,14 @@ impl Handle {
     /// Objects that carry a mark and are not known to belong to any Work.
     pub fn strays(&self) -> Vec<Stray> {
         self.shared.holdings.strays()
+    }
+
+    /// What came of the last deliveries, oldest first: as many as [`Config::recent_deliveries`] says. What is sent again by
+    /// hand is not among them.
+    ///
+    /// [`Config::recent_deliveries`]: crate::engine::Config::recent_deliveries
+    pub fn recent(&self) -> Vec<RecentDelivery> {
+        self.shared.recent.all()
     }
 
     /// Withdrawals that wait to be confirmed, because they are too many at once.

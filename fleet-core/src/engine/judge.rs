@@ -31,6 +31,13 @@ pub(super) struct Intention {
     pub(super) intent: Intent,
 }
 
+impl Intention {
+    /// The number of the Work that has in clusters what the event asks for.
+    pub(super) fn doer(&self) -> u64 {
+        if self.trigger.is_together() { self.trigger.aggregate().number() } else { self.id.number() }
+    }
+}
+
 /// Why a delivery never becomes Work.
 #[derive(Debug, PartialEq)]
 pub(super) struct Refusal {

@@ -25,6 +25,7 @@ mod others;
 mod payload;
 mod queue;
 mod reads;
+mod recent;
 mod reconcile;
 mod record;
 mod refill;
@@ -58,6 +59,7 @@ pub use self::counters::{BUCKETS, Counter, Counters, Histogram};
 pub use self::foretell::{CannotRender, Fate, Foresight, Foretold, Meaning, Piece, Place};
 pub use self::handle::Handle;
 pub use self::holdings::Stray;
+pub use self::recent::{DeliveryFate, EventNames, RecentDelivery, RecentWork, WorkFate};
 pub use self::resend::{ResendError, Resent};
 pub use self::sweep::HeldWithdrawals;
 
@@ -72,6 +74,7 @@ use self::holdings::Holdings;
 use self::lane::Lane;
 use self::observing::Observers;
 use self::queue::{Cause, Pace};
+use self::recent::Recent;
 use self::rollout::Rollouts;
 use self::schedule::{Schedule, Start, Verdict};
 use self::sweep::Sweeps;
@@ -156,6 +159,8 @@ struct Shared {
     observers: Observers,
     found: FoundObjects,
     conditions: Conditions,
+    /// What came of the last deliveries, for people.
+    recent: Recent,
     /// How many Works are to be somewhere, roughly between sweeps: what is only remembered does not count.
     live: AtomicUsize,
     /// The operator's own domain: for events whose source has no order.
@@ -208,6 +213,7 @@ impl Engine {
             observers: Observers::default(),
             found: FoundObjects::default(),
             conditions: Conditions::default(),
+            recent: Recent::new(config.recent_deliveries),
             live: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
@@ -400,6 +406,7 @@ impl Shared {
                 }
             }
             if applied.is_empty() && work.intent == Intent::Delete {
+                self.recent.note_nothing(&work.id, work.received);
                 self.finish_removal(&work.id).await?;
             }
         }

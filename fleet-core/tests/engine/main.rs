@@ -14,6 +14,7 @@ mod isolation;
 mod late;
 mod levels;
 mod races;
+mod recent;
 mod refusal;
 mod remembering;
 mod resend;

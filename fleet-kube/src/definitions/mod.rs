@@ -185,6 +185,21 @@ impl Definitions {
         }
     }
 
+    /// Which ConfigMaps and Secrets triggers and profiles render from, there or not: each with the name of one of them among
+    /// the catalog's triggers, and as often as they name it.
+    pub fn rendered_from(&self) -> Vec<(ObjectId, Arc<str>)> {
+        let mut all = Vec::new();
+        for (id, object) in &self.objects {
+            let by = |reference| (reference, id.rule());
+            match &object.body {
+                Ok(Body::Trigger(draft)) => all.extend(draft.references().map(by)),
+                Ok(Body::Profile(draft)) => all.extend(draft.references().map(by)),
+                _ => {}
+            }
+        }
+        all
+    }
+
     /// Whether both say the same, problems included.
     pub fn same(&self, other: &Self) -> bool {
         let same_clusters = |one: &[ClusterDefinition], other: &[ClusterDefinition]| {

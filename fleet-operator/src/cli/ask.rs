@@ -3,13 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{AskArgs, DataArg, DeadLettersArgs, DeadLettersCommand, Failure, KeptArgs, Which, print, table};
+use super::progress::Bar;
+use super::terminal::{error, note};
+use super::{
+    ApiArg, AskArgs, DataArg, DeadLettersArgs, DeadLettersCommand, Failure, KeptArgs, StoreArg, Which, print,
+    table,
+};
 use crate::control::{Answer, CallError, Question, call};
 use crate::folder::Folder;
 use crate::run::{DataFolder, StoreKind, definitions_of_management, open_to_read, without_operator};
 use crate::show::DeadLetterRow;
 
-pub(super) async fn ask(question: Question, args: &AskArgs) -> Result<(), Failure> {
+async fn ask(question: Question, args: &AskArgs) -> Result<(), Failure> {
     let answer = answer(question.clone(), &args.kept).await?;
     print(&table::text(&question, &answer, args.output)?);
     notes(&answer);
@@ -32,10 +37,16 @@ pub(super) async fn confirm_withdrawals(data: &Path) -> Result<(), Failure> {
 }
 
 async fn left_behind(args: &KeptArgs, question: Question) -> Result<Answer, Failure> {
-    let KeptArgs { data: DataArg { data }, store, namespace, api } = args;
+    let KeptArgs {
+        data: DataArg { data },
+        store: StoreArg { store: kind },
+        api: ApiArg { api },
+        operator_namespace,
+    } = args;
     let folder = DataFolder::at(data);
-    let store = open_to_read(&folder, *store, namespace).await.map_err(|error| Failure::because(&error))?;
-    let definitions = match args.store {
+    let store =
+        open_to_read(&folder, *kind, operator_namespace).await.map_err(|error| Failure::because(&error))?;
+    let definitions = match kind {
         StoreKind::File => Arc::new(Folder::remembered(data)),
         StoreKind::Kubernetes => {
             definitions_of_management((*api).into()).await.map_err(|error| Failure::because(&error))?
@@ -49,30 +60,38 @@ pub(super) async fn dead_letters(args: DeadLettersArgs) -> Result<(), Failure> {
         DeadLettersCommand::List(args) => ask(Question::DeadLetters, &args).await,
         DeadLettersCommand::Show { id, ask: args } => ask(Question::DeadLetter { id }, &args).await,
         DeadLettersCommand::Resend { which, as_new, ask } => {
-            each(&which, &ask, |id| Question::Resend { id, as_new }).await
+            each(&which, &ask, "sending again", |id| Question::Resend { id, as_new }).await
         }
         DeadLettersCommand::Drop { which, ask } => {
-            each(&which, &ask, |id| Question::DropDeadLetter { id }).await
+            each(&which, &ask, "dropping", |id| Question::DropDeadLetter { id }).await
         }
     }
 }
 
 /// Does something with each of them, and shows what became of each.
-async fn each(which: &Which, args: &AskArgs, question: impl Fn(String) -> Question) -> Result<(), Failure> {
+async fn each(
+    which: &Which,
+    args: &AskArgs,
+    doing: &'static str,
+    question: impl Fn(String) -> Question,
+) -> Result<(), Failure> {
     let data = &args.kept.data.data;
     let ids = if which.ids.is_empty() { selected(which, data).await? } else { which.ids.clone() };
     let mut all = Answer::default();
     let mut failures = 0;
+    let bar = Bar::of(ids.len(), doing);
     for id in ids {
         match call(data, &question(id.clone())).await {
             Ok(answer) => all.rows.extend(answer.rows),
             Err(CallError::Refused(why)) => {
-                eprintln!("error: {id}: {why}");
+                bar.apart(|| error(&format!("{id}: {why}")));
                 failures += 1;
             }
             Err(error) => return Err(Failure::new(error.to_string())),
         }
+        bar.step();
     }
+    drop(bar);
     print(&table::text(&question(String::new()), &all, args.output)?);
     match failures {
         0 => Ok(()),
@@ -100,8 +119,4 @@ async fn selected(which: &Which, data: &Path) -> Result<Vec<String>, Failure> {
 /// Notes are for people: they never mix with rows.
 pub(super) fn notes(answer: &Answer) {
     answer.notes.iter().for_each(|text| note(text));
-}
-
-pub(super) fn note(text: &str) {
-    eprintln!("note: {text}");
 }

@@ -1,21 +1,29 @@
 //! The command line.
 
 mod ask;
+mod called;
+mod columns;
+mod completion;
 mod convert;
 mod explain;
+mod manifests;
+mod progress;
 mod register;
 mod render;
 mod run;
 mod send;
+mod show;
 mod table;
+mod terminal;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use fleet_kube::definitions::Family;
 
-use crate::control::Question;
+use self::terminal::print;
 use crate::run::StoreKind;
 
 /// Event-driven automation for fleets of Kubernetes clusters.
@@ -27,6 +35,17 @@ use crate::run::StoreKind;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+}
+
+impl Cli {
+    /// Reads a command line, whose first word says how the program is called: as itself, or as `kubectl fleet` where the
+    /// file is called `kubectl-fleet`. Ends the process where it asks for help, or for something that there is not.
+    pub fn read(line: impl IntoIterator<Item = OsString>) -> Self {
+        let line: Vec<_> = line.into_iter().collect();
+        let mut command = called::command(line.first().map(Path::new));
+        let read = command.try_get_matches_from_mut(line).and_then(|found| Self::from_arg_matches(&found));
+        read.unwrap_or_else(|error| error.format(&mut command).exit())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -43,8 +62,8 @@ enum Command {
     Run(run::RunArgs),
     /// Send a CloudEvent from a file, over HTTP or NATS.
     Send(send::SendArgs),
-    /// Show what is in the clusters and how it is doing, the clusters, or the definitions.
-    Show(ShowArgs),
+    /// Show what is in the clusters, what came, the clusters, the definitions, and how all that is doing.
+    Show(show::ShowArgs),
     /// Tell why an object is in a cluster, or is not: which event of which source made it, when, by which trigger and
     /// template.
     ///
@@ -63,46 +82,20 @@ enum Command {
     Withdrawals(WithdrawalsArgs),
     /// Rewrite manifests of another system as manifests of ours.
     Convert(convert::ConvertArgs),
-    /// Print the CustomResourceDefinitions: fleet-operator crds | kubectl apply --server-side -f -
+    /// Print what runs an operator in a management cluster, to be applied there:
+    /// `fleet-operator manifests --image IMAGE | kubectl apply --server-side -f -`.
+    ///
+    /// CustomResourceDefinitions, Namespace, ServiceAccount with what it has to be allowed and nothing else, Deployment and
+    /// Service.
+    Manifests(manifests::ManifestsArgs),
+    /// Print the CustomResourceDefinitions alone: `fleet-operator crds | kubectl apply --server-side -f -`.
     Crds,
     /// Register a cluster with the management cluster.
     Register(register::RegisterArgs),
     /// Take a cluster out of the management cluster.
     Deregister(register::DeregisterArgs),
-}
-
-#[derive(Debug, Args)]
-struct ShowArgs {
-    /// What to show.
-    what: What,
-    #[command(flatten)]
-    ask: AskArgs,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum What {
-    /// The objects that events have put into clusters.
-    Addons,
-    /// The managed clusters.
-    Clusters,
-    /// The EventSources, and whether events can arrive.
-    Sources,
-    /// The EventTriggers, and how their Works are doing.
-    Triggers,
-    /// Objects that carry the mark of a Work which does not know them: copies, and what was lost sight of.
-    Strays,
-}
-
-impl What {
-    fn question(self) -> Question {
-        match self {
-            Self::Addons => Question::Addons,
-            Self::Clusters => Question::Clusters,
-            Self::Sources => Question::Sources,
-            Self::Triggers => Question::Triggers,
-            Self::Strays => Question::Strays,
-        }
-    }
+    /// Print what a shell needs to complete command lines: in bash, source what `fleet-operator completion bash` prints.
+    Completion(completion::CompletionArgs),
 }
 
 #[derive(Debug, Args)]
@@ -124,17 +117,16 @@ pub(crate) struct DataArg {
 
 /// Where an operator keeps what it knows.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct KeptArgs {
-    #[command(flatten)]
-    pub(crate) data: DataArg,
+pub(crate) struct StoreArg {
     /// Where Works, what was applied for them, floors and dead letters are kept. `kubernetes` needs a management cluster
     /// with the definitions that `fleet-operator crds` prints.
     #[arg(long, value_name = "STORE", default_value = "file", env = "FLEET_STORE")]
     pub(crate) store: StoreKind,
-    /// The operator's own namespace in the management cluster, for Works (`--store kubernetes`) and the Lease
-    /// (`--leader-elect`).
-    #[arg(long, value_name = "NAMESPACE", default_value = "fleet-events", env = "POD_NAMESPACE")]
-    pub(crate) namespace: String,
+}
+
+/// Whose kinds definitions in a management cluster are.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct ApiArg {
     /// Whose kinds in the management cluster the definitions are. A folder may hold both.
     #[arg(long, value_name = "API", default_value = "fleet", env = "FLEET_API")]
     pub(crate) api: ApiFamily,
@@ -159,6 +151,23 @@ impl From<ApiFamily> for Family {
     }
 }
 
+/// The operator's own namespace, unless something else is said.
+const OWN_NAMESPACE: &str = "fleet-events";
+
+/// What an operator that runs, or ran, keeps: for commands that look at it.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeptArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArg,
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+    #[command(flatten)]
+    pub(crate) api: ApiArg,
+    /// The operator's own namespace in the management cluster (its `--namespace`).
+    #[arg(long = "operator-namespace", value_name = "NAMESPACE", default_value = OWN_NAMESPACE, env = "POD_NAMESPACE")]
+    pub(crate) operator_namespace: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Output {
     /// A table.
@@ -169,6 +178,8 @@ enum Output {
     Json,
     /// A list of objects in YAML.
     Yaml,
+    /// One name a line, as other commands take it.
+    Name,
 }
 
 #[derive(Debug, Args)]
@@ -271,7 +282,7 @@ pub async fn main(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run::run(args).await,
         Command::Send(args) => send::send(args).await,
-        Command::Show(ShowArgs { what, ask }) => ask::ask(what.question(), &ask).await,
+        Command::Show(args) => show::show(args).await,
         Command::Explain(args) => explain::explain(args).await,
         Command::Render(args) => return render::render(args).await,
         Command::DeadLetters(args) => ask::dead_letters(args).await,
@@ -279,24 +290,19 @@ pub async fn main(cli: Cli) -> ExitCode {
             ask::confirm_withdrawals(&data.data).await
         }
         Command::Convert(args) => convert::convert(args).await,
+        Command::Manifests(args) => manifests::manifests(args),
         Command::Crds => register::crds(),
         Command::Register(args) => register::register(args).await,
         Command::Deregister(args) => register::deregister(args).await,
+        Command::Completion(args) => completion::completion(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(message)) => {
-            eprintln!("error: {message}");
+            terminal::error(&message);
             ExitCode::FAILURE
         }
     }
-}
-
-/// Prints a line to stdout. A reader that went away (`| head`) is no reason to fail.
-pub(crate) fn print(text: &str) {
-    use std::io::Write;
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
 }
 
 #[cfg(test)]

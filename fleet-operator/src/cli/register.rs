@@ -8,6 +8,8 @@ use fleet_core::cluster::{ClusterId, Labels};
 use fleet_kube::register::{Access, Registration, Wait, deregister as take_out, register as put_in};
 use serde_json::Value;
 
+use super::progress::Spinner;
+use super::terminal::note;
 use super::{Failure, print};
 use crate::run::connect_management;
 
@@ -131,9 +133,7 @@ pub(super) async fn register(args: RegisterArgs) -> Result<(), Failure> {
             registered.version.map(|version| format!(" (Kubernetes {version})")).unwrap_or_default();
         print(&format!("cluster {} is registered{version}", registration.id));
     }
-    for note in registered.notes {
-        eprintln!("note: {note}");
-    }
+    registered.notes.iter().for_each(|text| note(text));
     Ok(())
 }
 
@@ -142,8 +142,10 @@ pub(super) async fn deregister(args: DeregisterArgs) -> Result<(), Failure> {
     let id = args.name.id()?;
     let management = connect_management().await.map_err(|error| Failure::because(&error))?;
     let mut said = SAY_AFTER;
+    let spinner = args.wait.then(|| Spinner::turn(format!("the operator withdraws what it put into {id}")));
+    let is_seen = spinner.as_ref().is_some_and(Spinner::is_seen);
     let mut told = |since: Duration| {
-        if since >= said {
+        if since >= said && !is_seen {
             said += SAY_AFTER;
             eprintln!(
                 "waiting ({} s) until the operator has withdrawn what it put into {id}; if none runs, start one",
@@ -154,6 +156,7 @@ pub(super) async fn deregister(args: DeregisterArgs) -> Result<(), Failure> {
     let wait = if args.wait { Wait::UntilGone(&mut told) } else { Wait::No };
     let done =
         take_out(&management, &id, args.leave, wait).await.map_err(|error| Failure::because(&error))?;
+    drop(spinner);
     if !done.cluster {
         return Err(Failure::new(format!("there is no Cluster {id}")));
     }

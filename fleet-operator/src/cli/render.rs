@@ -1,17 +1,18 @@
 //! `render`: what an event would put where, and what it would change.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use fleet_core::cluster::{Cluster, ClusterId};
 use fleet_core::engine::Meaning;
 use fleet_core::work::AppliedWork;
 use fleet_kube::definitions::{Definitions, Family, Fault};
 
-use super::{Failure, KeptArgs, ask, print, table};
+use super::terminal::{Colour, error, note};
+use super::{Failure, KeptArgs, print, table};
 use crate::control::{CallError, Question, call};
 use crate::folder::Folder;
 use crate::render::{self, Comparison};
@@ -44,26 +45,6 @@ pub(super) struct RenderArgs {
     kept: KeptArgs,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Colour {
-    /// On a terminal, unless NO_COLOR is set.
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-}
-
-impl Colour {
-    fn is_wanted(self) -> bool {
-        match self {
-            Self::Always => true,
-            Self::Never => false,
-            Self::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-        }
-    }
-}
-
 /// Something could not be told, or would fail.
 const TROUBLE: u8 = 2;
 
@@ -71,7 +52,7 @@ pub(super) async fn render(args: RenderArgs) -> ExitCode {
     match try_render(args).await {
         Ok(code) => ExitCode::from(code),
         Err(Failure(message)) => {
-            eprintln!("error: {message}");
+            error(&message);
             ExitCode::from(TROUBLE)
         }
     }
@@ -82,13 +63,13 @@ async fn try_render(args: RenderArgs) -> Result<u8, Failure> {
         return Err(Failure::new("only one of the event and the manifests can be read from stdin"));
     }
     let event = read(&args.event)?;
-    let definitions = definitions(args.path.as_deref(), args.kept.api.into()).await?;
+    let definitions = definitions(args.path.as_deref(), args.kept.api.api.into()).await?;
     let mut code = 0;
     for problem in &definitions.problems {
         if problem.fault == Fault::MissingReference {
-            eprintln!("note: {problem}");
+            note(&problem.to_string());
         } else {
-            eprintln!("error: {problem}");
+            error(&problem.to_string());
             code = TROUBLE;
         }
     }
@@ -102,8 +83,8 @@ async fn try_render(args: RenderArgs) -> Result<u8, Failure> {
         print(told.text.trim_end());
         return Ok(if told.faulty { TROUBLE } else { code });
     }
-    let KeptArgs { data, namespace, .. } = &args.kept;
-    let clusters = LiveClusters::connect(&definitions.clusters, &data.data, vec![namespace.clone()])
+    let KeptArgs { data, operator_namespace, .. } = &args.kept;
+    let clusters = LiveClusters::connect(&definitions.clusters, &data.data, vec![operator_namespace.clone()])
         .map_err(|error| {
             Failure::new(format!("the data folder {} cannot be used: {error}", data.data.display()))
         })?;
@@ -114,11 +95,12 @@ async fn try_render(args: RenderArgs) -> Result<u8, Failure> {
     let known = async |meaning: &Meaning| records(&args.kept, meaning).await;
     let Comparison { text, differs, faults, .. } =
         render::compare(&foretold, known, &clusters, find, args.color.is_wanted()).await;
+    let text = text.into_text();
     if !text.is_empty() {
         print(text.trim_end());
     }
     for fault in &faults {
-        eprintln!("error: {fault}");
+        error(fault);
     }
     let found = if !faults.is_empty() { TROUBLE } else { u8::from(differs) };
     Ok(code.max(found))
@@ -155,18 +137,18 @@ async fn records(kept: &KeptArgs, meaning: &Meaning) -> Vec<AppliedWork> {
         Ok(answer) => table::read(&answer.rows).unwrap_or_default(),
         Err(CallError::NobodyRuns) => {
             let folder = DataFolder::at(&kept.data.data);
-            if kept.store == StoreKind::File && !folder.database().exists() {
+            if kept.store.store == StoreKind::File && !folder.database().exists() {
                 return Vec::new();
             }
-            let Ok(store) = open_to_read(&folder, kept.store, &kept.namespace).await else {
-                ask::note("what earlier events left cannot be read, so what would be removed is not shown");
+            let Ok(store) = open_to_read(&folder, kept.store.store, &kept.operator_namespace).await else {
+                note("what earlier events left cannot be read, so what would be removed is not shown");
                 return Vec::new();
             };
             let applied = store.applied(&work).await.unwrap_or_default();
             applied.into_iter().map(|stored| (*stored.value).clone()).collect()
         }
         Err(error) => {
-            ask::note(&format!("what would be removed is not shown: {error}"));
+            note(&format!("what would be removed is not shown: {error}"));
             Vec::new()
         }
     }

@@ -1,6 +1,5 @@
 //! `run`: starts an operator and waits for the signal to stop.
 
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::EnvFilter;
 
-use super::{Failure, KeptArgs, print};
+use super::{ApiArg, DataArg, Failure, OWN_NAMESPACE, StoreArg, called, print, terminal};
 use crate::run::{LeaderElection, Operator, Options};
 
 #[derive(Debug, Args)]
@@ -26,7 +25,15 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     #[command(flatten)]
-    kept: KeptArgs,
+    data: DataArg,
+    #[command(flatten)]
+    store: StoreArg,
+    #[command(flatten)]
+    api: ApiArg,
+    /// The operator's own namespace in the management cluster, for Works (`--store kubernetes`) and the Lease
+    /// (`--leader-elect`).
+    #[arg(long, value_name = "NAMESPACE", default_value = OWN_NAMESPACE, env = "POD_NAMESPACE")]
+    namespace: String,
     /// Run only while holding a Lease, so that of several operators on one management cluster one runs and the others
     /// wait: they are alive (/healthz) and not ready (/readyz says who leads). Needs `--store kubernetes`.
     #[arg(long)]
@@ -95,11 +102,11 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let signals = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
     let options = Options {
         folder: args.folder,
-        api: args.kept.api.into(),
+        api: args.api.api.into(),
         listen: args.listen,
-        data: args.kept.data.data,
-        store: args.kept.store,
-        namespace: args.kept.namespace,
+        data: args.data.data,
+        store: args.store.store,
+        namespace: args.namespace,
         leader_election: args
             .leader_elect
             .then_some(LeaderElection { lease: args.lease_name, timing: args.lease_duration }),
@@ -148,7 +155,7 @@ fn log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(terminal::colours_errors())
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_target(false).init(),
@@ -174,10 +181,11 @@ fn greet(options: &Options, address: SocketAddr) {
         }
         None => "Fleet runs".to_owned(),
     };
+    let program = called::name();
     print(&format!(
         "{runs} on {runs_on}; its data is in {data}.\n\
          Events are taken at http://{address}/events (metrics at /metrics). Try, in another terminal:\n  \
-         fleet-operator send {event}{to}\n  \
-         fleet-operator show addons{of}"
+         {program} send {event}{to}\n  \
+         {program} show addons{of}"
     ));
 }

@@ -28,6 +28,12 @@ pub enum Question {
     Sources,
     /// The EventTriggers: [`TriggerRow`](crate::show::TriggerRow)s.
     Triggers,
+    /// What came lately, and what came of it: [`EventRow`](crate::show::EventRow)s.
+    Events,
+    /// What would be done where a trigger says DryRun: [`DryRunRow`](crate::show::DryRunRow)s.
+    DryRun,
+    /// What triggers render from: [`UsageRow`](crate::show::UsageRow)s.
+    Usage,
     /// Objects that carry a mark without being any Work's: [`StrayRow`](crate::show::StrayRow)s.
     Strays,
     /// Why an object is in a cluster, or is not: an [`Explanation`](crate::show::Explanation).

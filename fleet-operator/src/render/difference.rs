@@ -1,6 +1,5 @@
 //! What an event would change in the clusters, as a unified diff.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use fleet_core::work::{AppliedWork, Intent, WorkId};
 use fleet_core::yaml;
 use serde_json::Value;
 
+use super::unified::Unified;
 use crate::run::LiveClusters;
 
 /// How long one cluster may take.
@@ -23,12 +23,11 @@ const DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Comparison {
     /// The diff.
-    pub text: String,
+    pub text: Unified,
     /// Whether anything would change.
     pub differs: bool,
     /// What would fail, or could not be compared.
     pub faults: Vec<String>,
-    colour: bool,
 }
 
 /// Compares what an event would mean to a trigger with what is there. `known` is what is recorded of the Work in each
@@ -40,7 +39,7 @@ pub async fn compare(
     find: impl Fn(&fleet_core::cluster::ClusterId) -> Option<Arc<Cluster>>,
     colour: bool,
 ) -> Comparison {
-    let mut found = Comparison { colour, ..Comparison::default() };
+    let mut found = Comparison { text: Unified::new(colour), ..Comparison::default() };
     for Foretold { trigger, fate } in foretold {
         match fate {
             Fate::Refused { reason, detail } => {
@@ -184,27 +183,7 @@ impl Comparison {
 
     fn difference(&mut self, before: &str, after: &str, lines: &str) {
         self.differs = true;
-        self.line("1", &format!("--- {before}"));
-        self.line("1", &format!("+++ {after}"));
-        for line in lines.lines() {
-            let colour = match line.chars().next() {
-                Some('-') => "31",
-                Some('+') => "32",
-                Some('@') => "36",
-                _ => "",
-            };
-            self.line(colour, line);
-        }
-    }
-
-    fn line(&mut self, colour: &str, line: &str) {
-        // What is compared must not reach the terminal as anything but text.
-        let line = line.replace(|c: char| c.is_control() && c != '\t', " ");
-        // Writing to a String cannot fail.
-        let _ = match self.colour && !colour.is_empty() {
-            true => writeln!(self.text, "\u{1b}[{colour}m{line}\u{1b}[0m"),
-            false => writeln!(self.text, "{line}"),
-        };
+        self.text.difference(before, after, lines);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod difference;
 mod told;
+mod unified;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use fleet_kube::definitions::Definitions;
 
 pub use self::difference::{Comparison, compare};
 pub use self::told::{Told, text};
+pub use self::unified::Unified;
 
 /// The definitions as they are, to tell what events mean.
 pub fn foresight(definitions: &Definitions) -> Foresight {

@@ -8,6 +8,7 @@ use fleet_core::catalog::{Condition, Subject};
 use fleet_core::cluster::ClusterId;
 use fleet_core::dead_letter::{DeadLetterBox, InStore};
 use fleet_core::engine::{Handle, ResendError, Resent};
+use fleet_core::policy::SyncMode;
 use fleet_core::store::{StoreError, WorkStore};
 use fleet_core::work::WorkId;
 use fleet_kube::clusters::Clusters;
@@ -50,6 +51,7 @@ impl Answering for Running {
         match &question {
             Question::Resend { id, as_new } => resend(&self.engine, id, *as_new).await,
             Question::DropDeadLetter { id } => drop_dead_letter(&self.engine, id).await,
+            Question::Events => Answer::new(&show::events(self.engine.recent()), notes),
             Question::Strays => {
                 let rows = show::strays(&*self.store, &self.engine.strays()).await;
                 Answer::new(&rows.map_err(|error| error.to_string())?, notes)
@@ -181,6 +183,18 @@ async fn rows(
         Question::Triggers => {
             let tallies = show::tallies(store).await.map_err(failed)?;
             Answer::new(&triggers(definitions, tallies, live), notes)
+        }
+        Question::DryRun => {
+            let triggers = &definitions.catalog.triggers;
+            let is_dry_run =
+                |name: &str| triggers.get(name).is_some_and(|it| it.policy.sync == SyncMode::DryRun);
+            Answer::new(&show::dry_run(store, is_dry_run).await.map_err(failed)?, notes)
+        }
+        Question::Usage => Answer::new(&show::usage(store, definitions).await.map_err(failed)?, notes),
+        Question::Events => {
+            Err("no operator runs on this data folder, and what came lately is known to one that runs \
+                                 only; `show addons` and `dead-letters list` tell what came of it"
+                .to_owned())
         }
         Question::Strays
         | Question::ConfirmWithdrawals

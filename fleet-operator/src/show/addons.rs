@@ -46,9 +46,10 @@ fn of_one(work: &Work, applied: &AppliedWork) -> Vec<AddonRow> {
         resource_type: String::new(),
         namespace: String::new(),
         name: String::new(),
+        // An object has none; a release has its chart's.
         version: None,
         time: None,
-        profiles: vec![Subject::of_trigger(&work.trigger).to_string().replacen(' ', "/", 1)],
+        profiles: vec![rule(&work.trigger)],
         work: work.id.to_string(),
         state: state.to_owned(),
         message,
@@ -111,6 +112,11 @@ fn of_one(work: &Work, applied: &AppliedWork) -> Vec<AddonRow> {
         true => vec![without_object],
         false => rows.into_iter().map(|(_, row)| row).collect(),
     }
+}
+
+/// What wants something somewhere, as people name it.
+pub(super) fn rule(trigger: &Arc<str>) -> String {
+    Subject::of_trigger(trigger).to_string().replacen(' ', "/", 1)
 }
 
 pub(super) fn resource_type(object: &ObjectRef) -> String {

@@ -52,6 +52,99 @@ pub struct AddonRow {
     pub would: Option<Change>,
 }
 
+/// One delivery that came lately, and what came of it. Nothing of what its event holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventRow {
+    /// When it was received.
+    pub time: Timestamp,
+    /// When it was published, if its transport tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Timestamp>,
+    /// The EventSource.
+    pub event_source: String,
+    /// Which event it was; `None` if it is no event. Long names are cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<ExplainedEvent>,
+    /// The cluster that it came from, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// What each trigger that wanted it made of it.
+    pub triggers: Vec<EventTriggerRow>,
+    /// What came of it, in one word: the least that any trigger made of it.
+    pub outcome: String,
+    /// Why it came to no more, in one word.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// From being received to being done in the last cluster, as far as it is done, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_millis: Option<f64>,
+}
+
+/// What a trigger made of a delivery.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventTriggerRow {
+    /// The trigger.
+    pub name: String,
+    /// What the event asks for; `None` if it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// How far it is, in one word.
+    pub outcome: String,
+    /// Why it is not further, in one word.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// In how many clusters it is done.
+    pub done: usize,
+    /// In how many it is only told what would be done.
+    pub previewed: usize,
+    /// In how many it cannot be done until something changes.
+    pub stalled: usize,
+    /// In how many it waits, or is tried again.
+    pub waiting: usize,
+}
+
+/// What a Work would do to one object, where its trigger says DryRun.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRunRow {
+    /// `namespace/name` of the cluster.
+    pub cluster: String,
+    /// `group:Kind`; nothing before the colon for the core group.
+    pub resource_type: String,
+    /// The object's namespace; empty if it has none.
+    pub namespace: String,
+    /// The object's name; empty if nothing could be rendered.
+    pub name: String,
+    /// `No Action`, `Create`, `Update`, `Recreate`, `Delete`, `Give Back`, `Conflict` or `Error`.
+    pub action: String,
+    /// Why it is that, where there is something to say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// What asks for it, as `kind/name`.
+    pub rule: String,
+    /// What an update would change, as a unified diff without its head. Values of Secrets are masked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff: Option<String>,
+}
+
+/// A ConfigMap or Secret that triggers render from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageRow {
+    /// `ConfigMap` or `Secret`.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What renders from it, as `kind/name`.
+    pub rules: Vec<String>,
+    /// The clusters where these have something.
+    pub clusters: Vec<String>,
+}
+
 /// One object that carries a mark without being any Work's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -8,7 +8,9 @@
 )]
 
 mod article;
+mod asked;
 mod bad_input;
+mod called;
 mod cluster_nats;
 mod charts;
 mod dead_letters;
@@ -17,6 +19,7 @@ mod explain;
 mod idle;
 mod leading;
 mod managed;
+mod manifests;
 mod process;
 mod quickstart;
 mod render;

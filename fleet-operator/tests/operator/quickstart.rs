@@ -200,7 +200,7 @@ fn the_command_line_says_what_is_wrong() {
         (&["send", "-", "--to", "nats://127.0.0.1:1"], 1, "--subject is missing"),
         (&["send", "-", "--to", "ftp://x"], 1, "--to must begin with"),
         (&["show", "addons", "--data", "/nonexistent"], 1, "no operator has run with this --data folder"),
-        (&["show", "everything"], 2, "possible values: addons"),
+        (&["show", "everything"], 2, "Usage: fleet-operator show <addons|clusters|"),
         (&["run", "--max-withdraw", "101%", "x"], 2, "from 0% to 100%"),
         (&["register", "cluster", "x"], 2, "--kubeconfig"),
     ] {

@@ -1,6 +1,7 @@
 //! What came of an attempt: written down, and what is next.
 
 use super::Step;
+use crate::engine::recent::Phase;
 use crate::engine::record::Record;
 use crate::engine::schedule::Verdict;
 use crate::engine::summary::Summary;
@@ -28,6 +29,7 @@ impl Step<'_> {
             tracing::debug!(cluster = %record.applied.cluster, reason, "the cluster failed");
             shared.counters.retried.add();
             record.write(shared).await?;
+            self.note(Phase::Waiting);
             return Ok(Verdict::ClusterFailed { backoff: shared.config.cluster_down, least });
         } else if let Some((least, reason)) = summary.retry {
             shared.counters.retried.add();
@@ -54,6 +56,11 @@ impl Step<'_> {
             shared.counters.stalled.add();
         }
         record.write(shared).await?;
+        self.note(match record.applied.state {
+            AppliedState::Applied => Phase::Done,
+            AppliedState::Stalled { .. } => Phase::Stalled,
+            _ => Phase::Waiting,
+        });
         Ok(verdict)
     }
 

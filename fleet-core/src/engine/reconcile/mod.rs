@@ -13,10 +13,13 @@ mod wait;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::cluster::Cluster;
 use crate::engine::Shared;
 use crate::engine::holdings::Sight;
 use crate::engine::lane::{Job, Lane};
+use crate::engine::recent::Phase;
 use crate::engine::record::Record;
 use crate::engine::schedule::Verdict;
 use crate::engine::together::{Events, Wanted};
@@ -53,6 +56,8 @@ struct Step<'a> {
     orphans: Vec<(ObjectRef, Arc<str>)>,
     /// How long nothing more is done for the Work here.
     rest: Duration,
+    /// When the event was received that this is about.
+    received: Option<Timestamp>,
 }
 
 /// Looks at a Work in a cluster, and does what is to be done.
@@ -60,7 +65,7 @@ pub(super) async fn step(shared: &Arc<Shared>, job: &mut Job, lane: &Lane) -> Ve
     let sights = shared.holdings.take_sights(&job.work, &lane.cluster);
     let orphans = shared.holdings.take_orphans(&job.work, &lane.cluster);
     let seen = sights.clone();
-    let mut step = Step { shared, job, lane, sights, orphans, rest: Duration::ZERO };
+    let mut step = Step { shared, job, lane, sights, orphans, rest: Duration::ZERO, received: None };
     let result = try_step(&mut step).await;
     if !step.rest.is_zero() {
         shared.stop.run_until_cancelled(tokio::time::sleep(step.rest)).await;
@@ -116,6 +121,7 @@ async fn try_step(step: &mut Step<'_>) -> Result<Verdict, StoreError> {
         None => Events::Own,
     };
     let is_nothing = matches!(events, Events::Nothing);
+    step.received = Some(events.received(&work));
     let verdict = match desired(shared, &work, &target, record.as_ref().map(|record| &*record.value), events)
     {
         Desired::Present(trigger, events) => {
@@ -144,7 +150,13 @@ async fn try_step(step: &mut Step<'_>) -> Result<Verdict, StoreError> {
             None => Verdict::Done,
         },
         Desired::Absent | Desired::Withdrawn => match record {
-            Some(record) => step.remove(Record::read(shared, step.job, record, trigger())).await?,
+            Some(record) => {
+                let verdict = step.remove(Record::read(shared, step.job, record, trigger())).await?;
+                if verdict == Verdict::Done && work.intent == Intent::Delete {
+                    step.note(Phase::Done);
+                }
+                verdict
+            }
             None => Verdict::Done,
         },
     };
@@ -211,6 +223,14 @@ fn desired<'a>(
 }
 
 impl Step<'_> {
+    /// Notes how far the event is here, for people.
+    fn note(&self, phase: Phase) {
+        if let Some(received) = self.received {
+            let shared = self.shared;
+            shared.recent.note(&self.job.work, received, &self.lane.cluster, phase, shared.now());
+        }
+    }
+
     /// What is there stays, and is known to stay: a Delete event finds it, and so does the trigger if it comes back.
     async fn leave(&mut self, mut record: Record, why: &str) -> Result<Verdict, StoreError> {
         if record.applied.inventory.is_empty() {

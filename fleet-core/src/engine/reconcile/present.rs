@@ -7,6 +7,7 @@ use super::Step;
 use crate::apply::{ApplyRequest, Claim, Mode, Outcome};
 use crate::cluster::Cluster;
 use crate::engine::digest::digest;
+use crate::engine::recent::Phase;
 use crate::engine::record::Record;
 use crate::engine::rollout::Wanted;
 use crate::engine::schedule::Verdict;
@@ -74,6 +75,7 @@ impl Step<'_> {
                 shared.counters.stalled.add();
                 record.stall(work, reason, message);
                 record.write(shared).await?;
+                self.note(Phase::Stalled);
                 return Ok(Verdict::Done);
             }
         };
@@ -101,6 +103,7 @@ impl Step<'_> {
             record.applied.generation = work.generation;
             record.applied.state = AppliedState::Waiting { reason };
             record.write(shared).await?;
+            self.note(Phase::Waiting);
             // Looked at again when that has changed.
             return Ok(Verdict::Done);
         }
@@ -154,6 +157,7 @@ impl Step<'_> {
         record.applied.generation = work.generation;
         record.applied.health = self.shared.holdings.health(&work.id, &self.lane.cluster);
         record.write(self.shared).await?;
+        self.note(Phase::Done);
         Ok(Verdict::Done)
     }
 

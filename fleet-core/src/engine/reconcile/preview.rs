@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Step;
 use crate::apply::{ApplyRequest, Change, InventoryItem, Mode, Outcome, RemoveRequest};
 use crate::cluster::Cluster;
+use crate::engine::recent::Phase;
 use crate::engine::record::Record;
 use crate::engine::schedule::Verdict;
 use crate::engine::together::Events;
@@ -48,6 +49,7 @@ impl Step<'_> {
                     Err(Fault { reason, message }) => {
                         record.stall(work, reason, message);
                         record.write(shared).await?;
+                        self.note(Phase::Stalled);
                         return Ok(Verdict::Done);
                     }
                 }
@@ -78,6 +80,7 @@ impl Step<'_> {
         record.applied.blocked.clear();
         record.applied.state = AppliedState::Previewed { changes };
         record.write(shared).await?;
+        self.note(Phase::Previewed);
         // What others do there shows only when one looks.
         Ok(Verdict::Later { backoff: shared.config.preview, least: Duration::ZERO })
     }
@@ -129,7 +132,7 @@ fn foresee(object: &ObjectRef, outcome: Outcome) -> Option<Foreseen> {
     let (change, reason) = match outcome {
         Outcome::Would(Change::Nothing) | Outcome::Gone | Outcome::Applied(_) => return None,
         Outcome::Would(change) => (Some(change), None),
-        Outcome::Conflict { owner } => (None, Some(format!("it is not ours; it belongs to {owner}"))),
+        Outcome::Conflict { owner } => (None, Some(Foreseen::conflict(&owner))),
         Outcome::Waiting { reason }
         | Outcome::Rejected { reason }
         | Outcome::Retry { reason, .. }

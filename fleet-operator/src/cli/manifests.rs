@@ -1,0 +1,45 @@
+//! `manifests`: what runs an operator in a management cluster.
+
+use clap::Args;
+use fleet_kube::api::crds;
+
+use super::{Failure, OWN_NAMESPACE, print};
+use crate::manifests::{Options, operator, yaml};
+use crate::run::StoreKind;
+
+#[derive(Debug, Args)]
+pub(super) struct ManifestsArgs {
+    /// The image, whose entry point is this program.
+    #[arg(long)]
+    image: String,
+    /// The operator's own namespace.
+    #[arg(short, long, default_value = OWN_NAMESPACE)]
+    namespace: String,
+    /// A namespace with ConfigMaps and Secrets that EventTriggers, EventSources and Clusters refer to; may be given many
+    /// times. They are read in these, which have to be there already, and in the operator's own namespace; nowhere else.
+    #[arg(long, value_name = "NAMESPACE", value_delimiter = ',')]
+    read_namespace: Vec<String>,
+    /// Where Works, what was applied for them, floors and dead letters are kept; `file` needs a volume that outlives the pod
+    /// (a PersistentVolumeClaim).
+    #[arg(long, value_name = "STORE", default_value = "kubernetes")]
+    store: StoreKind,
+    /// Have them elect one that runs, while the others wait.
+    #[arg(long)]
+    leader_elect: bool,
+    /// How many there are; more than one needs --leader-elect.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    replicas: u16,
+}
+
+pub(super) fn manifests(args: ManifestsArgs) -> Result<(), Failure> {
+    let ManifestsArgs { image, namespace, read_namespace, store, leader_elect, replicas } = args;
+    let options =
+        Options { namespace, image, store, leader_elect, replicas, read_namespaces: read_namespace };
+    let mut objects = Vec::new();
+    for crd in crds() {
+        objects.push(serde_json::to_value(crd).map_err(|error| Failure::because(&error))?);
+    }
+    objects.extend(operator(&options).map_err(|error| Failure::because(&error))?);
+    print(yaml(&objects).map_err(|error| Failure::because(&error))?.trim_end());
+    Ok(())
+}

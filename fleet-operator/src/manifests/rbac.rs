@@ -1,0 +1,119 @@
+//! What an account has to be allowed, and no more: what the documentation of `fleet_kube`'s `catalog`, `store` and `leader`
+//! lists, each as narrow as its requests are.
+//!
+//! What is applied in managed clusters is not among it: there the operator is who the kubeconfig of the Cluster says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet_kube::api::GROUP;
+use k8s_openapi::api::rbac::v1::{
+    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+};
+use kube::api::ObjectMeta;
+use serde_json::Value;
+
+use super::{OPERATOR, Options, objects, value};
+use crate::run::StoreKind;
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+const CORE: &str = "";
+
+/// What one service account is allowed.
+pub(super) struct Grants {
+    account: &'static str,
+    /// In all namespaces, and what lies in none.
+    everywhere: Vec<PolicyRule>,
+    /// By namespace.
+    within: BTreeMap<String, Vec<PolicyRule>>,
+}
+
+/// What an operator is allowed in its management cluster.
+pub(super) fn operator(options: &Options) -> Grants {
+    let mut everywhere = vec![
+        rule(GROUP, &["clusterprofiles", "clusters", "eventsources", "eventtriggers"], &["list", "watch"]),
+        // The finalizer, and the label with a cluster's version.
+        rule(GROUP, &["clusterprofiles", "clusters", "eventtriggers"], &["patch"]),
+        rule(
+            GROUP,
+            &["clusterprofiles/status", "clusters/status", "eventsources/status", "eventtriggers/status"],
+            &["patch"],
+        ),
+        // What is left in a Cluster that goes before its time.
+        rule("events.k8s.io", &["events"], &["create", "patch"]),
+    ];
+    let mut own = Vec::new();
+    if options.store == StoreKind::Kubernetes {
+        let records = ["get", "list", "watch", "create", "patch", "delete"];
+        // They are in the namespaces of their Clusters.
+        everywhere.push(rule(GROUP, &["appliedworks"], &records));
+        own.push(rule(GROUP, &["works"], &records));
+        own.push(rule(GROUP, &["works/status"], &["patch"]));
+        // Floors and epochs; dead letters.
+        own.push(rule(CORE, &["configmaps"], &["get", "create", "update"]));
+        own.push(rule(CORE, &["secrets"], &["get", "list", "create", "update", "delete"]));
+    }
+    if options.leader_elect {
+        let lease = PolicyRule {
+            resource_names: Some(vec![OPERATOR.to_owned()]),
+            ..rule("coordination.k8s.io", &["leases"], &["get", "update"])
+        };
+        own.extend([lease, rule("coordination.k8s.io", &["leases"], &["create"])]);
+    }
+    let read: BTreeSet<&String> = options.read_namespaces.iter().chain([&options.namespace]).collect();
+    let definitions = || rule(CORE, &["configmaps", "secrets"], &["list", "watch"]);
+    let mut within: BTreeMap<String, Vec<PolicyRule>> =
+        read.into_iter().map(|namespace| (namespace.clone(), vec![definitions()])).collect();
+    within.entry(options.namespace.clone()).or_default().extend(own);
+    Grants { account: OPERATOR, everywhere, within }
+}
+
+impl Grants {
+    /// Roles and what binds them to the account, which is in `namespace`.
+    pub(super) fn objects(self, namespace: &str, objects: &mut Vec<Value>) -> Result<(), serde_json::Error> {
+        let Self { account, everywhere, within } = self;
+        let subjects = Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: account.to_owned(),
+            namespace: Some(namespace.to_owned()),
+            ..Subject::default()
+        }]);
+        let role = |kind: &str, name: &str| RoleRef {
+            api_group: Some(RBAC.to_owned()),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+        };
+        // Whoever runs one more in another namespace gives it what is its own.
+        let name = format!("{namespace}:{account}");
+        let metadata = || ObjectMeta { name: Some(name.clone()), ..objects::unnamed() };
+        objects.push(value(ClusterRole {
+            metadata: metadata(),
+            rules: Some(everywhere),
+            ..ClusterRole::default()
+        })?);
+        objects.push(value(ClusterRoleBinding {
+            metadata: metadata(),
+            role_ref: role("ClusterRole", &name),
+            subjects: subjects.clone(),
+        })?);
+        for (within, rules) in within {
+            let metadata = || ObjectMeta { namespace: Some(within.clone()), ..metadata() };
+            objects.push(value(Role { metadata: metadata(), rules: Some(rules) })?);
+            objects.push(value(RoleBinding {
+                metadata: metadata(),
+                role_ref: role("Role", &name),
+                subjects: subjects.clone(),
+            })?);
+        }
+        Ok(())
+    }
+}
+
+fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
+    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(owned(resources)),
+        verbs: owned(verbs),
+        ..PolicyRule::default()
+    }
+}
