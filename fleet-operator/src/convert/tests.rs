@@ -157,7 +157,7 @@ fn what_has_no_translation_is_told_with_file_and_line() {
                 {projectsveltos.io/instantiate: ok}\ndata:\n  a.yaml: |\n    kind: A\n    name: {{ .CloudEvent.id | \
                 b64enc }}\n  b: '{{ .Other }}'\n";
     fs::write(&file, text).unwrap();
-    let converted = sveltos(&[file.clone()]);
+    let converted = sveltos(std::slice::from_ref(&file));
     let told: Vec<String> = converted.untranslated.iter().map(ToString::to_string).collect();
     let at = |line: u32| format!("{}:{line}: ", file.display());
     assert_eq!(told.len(), 3, "{told:?}");
