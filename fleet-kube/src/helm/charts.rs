@@ -153,16 +153,18 @@ async fn pull(
     };
     let to = room.path().join("chart");
     let mut args: Vec<OsString> = Vec::new();
-    if spec.is_oci() {
-        let url = format!("{}/{}", spec.repository_url.trim_end_matches('/'), spec.chart());
+    let from = program.pulls_from(&spec.repository_url);
+    if from.starts_with("oci://") {
+        let url = format!("{}/{}", from.trim_end_matches('/'), spec.chart());
         args.extend(["pull".into(), url.into()]);
-        args.extend(["--registry-config".into(), room.write("registry.json", &registry(release))?.into()]);
+        let registry = room.write("registry.json", &registry(release, &from))?;
+        args.extend(["--registry-config".into(), registry.into()]);
         if spec.credentials.plain_http {
             args.push("--plain-http".into());
         }
     } else {
         // A password on the command line would be seen by everybody on the machine.
-        let config = room.write("repositories.yaml", &repositories(release, ca.as_deref()))?;
+        let config = room.write("repositories.yaml", &repositories(release, &from, ca.as_deref()))?;
         let of_room = |args: &mut Vec<OsString>| {
             args.extend(["--repository-config".into(), (&config).into()]);
             args.extend(["--repository-cache".into(), room.path().join("repository").into()]);
@@ -199,7 +201,7 @@ async fn pull(
 const REPOSITORY: &str = "fleet";
 
 /// The one repository, as helm keeps its list of them.
-fn repositories(release: &Release, ca: Option<&Path>) -> String {
+fn repositories(release: &Release, from: &str, ca: Option<&Path>) -> String {
     let spec = &release.spec;
     let password = spec.credentials.password.as_ref().map(|password| password.expose_secret());
     // JSON is YAML.
@@ -208,7 +210,7 @@ fn repositories(release: &Release, ca: Option<&Path>) -> String {
         "generated": "0001-01-01T00:00:00Z",
         "repositories": [{
             "name": REPOSITORY,
-            "url": spec.repository_url,
+            "url": from,
             "username": spec.credentials.username.as_deref().unwrap_or_default(),
             "password": password.unwrap_or_default(),
             "caFile": ca.map(|ca| ca.display().to_string()).unwrap_or_default(),
@@ -222,9 +224,9 @@ fn repositories(release: &Release, ca: Option<&Path>) -> String {
 }
 
 /// The credentials for a registry, as container tools keep them.
-fn registry(release: &Release) -> String {
+fn registry(release: &Release, from: &str) -> String {
     let spec = &release.spec;
-    let host = spec.repository_url.trim_start_matches("oci://").split('/').next().unwrap_or_default();
+    let host = from.trim_start_matches("oci://").split('/').next().unwrap_or_default();
     let (Some(username), Some(password)) = (&spec.credentials.username, &spec.credentials.password) else {
         return json!({}).to_string();
     };

@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -32,12 +33,57 @@ pub struct HelmSetup {
     pub folder: PathBuf,
     /// How many helm processes run at a time; each takes some 50 MB.
     pub parallel: usize,
+    /// Where charts are pulled from instead; the first that fits counts.
+    pub mirrors: Vec<Mirror>,
+}
+
+/// A place that has the charts of a repository: for those who cannot, or will not, reach the repository itself. What a
+/// chart says of credentials and certificates holds for the mirror.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// What the repository's URL begins with.
+    of: String,
+    /// What stands there instead.
+    at: String,
+}
+
+impl Mirror {
+    fn of(&self, url: &str) -> Option<String> {
+        let rest = url.strip_prefix(self.of.trim_end_matches('/'))?;
+        let is_whole = rest.is_empty() || rest.starts_with('/');
+        is_whole.then(|| format!("{}{rest}", self.at.trim_end_matches('/')))
+    }
+}
+
+/// Why a text is no [`Mirror`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "write URL=URL, each beginning with https://, http:// or oci://, as in https://charts.example.com=https://mirror.local/charts"
+)]
+pub struct InvalidMirror;
+
+impl FromStr for Mirror {
+    type Err = InvalidMirror;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (of, at) = text.split_once('=').ok_or(InvalidMirror)?;
+        let is_url = |url: &str| {
+            let schemes = ["https://", "http://", "oci://"];
+            schemes.iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()))
+                && !url.contains('@')
+        };
+        if is_url(of) && is_url(at) {
+            Ok(Self { of: of.to_owned(), at: at.to_owned() })
+        } else {
+            Err(InvalidMirror)
+        }
+    }
 }
 
 impl HelmSetup {
     /// The `helm` that `PATH` has, at work in a folder.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { program: "helm".into(), folder: folder.into(), parallel: 4 }
+        Self { program: "helm".into(), folder: folder.into(), parallel: 4, mirrors: Vec::new() }
     }
 }
 
@@ -102,6 +148,12 @@ pub(super) struct Run<'a> {
 }
 
 impl Program {
+    /// Where the charts of a repository are pulled from.
+    pub(super) fn pulls_from(&self, repository: &str) -> String {
+        let mirrored = self.options.mirrors.iter().find_map(|mirror| mirror.of(repository));
+        mirrored.unwrap_or_else(|| repository.to_owned())
+    }
+
     pub(super) fn new(options: HelmSetup) -> Self {
         let permits = Semaphore::new(options.parallel.max(1));
         Self { options, permits, known: Mutex::default() }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use fleet_kube::api::parse_duration;
+use fleet_kube::helm::Mirror;
 use fleet_kube::leader::Timing;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -65,6 +66,10 @@ pub(super) struct RunArgs {
     /// kept in the data folder.
     #[arg(long, value_name = "PATH", default_value = "helm")]
     helm: PathBuf,
+    /// Pull the charts of a repository from elsewhere: `https://charts.example.com=https://mirror.local/charts`. May be
+    /// given many times.
+    #[arg(long, value_name = "URL=URL")]
+    chart_mirror: Vec<Mirror>,
     /// How log lines on stderr look. What is logged: RUST_LOG, by default `info,async_nats=off`.
     #[arg(long, default_value = "text")]
     log_format: LogFormat,
@@ -114,6 +119,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
         max_withdraw_percent: args.max_withdraw,
         protect_namespaces: args.protect_namespace,
         helm: args.helm,
+        chart_mirrors: args.chart_mirror,
         withdraw_timeout: args.withdraw_timeout,
     };
     let shutdown = CancellationToken::new();

@@ -69,7 +69,8 @@ impl Composed {
         let clusters = Arc::new(Clusters::new());
         let mut protected = options.protect_namespaces.clone();
         protected.push(options.namespace.clone());
-        let helm = HelmSetup { program: options.helm.clone(), ..HelmSetup::new(data.helm()) };
+        let (program, mirrors) = (options.helm.clone(), options.chart_mirrors.clone());
+        let helm = HelmSetup { program, mirrors, ..HelmSetup::new(data.helm()) };
         let applier = Arc::new(Routed::new(Arc::clone(&clusters), folders, helm, protected, leads));
         let parts = Parts {
             store: Arc::clone(&store),

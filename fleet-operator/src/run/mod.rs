@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use fleet_core::redb::OpenError;
 use fleet_kube::definitions::Family;
+use fleet_kube::helm::Mirror;
 use fleet_kube::leader::{Election, Lost};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -60,6 +61,8 @@ pub struct Options {
     pub protect_namespaces: Vec<String>,
     /// The helm program, 4 or 3: a path, or a name that is looked for in `PATH`.
     pub helm: PathBuf,
+    /// Where charts are pulled from instead of their repositories.
+    pub chart_mirrors: Vec<Mirror>,
     /// How long a Cluster that is deleted is held back while what is in it cannot be withdrawn.
     pub withdraw_timeout: Duration,
     /// How long stopping may take until what is in flight is cut off; a few seconds more for what is given back then.

@@ -13,7 +13,7 @@ use crate::process::eventually;
 use crate::rig::Rig;
 
 /// Serves the files of a folder, for as long as the test's process lives; its URL.
-fn serve(folder: PathBuf) -> String {
+pub(crate) fn serve(folder: PathBuf) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -34,7 +34,7 @@ fn serve(folder: PathBuf) -> String {
     url
 }
 
-fn helm(program: &Path, args: &[&str]) -> String {
+pub(crate) fn helm(program: &Path, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().unwrap();
     assert!(output.status.success(), "helm {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

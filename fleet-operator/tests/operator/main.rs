@@ -27,3 +27,4 @@ mod rig;
 mod shown;
 mod stopping;
 mod streams;
+mod whole_article;

@@ -1,0 +1,278 @@
+//! The article that this project starts from, as a whole: NATS in every production cluster from a chart, the Secret that
+//! says how it is reached, and logins in one cluster. On real API servers, by the real helm, with a real NATS server for
+//! each cluster (the chart's own would need nodes); once with our kinds, once with Sveltos' manifests byte for byte.
+
+use std::fs;
+use std::path::PathBuf;
+
+use async_nats::ConnectOptions;
+use local_fleet::{Nats, NatsOptions, Program, Progress, Route, install};
+use serde_json::{Value, json};
+
+use crate::charts::{helm, serve};
+use crate::process::{Operator, eventually, example};
+use crate::rig::Rig;
+
+const INSIDE: &str = "nats.nats.svc.cluster.local:4222";
+const USERS: &str = "authorization { users: [{user: admin, password: my-password}] }";
+
+/// The article's events.
+fn event(what: &str) -> String {
+    json!({
+        "specversion": "1.0",
+        "type": format!("auth.example.com.{what}"),
+        "source": "auth.example.com",
+        "id": "10001",
+        "subject": "mgianluc",
+        "datacontenttype": "application/json",
+        "data": {"message": format!("User mgianluc {what}")},
+    })
+    .to_string()
+}
+
+/// A management cluster, two production clusters with a NATS in each, and a repository of charts.
+struct Story {
+    // Dropped before the runtime that looks after their processes.
+    nats: [Nats; 2],
+    rig: Rig,
+    program: PathBuf,
+    charts: String,
+    _folders: [tempfile::TempDir; 2],
+}
+
+impl Story {
+    fn new() -> Self {
+        let rig = Rig::new(true, 2);
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let options = NatsOptions::default().config(USERS);
+        let dir = folders[0].path();
+        let nats = rig.runtime.block_on(async {
+            [
+                Nats::start_named(dir, "one", &options).await.unwrap(),
+                Nats::start_named(dir, "two", &options).await.unwrap(),
+            ]
+        });
+        let program = rig.runtime.block_on(install::find(Program::Helm, &Progress::default())).unwrap();
+        let chart = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/operator/nats-chart");
+        let to = folders[1].path().to_str().unwrap();
+        helm(&program, &["package", chart.to_str().unwrap(), "-d", to]);
+        helm(&program, &["repo", "index", to]);
+        let charts = serve(folders[1].path().to_owned());
+        Self { nats, rig, program, charts, _folders: folders }
+    }
+
+    /// Where the NATS of a cluster is reached from outside.
+    fn mapping(&self, index: usize) -> String {
+        format!("{INSIDE}={}", self.nats[index].url(Route::Direct).split_once("://").unwrap().1)
+    }
+
+    fn run(&self, args: &[&str]) -> Operator<'_> {
+        let mirror = format!("https://nats-io.github.io/k8s/helm/charts/={}", self.charts);
+        let program = self.program.display().to_string();
+        self.rig.home.run(|run| {
+            let run = run.env("KUBECONFIG", self.rig.management()).args(args);
+            run.args(["--helm", &program, "--chart-mirror", &mirror])
+        })
+    }
+
+    fn apply(&self, object: &Value) {
+        let args = ["apply", "--server-side", "-f", "-"];
+        self.rig.kubectl_ok(&self.rig.management(), &args, &object.to_string());
+    }
+
+    fn apply_file(&self, folder: &str, file: &str) {
+        let text = fs::read_to_string(example(folder).join(file)).unwrap();
+        self.rig.kubectl_ok(&self.rig.management(), &["apply", "--server-side", "-f", "-"], &text);
+    }
+
+    fn publish(&self, index: usize, event: &str) {
+        self.rig.runtime.block_on(async {
+            let options = ConnectOptions::new().user_and_password("admin".to_owned(), "my-password".to_owned());
+            let client = options.connect(self.nats[index].url(Route::Direct)).await.unwrap();
+            client.publish("user-operation", event.to_owned().into()).await.unwrap();
+            client.flush().await.unwrap();
+        });
+    }
+
+    /// What `show addons` lists of a cluster: type, namespace, name and version.
+    fn shown(&self, cluster: &str) -> Vec<String> {
+        let rows = self.rig.home.show("addons");
+        let of = rows.iter().filter(|row| row["cluster"] == cluster && row["state"] == "Applied");
+        let text = |row: &Value, field: &str| row[field].as_str().unwrap_or("-").to_owned();
+        let mut shown: Vec<String> = of
+            .map(|row| {
+                ["resourceType", "namespace", "name", "version"].map(|field| text(row, field)).join(" ")
+            })
+            .collect();
+        shown.sort();
+        shown
+    }
+
+    fn until_shown(&self, cluster: &str, expected: &[&str]) {
+        eventually(&format!("{cluster} shows {expected:?}\n{}", self.rig.home.log()), || {
+            let shown = self.shown(cluster);
+            expected.iter().all(|it| shown.iter().any(|row| row.starts_with(it))).then_some(())
+        });
+    }
+
+    /// Tells the story from the third step on.
+    fn tell(&self, folder: &str) {
+        let (one, two) = ("civo/cluster1", "civo/cluster2");
+        const CHART: &str = "helm chart nats nats 1.2.9";
+        const SECRET: &str = ":Secret projectsveltos sveltos-nats";
+        // The Secret's profile first: it waits for the chart's.
+        self.apply_file(folder, "nats-secret.yaml");
+        self.apply_file(folder, "nats.yaml");
+        for cluster in [one, two] {
+            self.until_shown(cluster, &[CHART, SECRET]);
+        }
+        for cluster in self.rig.lab.clusters() {
+            let kubeconfig = self.rig.kubeconfig(cluster);
+            let released = ["ls", "-n", "nats", "-o", "json", "--kubeconfig", kubeconfig.to_str().unwrap()];
+            let released: Value = serde_json::from_str(&helm(&self.program, &released)).unwrap();
+            assert_eq!((&released[0]["chart"], &released[0]["status"]), (&json!("nats-1.2.9"), &json!("deployed")));
+            let config = ["get", "configmap", "nats-config", "-n", "nats", "-o", "jsonpath={.data}"];
+            let config = self.rig.kubectl_ok(&kubeconfig, &config, "");
+            assert!(config.contains("my-password"), "the chart has its values: {config}");
+        }
+        self.apply_file(folder, "user-operation.yaml");
+        eventually(&format!("both are read\n{}", self.rig.home.log()), || {
+            let row = self.rig.home.show("sources").pop()?;
+            row["message"].as_str()?.contains("all 2 feeds are read").then_some(())
+        });
+
+        let [first, second] = self.rig.lab.clusters() else { panic!("two clusters were asked for") };
+        self.publish(0, &event("login"));
+        eventually(&format!("the namespace is there\n{}", self.rig.home.log()), || {
+            self.rig.namespace(first, "mgianluc")
+        });
+        self.until_shown(one, &[CHART, SECRET, ":Namespace"]);
+        let table = String::from_utf8(self.rig.home.cli(&["show", "addons"]).stdout).unwrap();
+        for expected in [
+            "| civo/cluster1 | helm chart    | nats           | nats         | 1.2.9   |",
+            "| civo/cluster1 | :Secret       | projectsveltos | sveltos-nats | N/A     |",
+            "| civo/cluster1 | :Namespace    |                | mgianluc     | N/A     |",
+        ] {
+            assert!(table.contains(expected), "{expected}\n{table}");
+        }
+        assert!(self.rig.namespace(second, "mgianluc").is_none(), "the event was not of the other cluster");
+
+        // The same user in the other cluster is another life.
+        self.publish(1, &event("login"));
+        eventually("the namespace is there, too", || self.rig.namespace(second, "mgianluc"));
+        self.publish(0, &event("logout"));
+        eventually(&format!("the namespace is gone\n{}", self.rig.home.log()), || {
+            self.rig.namespace(first, "mgianluc").is_none().then_some(())
+        });
+        assert!(self.rig.namespace(second, "mgianluc").is_some());
+        eventually("only chart and Secret are shown", || {
+            let shown = self.shown(one);
+            (shown.len() == 2 && shown[0].starts_with(SECRET) && shown[1].starts_with(CHART)).then_some(())
+        });
+
+        // Both profiles go at once: the Secret first, for it depends on the chart.
+        for file in ["user-operation.yaml", "nats-secret.yaml", "nats.yaml"] {
+            let path = example(folder).join(file);
+            let args = ["delete", "--wait=false", "-f", path.to_str().unwrap()];
+            self.rig.kubectl_ok(&self.rig.management(), &args, "");
+        }
+        eventually(&format!("nothing is left\n{}", self.rig.home.log()), || {
+            self.rig.home.show("addons").is_empty().then_some(())
+        });
+        assert!(self.rig.namespace(second, "mgianluc").is_none());
+    }
+}
+
+#[test]
+fn with_our_kinds() {
+    let story = Story::new();
+    story.rig.prepare();
+    for (index, cluster) in story.rig.lab.clusters().iter().enumerate() {
+        let patch = json!({"spec": {"resolve": [story.mapping(index)]}}).to_string();
+        let args = ["patch", "clusters.fleet-events.dev", cluster.name(), "-n", "civo", "--type=merge", "-p", &patch];
+        story.rig.kubectl_ok(&story.rig.management(), &args, "");
+    }
+    let operator = story.run(&[]);
+    story.tell("article");
+    assert!(operator.stop().success());
+}
+
+/// A definition that lets everything through, as Sveltos' own would what the article has.
+fn definition(group: &str, kind: &str, plural: &str, scope: &str) -> Value {
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}"), "annotations": {
+            "api-approved.kubernetes.io": "unapproved, for a test"}},
+        "spec": {
+            "group": group,
+            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
+            "scope": scope,
+            "versions": [{
+                "name": "v1beta1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}},
+                "subresources": {"status": {}},
+            }],
+        },
+    })
+}
+
+#[test]
+fn with_the_manifests_of_sveltos() {
+    let story = Story::new();
+    let management = story.rig.management();
+    let definitions = [
+        definition("lib.projectsveltos.io", "EventSource", "eventsources", "Cluster"),
+        definition("lib.projectsveltos.io", "EventTrigger", "eventtriggers", "Cluster"),
+        definition("lib.projectsveltos.io", "SveltosCluster", "sveltosclusters", "Namespaced"),
+        definition("config.projectsveltos.io", "ClusterProfile", "clusterprofiles", "Cluster"),
+    ];
+    for object in &definitions {
+        story.apply(object);
+        let name = object["metadata"]["name"].as_str().unwrap();
+        let args = ["wait", "--for=condition=Established", "--timeout=30s", &format!("crd/{name}")];
+        story.rig.kubectl_ok(&management, &args, "");
+    }
+    story.rig.kubectl_ok(&management, &["create", "namespace", "civo"], "");
+    for (index, cluster) in story.rig.lab.clusters().iter().enumerate() {
+        let kubeconfig = fs::read_to_string(story.rig.kubeconfig(cluster)).unwrap();
+        let name = cluster.name();
+        story.apply(&json!({"apiVersion": "v1", "kind": "Secret",
+            "metadata": {"namespace": "civo", "name": format!("{name}-sveltos-kubeconfig")},
+            "stringData": {"kubeconfig": kubeconfig}}));
+        story.apply(&json!({"apiVersion": "lib.projectsveltos.io/v1beta1", "kind": "SveltosCluster",
+            "metadata": {"namespace": "civo", "name": name, "labels": {"env": "production"},
+                "annotations": {"fleet-events.dev/resolve": story.mapping(index)}},
+            "spec": {}}));
+    }
+
+    // Beside Sveltos' own controllers it does not start.
+    let controller = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"namespace": "civo", "name": "event-manager"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "x"}}, "template": {
+            "metadata": {"labels": {"app": "x"}},
+            "spec": {"containers": [{"name": "x", "image": "x"}]}}}});
+    story.apply(&controller);
+    let refused =
+        story.rig.home.command().args(["run", "--api", "sveltos"]).env("KUBECONFIG", &management).output().unwrap();
+    let words = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && words.contains("civo/event-manager; scale them to 0"), "{words}");
+    story.rig.kubectl_ok(&management, &["scale", "deployment/event-manager", "-n", "civo", "--replicas=0"], "");
+
+    let operator = story.run(&["--api", "sveltos"]);
+    eventually(&format!("the clusters are ready\n{}", story.rig.home.log()), || {
+        let clusters = story.rig.kubectl_ok(
+            &management,
+            &["get", "sveltosclusters.lib.projectsveltos.io", "-A", "--show-labels", "-o",
+                "jsonpath={range .items[*]}{.status.ready} {.status.version} {.metadata.labels}{\"\\n\"}{end}"],
+            "",
+        );
+        let is_ready = |line: &str| {
+            line.starts_with("true v1.") && line.contains("\"projectsveltos.io/k8s-version\":\"v1.")
+        };
+        (clusters.lines().count() == 2 && clusters.lines().all(is_ready)).then_some(())
+    });
+    story.tell("sveltos");
+    assert!(operator.stop().success());
+}
