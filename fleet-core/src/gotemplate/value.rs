@@ -1,9 +1,10 @@
 //! What templates compute with. Lists and mappings live in a [`Heap`] that ends with the rendering: what a template
 //! changes (`set`) is its own, and a mapping that holds itself leaks nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use regex::Regex;
 use serde_json::{Number, Value as Json};
 
 use crate::printed::{LONGEST, Planes, Refusal, Tree};
@@ -85,11 +86,13 @@ pub(super) struct Heap {
     lists: Vec<Vec<Value>>,
     maps: Vec<Entries>,
     steps: usize,
+    /// The regular expressions that were compiled, by how they are written.
+    pub(super) expressions: HashMap<Arc<str>, Regex>,
 }
 
 impl Default for Heap {
     fn default() -> Self {
-        Self { lists: Vec::new(), maps: Vec::new(), steps: STEPS }
+        Self { lists: Vec::new(), maps: Vec::new(), steps: STEPS, expressions: HashMap::new() }
     }
 }
 
@@ -282,6 +285,7 @@ impl Heap {
                 one == other
             }
             (Value::List(one), Value::List(other)) => {
+                self.charge(self.items(*one).len().saturating_add(self.items(*other).len()))?;
                 let (one, other) = (self.items(*one).to_vec(), self.items(*other).to_vec());
                 if one.len() != other.len() {
                     return Ok(false);
@@ -294,6 +298,7 @@ impl Heap {
                 true
             }
             (Value::Map(one), Value::Map(other)) => {
+                self.charge(self.entries(*one).len().saturating_add(self.entries(*other).len()))?;
                 let (one, other) = (self.entries(*one).clone(), self.entries(*other).clone());
                 if !one.keys().eq(other.keys()) {
                     return Ok(false);

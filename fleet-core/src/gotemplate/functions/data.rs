@@ -65,7 +65,7 @@ fn structure(call: &mut Call<'_>, args: &Args<'_>, format: written::Format) -> R
 
 fn read_yaml(call: &mut Call<'_>, args: &Args<'_>, kind: Option<&str>) -> Result<Value, Refusal> {
     let text = args.text(0)?;
-    call.heap.charge_text(text.len())?;
+    call.heap.charge(text.len() / 8)?;
     let mut documents = yaml::documents(text).into_iter();
     let value = match documents.next() {
         None => serde_json::Value::Null,
@@ -88,7 +88,7 @@ fn read_yaml(call: &mut Call<'_>, args: &Args<'_>, kind: Option<&str>) -> Result
 
 fn read_json(call: &mut Call<'_>, args: &Args<'_>) -> Result<Value, Refusal> {
     let text = args.text(0)?;
-    call.heap.charge_text(text.len())?;
+    call.heap.charge(text.len() / 8)?;
     let value = serde_json::from_str(text).map_err(|error| {
         args.wrong(format!("line {}, column {} is not JSON", error.line(), error.column()))
     })?;
@@ -96,10 +96,17 @@ fn read_json(call: &mut Call<'_>, args: &Args<'_>) -> Result<Value, Refusal> {
 }
 
 fn take_in(call: &mut Call<'_>, value: serde_json::Value) -> Result<Value, Refusal> {
+    fn values(value: &serde_json::Value) -> usize {
+        1 + match value {
+            serde_json::Value::Array(items) => items.iter().map(values).sum(),
+            serde_json::Value::Object(entries) => entries.values().map(values).sum(),
+            _ => 0,
+        }
+    }
+    // Aliases of YAML make many values of a short text.
+    call.heap.charge(values(&value))?;
     // Which characters occur no longer matters: values are never looked through again.
-    let value = call.heap.take_in(value, &mut Planes::default());
-    call.heap.charge(1)?;
-    Ok(value)
+    Ok(call.heap.take_in(value, &mut Planes::default()))
 }
 
 /// One character for each value, which stands for it with its quotes.

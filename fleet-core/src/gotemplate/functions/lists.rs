@@ -211,7 +211,9 @@ fn has(call: &mut Call<'_>, args: &Args<'_>) -> Result<Value, Refusal> {
     if matches!(args.get(1), Value::Nil) {
         return Ok(Value::Bool(false));
     }
-    let items = call.heap.items(args.list(1)?).to_vec();
+    let list = args.list(1)?;
+    call.heap.charge(call.heap.items(list).len())?;
+    let items = call.heap.items(list).to_vec();
     Ok(Value::Bool(contains(call, &items, args.get(0))?))
 }
 

@@ -65,7 +65,10 @@ impl Function {
 
     /// Calls it. Errors name it and show no values.
     pub(super) fn call(&self, call: &mut Call<'_>, values: &[Value]) -> Result<Value, Refusal> {
-        call.heap.charge(1 + values.len())?;
+        // Whatever it does, it may look at all of a text.
+        let bytes: usize =
+            values.iter().map(|value| if let Value::Text(text) = value { text.len() } else { 0 }).sum();
+        call.heap.charge(1 + values.len() + bytes / 256)?;
         let args = Args { name: self.name, values };
         if !(self.least..=self.most).contains(&values.len()) {
             let wanted = match (self.least, self.most) {

@@ -1,5 +1,7 @@
 //! Regular expressions. Go's syntax is RE2's; what Rust's `regex` reads in another way is rewritten.
 
+use std::sync::Arc;
+
 use regex::{NoExpand, Regex, RegexBuilder};
 
 use super::lists::strings;
@@ -8,7 +10,9 @@ use crate::gotemplate::value::Value;
 use crate::printed::Refusal;
 
 /// How large a compiled expression may become, in bytes.
-const SIZE: usize = 1 << 20;
+const SIZE: usize = 1 << 18;
+/// What compiling one costs: far more than what else is done to a text.
+const COMPILING: usize = 5_000;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     function("regexMatch", 2, 2, matches),
@@ -37,12 +41,16 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 fn compiled(call: &mut Call<'_>, args: &Args<'_>) -> Result<Regex, Refusal> {
     let pattern = args.text(0)?;
-    // Compiling costs far more than what else is done to a text.
-    call.heap.charge(100 + pattern.len())?;
-    RegexBuilder::new(&in_rust(pattern))
+    if let Some(regex) = call.heap.expressions.get(pattern) {
+        return Ok(regex.clone());
+    }
+    call.heap.charge(COMPILING + pattern.len())?;
+    let regex = RegexBuilder::new(&in_rust(pattern))
         .size_limit(SIZE)
         .build()
-        .map_err(|_| args.wrong("argument 1 is no regular expression, or too large a one"))
+        .map_err(|_| args.wrong("argument 1 is no regular expression, or too large a one"))?;
+    call.heap.expressions.insert(Arc::clone(pattern), regex.clone());
+    Ok(regex)
 }
 
 fn searched<'a>(call: &mut Call<'_>, args: &Args<'a>, at: usize) -> Result<&'a str, Refusal> {

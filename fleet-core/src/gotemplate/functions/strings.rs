@@ -117,16 +117,16 @@ pub(super) const FUNCTIONS: &[Function] = &[
         call.heap.text(words.join(" "))
     }),
     function("splitList", 2, 2, |call, args| {
-        let (separator, text) = (args.text(0)?, args.text(1)?);
-        strings(call, split(separator, text, usize::MAX))
+        let parts = split(call, args.text(0)?, args.text(1)?, usize::MAX)?;
+        strings(call, parts)
     }),
     function("split", 2, 2, |call, args| {
-        let parts = split(args.text(0)?, args.text(1)?, usize::MAX);
+        let parts = split(call, args.text(0)?, args.text(1)?, usize::MAX)?;
         numbered(call, &parts)
     }),
     function("splitn", 3, 3, |call, args| {
         let most = usize::try_from(args.int(1)?).unwrap_or(usize::MAX);
-        let parts = if most == 0 { Vec::new() } else { split(args.text(0)?, args.text(2)?, most) };
+        let parts = if most == 0 { Vec::new() } else { split(call, args.text(0)?, args.text(2)?, most)? };
         numbered(call, &parts)
     }),
     function("toString", 1, 1, |call, args| match args.get(0) {
@@ -184,17 +184,19 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 /// Go's `strings.SplitN`: nothing splits into characters.
-fn split(separator: &str, text: &str, most: usize) -> Vec<String> {
+fn split(call: &mut Call<'_>, separator: &str, text: &str, most: usize) -> Result<Vec<String>, Refusal> {
     if !separator.is_empty() {
-        return text.splitn(most, separator).map(str::to_owned).collect();
+        call.heap.charge(text.matches(separator).count().min(most))?;
+        return Ok(text.splitn(most, separator).map(str::to_owned).collect());
     }
+    call.heap.charge(text.len().min(most))?;
     let mut chars = text.chars();
     let mut parts: Vec<String> = chars.by_ref().take(most.saturating_sub(1)).map(String::from).collect();
     let rest = chars.as_str();
     if !rest.is_empty() {
         parts.push(rest.to_owned());
     }
-    parts
+    Ok(parts)
 }
 
 /// `_0`, `_1`, …

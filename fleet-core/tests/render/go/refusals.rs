@@ -281,6 +281,13 @@ fn work_and_size_are_limited() {
         "{{ $d := dict }}{{ $e := dict }}{{ $_ := set $d \"a\" $d }}{{ $_ := set $e \"a\" $e }}{{ merge $d $e }}",
         "{{ $d := dict }}{{ $e := dict }}{{ $_ := set $d \"a\" $d }}{{ $_ := set $e \"a\" $e }}{{ deepEqual $d $e }}",
         "{{ until 100000 | toJson }}",
+        "{{ $t := repeat 1000000 \"x\" }}{{ range 100000 }}{{ $_ := contains \"y\" $t }}{{ end }}",
+        "{{ $l := until 100000 }}{{ range 100000 }}{{ $_ := has 0 $l }}{{ end }}",
+        "{{ $l := until 100000 }}{{ $m := prepend (rest $l) 1 }}{{ range 100000 }}{{ $_ := deepEqual $l $m }}{{ end }}",
+        "{{ splitList \"\" (repeat 2000000 \"x\") }}",
+        "{{ range 10000 }}{{ $_ := regexMatch (print \"a{1000}\" .) \"b\" }}{{ end }}",
+        "{{ $y := \"a: &a [1,1,1,1,1,1,1,1,1,1]\\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\\nd: \
+         [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\" }}{{ range 1000 }}{{ $_ := fromYaml $y }}{{ end }}",
         "[{{ range (until 70000) }}{{ . }},{{ end }}]",
     ] {
         let error = render_in(&Setting::default(), GoPasses::Event, "", x).unwrap_err();
