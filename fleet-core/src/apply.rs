@@ -154,6 +154,19 @@ pub struct InventoryItem {
     /// The name of the template that it was rendered from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<Arc<str>>,
+    /// What was installed by it, if it is a release of a chart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chart: Option<ChartVersion>,
+}
+
+/// Which chart a release was installed from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChartVersion {
+    /// The version that the chart says of itself.
+    pub version: Arc<str>,
+    /// A hash over the chart as it was packaged: `sha256:` and hex digits.
+    pub digest: Arc<str>,
 }
 
 impl InventoryItem {
@@ -169,6 +182,7 @@ impl InventoryItem {
             version: None,
             adopted: false,
             template: None,
+            chart: None,
         }
     }
 }
@@ -184,12 +198,14 @@ pub struct Placed {
     pub version: Option<Arc<str>>,
     /// Whether it was there before, and was taken over.
     pub adopted: bool,
+    /// See [`InventoryItem::chart`].
+    pub chart: Option<ChartVersion>,
 }
 
 impl Placed {
     /// An object of which nothing but the UID is known.
     pub fn new(uid: impl Into<Arc<str>>) -> Self {
-        Self { uid: uid.into(), print: None, version: None, adopted: false }
+        Self { uid: uid.into(), print: None, version: None, adopted: false, chart: None }
     }
 }
 

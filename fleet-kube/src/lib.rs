@@ -8,6 +8,7 @@ pub mod cluster_nats;
 pub mod clusters;
 pub mod connection;
 pub mod definitions;
+pub mod helm;
 pub mod kubeconfig;
 pub mod leader;
 pub mod register;

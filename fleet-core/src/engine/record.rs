@@ -157,6 +157,7 @@ impl Record {
                     adopted: (is_same && item.adopted) || placed.adopted,
                     repaired_at: item.repaired_at,
                     template: template.cloned(),
+                    chart: placed.chart.clone(),
                     // An earlier call without an answer is not settled by the answer to this one.
                     uncertain_until: item.uncertain_until.filter(|until| *until > now),
                     applied_at: Some(now),

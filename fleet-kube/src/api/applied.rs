@@ -92,6 +92,19 @@ pub struct AppliedObject {
     /// The name of the template that it was rendered from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
+    /// Which chart it was installed from, if it is a release of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chart: Option<AppliedChart>,
+}
+
+/// Which chart a release was installed from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedChart {
+    /// The version that the chart says of itself.
+    pub version: String,
+    /// A hash over the chart as it was packaged.
+    pub digest: String,
 }
 
 /// Which object.

@@ -16,6 +16,7 @@ mod cluster;
 mod crd;
 mod duration;
 mod filter;
+mod helm;
 mod policy;
 mod profile;
 mod source;
@@ -24,12 +25,16 @@ mod trigger;
 mod work;
 
 pub use applied::{
-    AppliedBlocked, AppliedChange, AppliedForeseen, AppliedHealth, AppliedObject, AppliedObjectRef,
+    AppliedBlocked, AppliedChange, AppliedChart, AppliedForeseen, AppliedHealth, AppliedObject, AppliedObjectRef,
     AppliedOwner, AppliedWork, AppliedWorkSpec, AppliedWorkState,
 };
 pub use cluster::{Cluster, ClusterSpec, ClusterStatus, DirectorySpec, InClusterSpec, SecretKeyRef};
 pub use crd::{crds, crds_yaml};
 pub use duration::{InvalidDuration, parse_duration};
+pub use helm::{
+    HelmAction, HelmChart, HelmInstallOptions, HelmOptions, HelmUpgradeOptions, RegistryCredentialsConfig,
+    SecretName, ValuesFrom,
+};
 pub use policy::{
     CelRule, DriftExclusion, PayloadPolicy, ResourceTarget, StopMatchingBehavior, SyncMode, ValidateHealth,
 };

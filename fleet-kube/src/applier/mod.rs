@@ -9,10 +9,10 @@
 
 mod apply;
 mod ground;
-mod object;
-mod observe;
+pub(crate) mod object;
+pub(crate) mod observe;
 mod order;
-mod outcome;
+pub(crate) mod outcome;
 mod preview;
 mod refusal;
 mod remove;

@@ -17,12 +17,12 @@ use crate::client::{FIELD_MANAGER, Failure};
 const LONGEST_CREATION: SignedDuration = SignedDuration::from_secs(60);
 
 /// Asks for metadata only: answers stay small, and the content of Secrets stays where it is.
-pub(super) const METADATA: &str =
+pub(crate) const METADATA: &str =
     "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
 /// An object as the cluster has it.
 #[derive(Deserialize)]
-pub(super) struct Object {
+pub(crate) struct Object {
     metadata: Metadata,
 }
 
@@ -83,17 +83,17 @@ impl ManagedFields {
 }
 
 impl Object {
-    pub(super) fn parse(body: &Bytes) -> Result<Self, Failure> {
+    pub(crate) fn parse(body: &Bytes) -> Result<Self, Failure> {
         serde_json::from_slice(body).map_err(|_| Failure::NoAnswer {
             reason: "the answer of the API server cannot be understood".to_owned(),
         })
     }
 
-    pub(super) fn uid(&self) -> &Arc<str> {
+    pub(crate) fn uid(&self) -> &Arc<str> {
         &self.metadata.uid
     }
 
-    pub(super) fn version(&self) -> Option<&Arc<str>> {
+    pub(crate) fn version(&self) -> Option<&Arc<str>> {
         self.metadata.resource_version.as_ref()
     }
 
@@ -166,6 +166,18 @@ impl Object {
                 .find_map(|entry| entry.fields_v1.clone())
         };
         Owned(ours("Apply").or_else(|| ours("Update")).unwrap_or_else(|| Arc::new(json!({}))))
+    }
+
+    /// Those of its fields that a field manager has, however it came to have them.
+    pub(crate) fn owned_by(&self, manager: &str) -> Value {
+        let mut owned = json!({});
+        let entries = self.metadata.managed_fields.iter();
+        for entry in entries.filter(|entry| entry.manager == manager && entry.subresource.is_empty()) {
+            if let Some(fields) = &entry.fields_v1 {
+                merge(&mut owned, Value::clone(fields));
+            }
+        }
+        owned
     }
 
     /// What is to be remembered of it after a write of ours.

@@ -10,7 +10,7 @@ use crate::client::{Cause, Failure};
 /// Longer reasons are cut.
 const LONGEST: usize = 1024;
 
-pub(super) fn of_failure(failure: Failure, id: &ObjectRef) -> Outcome {
+pub(crate) fn of_failure(failure: Failure, id: &ObjectRef) -> Outcome {
     let soon = Duration::from_secs(1);
     let later = Duration::from_secs(10);
     let retry = |after, reason, cluster| Outcome::Retry { after, reason, cluster };

@@ -19,6 +19,7 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt};
+use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower::util::option_layer;
@@ -127,6 +128,15 @@ impl ClusterClient {
     /// When certificates, keys or tokens cannot be used any more.
     pub fn for_watches(&self) -> Result<kube::Client, ClientError> {
         kube::Client::try_from((*self.config).clone()).map_err(|error| ClientError { reason: chain(&error) })
+    }
+
+    /// How to connect, as a kubeconfig's text for another program. What is read anew for each request (a token file, a
+    /// credential plugin) stands in it as that.
+    ///
+    /// # Errors
+    /// Never in practice: when it cannot be written.
+    pub(crate) fn kubeconfig(&self) -> Result<SecretString, crate::kubeconfig::Fault> {
+        crate::kubeconfig::of_config(&self.config)
     }
 
     /// Whether the kubeconfig itself acts as somebody else. Then it cannot act as yet another.

@@ -116,6 +116,33 @@ impl std::fmt::Debug for SelfContained {
     }
 }
 
+/// A connection's configuration, as a kubeconfig's text.
+///
+/// # Errors
+/// Never in practice: when it cannot be written as YAML.
+pub(crate) fn of_config(config: &kube::Config) -> Result<SecretString, Fault> {
+    let name = "cluster".to_owned();
+    let pem = |der: &Vec<u8>| {
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(der))
+    };
+    let authorities = config.root_cert.as_ref().map(|all| STANDARD.encode(all.iter().map(pem).collect::<String>()));
+    let cluster = Cluster {
+        server: Some(config.cluster_url.to_string()),
+        insecure_skip_tls_verify: config.accept_invalid_certs.then_some(true),
+        certificate_authority_data: authorities.filter(|_| !config.accept_invalid_certs),
+        tls_server_name: config.tls_server_name.clone(),
+        ..Cluster::default()
+    };
+    let context = Context {
+        cluster: name.clone(),
+        user: Some(name.clone()),
+        namespace: Some(config.default_namespace.clone()),
+        ..Context::default()
+    };
+    let user = config.auth_info.clone();
+    SelfContained(Selected { context_name: name.clone(), context, cluster, user_name: name, user }).to_yaml()
+}
+
 fn read_file(path: &Path) -> Result<Kubeconfig, Fault> {
     use kube::config::KubeconfigError as Kube;
     // The library resolves relative paths; its parse errors may show content, so ours are made from the text again.

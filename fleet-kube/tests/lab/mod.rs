@@ -199,10 +199,10 @@ pub fn item(object: &Value, uid: Option<&str>) -> InventoryItem {
 
 /// What is remembered of an object that was applied.
 pub fn placed(object: &Value, outcome: &Outcome) -> InventoryItem {
-    let Outcome::Applied(Placed { uid, print, version, adopted }) = outcome.clone() else {
+    let Outcome::Applied(Placed { uid, print, version, adopted, chart }) = outcome.clone() else {
         panic!("{outcome:?}")
     };
-    InventoryItem { uid: Some(uid), print, version, adopted, ..item(object, None) }
+    InventoryItem { uid: Some(uid), print, version, adopted, chart, ..item(object, None) }
 }
 
 pub fn uid(outcome: &Outcome) -> String {

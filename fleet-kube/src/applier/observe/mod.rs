@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::cluster::ClusterId;
-use fleet_core::manifest::{Gvk, MARK};
+use fleet_core::manifest::Gvk;
 use fleet_core::observe::{Depth, Observation};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -18,6 +18,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+pub(crate) use self::seen::Select;
 use self::seen::{Event, Page, Reader};
 use crate::client::{Call, Failure, Lines, Refused, Resource, spread};
 use crate::clusters::{Clusters, Link, Reach};
@@ -63,10 +64,30 @@ pub(super) fn observe(
     depth: Depth,
     watches: Watches,
 ) -> BoxStream<'static, Observation> {
+    observe_some(clusters, cluster, Reader::new(kind.clone(), depth), watches)
+}
+
+/// The same of objects that are chosen otherwise than by their mark; of their metadata only.
+pub(crate) fn observe_labelled(
+    clusters: &Arc<Clusters>,
+    cluster: &ClusterId,
+    kind: &Gvk,
+    select: Select,
+    watches: Watches,
+) -> BoxStream<'static, Observation> {
+    let reader = Reader::new(kind.clone(), Depth::Metadata).selecting(select);
+    observe_some(clusters, cluster, reader, watches)
+}
+
+fn observe_some(
+    clusters: &Arc<Clusters>,
+    cluster: &ClusterId,
+    reader: Reader,
+    watches: Watches,
+) -> BoxStream<'static, Observation> {
     let Some(reach) = clusters.reach(cluster) else {
         return futures::stream::empty().boxed();
     };
-    let reader = Reader::new(kind.clone(), depth);
     Observer::new(Arc::clone(clusters), cluster.clone(), reader, watches, reach).told()
 }
 
@@ -229,7 +250,7 @@ impl Observer {
     }
 
     async fn list(&mut self, link: &Link, resource: Resource, next: Option<String>) -> Result<Stage, Pause> {
-        let mut path = format!("{}?{}&limit={}", resource.collection(None), selector(), self.page);
+        let mut path = format!("{}?{}&limit={}", resource.collection(None), self.selector(), self.page);
         if let Some(next) = &next {
             path.push_str("&continue=");
             path.extend(utf8_percent_encode(next, NON_ALPHANUMERIC));
@@ -267,7 +288,7 @@ impl Observer {
         let path = format!(
             "{}?{}&watch=true&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={}",
             standing.resource.collection(None),
-            selector(),
+            self.selector(),
             standing.version,
             lasts.as_secs(),
         );
@@ -339,6 +360,10 @@ impl Observer {
         Ok(Stage::Watching(standing, open))
     }
 
+    fn selector(&self) -> String {
+        format!("labelSelector={}", utf8_percent_encode(self.reader.selector(), NON_ALPHANUMERIC))
+    }
+
     /// Waits before something is tried again that failed.
     async fn pause(&mut self, link: &Link, why: &Failure) {
         let longest = match why {
@@ -399,10 +424,6 @@ async fn replaced(reach: &mut watch::Receiver<Reach>, link: &Arc<Link>) {
     let other = |reach: &Reach| !reach.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link));
     // An error says that the cluster left.
     let _ = reach.wait_for(other).await;
-}
-
-fn selector() -> String {
-    format!("labelSelector={}", utf8_percent_encode(MARK, NON_ALPHANUMERIC))
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use fleet_core::manifest::{Gvk, ObjectRef};
-use fleet_core::observe::{Depth, Observation, Seen};
+use fleet_core::manifest::{Gvk, MARK, ObjectRef};
+use fleet_core::observe::{Depth, Observation, Owned, Seen};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -21,6 +21,22 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 pub(super) struct Reader {
     kind: Gvk,
     depth: Depth,
+    select: Select,
+}
+
+/// Which objects are read, and whose fields count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Select {
+    /// Those that carry a mark; the fields that we applied.
+    Marked,
+    /// Those that a selector chooses, with a mark or without (then it is told as empty); the fields of a field manager.
+    /// All of the metadata is told. One that went away is told as going, without content, for the version of that.
+    Labelled {
+        /// As the API takes it.
+        selector: &'static str,
+        /// Whose fields count.
+        manager: &'static str,
+    },
 }
 
 /// One page of a list.
@@ -81,7 +97,18 @@ struct Status {
 impl Reader {
     /// Of Secrets nothing but the metadata is ever asked for.
     pub(super) fn new(kind: Gvk, depth: Depth) -> Self {
-        Self { kind, depth }
+        Self { kind, depth, select: Select::Marked }
+    }
+
+    pub(super) fn selecting(self, select: Select) -> Self {
+        Self { select, ..self }
+    }
+
+    pub(super) fn selector(&self) -> &'static str {
+        match self.select {
+            Select::Marked => MARK,
+            Select::Labelled { selector, .. } => selector,
+        }
     }
 
     pub(super) fn kind(&self) -> &Gvk {
@@ -139,6 +166,11 @@ impl Reader {
             // Also for one that lost the mark: then this is how it was before.
             "DELETED" => {
                 let (object, _) = self.read(line.object)?;
+                if matches!(self.select, Select::Labelled { .. }) {
+                    let version = object.version().cloned();
+                    let gone = self.seen(&object, None).map(|seen| Seen { going: true, ..seen });
+                    return Ok(gone.map_or(Event::Other, |seen| Event::Told(Observation::There(seen), version)));
+                }
                 match object.mark() {
                     Some(mark) => {
                         let (mark, uid) = (Some(mark.into()), Some(Arc::clone(object.uid())));
@@ -166,7 +198,7 @@ impl Reader {
 
     /// The object's metadata, and its content if that is read.
     fn read(&self, raw: &RawValue) -> Result<(Object, Option<Map<String, Value>>), Failure> {
-        if self.depth == Depth::Metadata {
+        if self.depth == Depth::Metadata && matches!(self.select, Select::Marked) {
             return Ok((parse(raw)?, None));
         }
         let content: Value = parse(raw)?;
@@ -177,14 +209,20 @@ impl Reader {
 
     /// `None` for one without the mark, which was not asked for.
     fn seen(&self, object: &Object, content: Option<Map<String, Value>>) -> Option<Seen> {
+        let (mark, owned) = match self.select {
+            Select::Marked => (object.mark()?, object.owned()),
+            Select::Labelled { manager, .. } => {
+                (object.mark().unwrap_or_default(), Owned(Arc::new(object.owned_by(manager))))
+            }
+        };
         Some(Seen {
             object: self.name(object),
-            mark: object.mark()?.into(),
+            mark: mark.into(),
             uid: Arc::clone(object.uid()),
             version: object.version().cloned(),
             going: object.is_going(),
             written_by_us: object.is_written_by_us(),
-            owned: object.owned(),
+            owned,
             other: object.other().map(Into::into),
             whole: content.map(|content| Arc::new(self.shown(content))),
         })
