@@ -17,6 +17,8 @@ const NATS: &str = "0.5.1";
 const HELM: &str = "4.3.1";
 /// Helm 3.
 const HELM3: &str = "3.22.0";
+/// The registry of go-containerregistry: all in memory, for charts by oci://.
+const REGISTRY: &str = "0.20.6";
 
 /// A program that the lab runs, or offers beside the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +39,8 @@ pub enum Program {
     Helm,
     /// Helm 3.
     Helm3,
+    /// An OCI registry that forgets everything when it ends.
+    Registry,
 }
 
 /// Where the Go source of a program comes from.
@@ -61,7 +65,7 @@ pub(crate) struct Recipe {
     pub(crate) programs: &'static [Program],
 }
 
-const RECIPES: [Recipe; 6] = [
+const RECIPES: [Recipe; 7] = [
     Recipe {
         name: "etcd",
         version: ETCD,
@@ -105,11 +109,18 @@ const RECIPES: [Recipe; 6] = [
         stamps: &["helm.sh/helm/v3/internal/version.version"],
         programs: &[Program::Helm3],
     },
+    Recipe {
+        name: "registry",
+        version: REGISTRY,
+        source: Source::Published { package: "github.com/google/go-containerregistry/cmd/registry" },
+        stamps: &[],
+        programs: &[Program::Registry],
+    },
 ];
 
 impl Program {
     /// All programs, in the order in which it is best to get them: quick ones and servers first.
-    pub const ALL: [Program; 8] = [
+    pub const ALL: [Program; 9] = [
         Program::Etcd,
         Program::NatsServer,
         Program::KubeApiserver,
@@ -118,6 +129,7 @@ impl Program {
         Program::Nats,
         Program::Helm,
         Program::Helm3,
+        Program::Registry,
     ];
 
     /// The name of its file.
@@ -131,6 +143,7 @@ impl Program {
             Program::Nats => "nats",
             Program::Helm => "helm",
             Program::Helm3 => "helm3",
+            Program::Registry => "registry",
         }
     }
 
@@ -149,7 +162,7 @@ impl Program {
     }
 
     pub(crate) fn recipe(self) -> Recipe {
-        let [etcd, nats_server, kubernetes, nats, helm, helm3] = RECIPES;
+        let [etcd, nats_server, kubernetes, nats, helm, helm3, registry] = RECIPES;
         match self {
             Program::Etcd => etcd,
             Program::NatsServer => nats_server,
@@ -157,6 +170,7 @@ impl Program {
             Program::Nats => nats,
             Program::Helm => helm,
             Program::Helm3 => helm3,
+            Program::Registry => registry,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 
-use crate::apply::{InventoryItem, Owner};
+use crate::apply::{ChartVersion, InventoryItem, Owner};
 use crate::cluster::ClusterId;
 use crate::dead_letter::DeadLetter;
 use crate::event::Event;
@@ -158,6 +158,7 @@ async fn applied_works_are_compared_and_swapped(store: &dyn WorkStore) {
         version: Some("7".into()),
         adopted: true,
         template: Some("ConfigMap default/a, key b".into()),
+        chart: Some(ChartVersion { version: "1.2.9".into(), digest: "sha256:0a".into() }),
     });
     record.health = Some(Health::Progressing { message: "why".to_owned() });
     record.blocked = vec![

@@ -154,12 +154,6 @@ async fn pull(
         if spec.credentials.plain_http {
             args.push("--plain-http".into());
         }
-        if spec.credentials.insecure_skip_tls_verify {
-            args.push("--insecure-skip-tls-verify".into());
-        }
-        if let Some(ca) = &ca {
-            args.extend(["--ca-file".into(), ca.into()]);
-        }
     } else {
         // A password on the command line would be seen by everybody on the machine.
         let config = room.write("repositories.yaml", &repositories(release, ca.as_deref()))?;
@@ -173,6 +167,12 @@ async fn pull(
         program.run(run).await?;
         args.extend(["pull".into(), format!("{REPOSITORY}/{}", spec.chart()).into()]);
         of_room(&mut args);
+    }
+    if spec.credentials.insecure_skip_tls_verify {
+        args.push("--insecure-skip-tls-verify".into());
+    }
+    if let Some(ca) = &ca {
+        args.extend(["--ca-file".into(), ca.into()]);
     }
     args.extend(["--destination".into(), (&to).into()]);
     if let Some(version) = version.or(spec.chart_version.as_deref()) {

@@ -82,7 +82,6 @@ struct Release {
 
 /// The objects of one kind that charts have put there.
 struct Kind {
-    gvk: Gvk,
     stop: CancellationToken,
     /// Whether all of them are known.
     known: bool,
@@ -293,7 +292,7 @@ impl Observer {
             let told = told.map(move |observation| (Some(of.clone()), observation));
             self.feeds.push(told.take_until(stop.clone().cancelled_owned()).boxed());
             let kind =
-                Kind { gvk, stop, known: false, listing: HashSet::new(), objects: HashMap::new() };
+                Kind { stop, known: false, listing: HashSet::new(), objects: HashMap::new() };
             self.kinds.insert(name, kind);
         }
     }

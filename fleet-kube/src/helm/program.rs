@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 
@@ -176,15 +176,15 @@ impl Program {
 
     /// Runs helm. Cancelled, it is killed.
     pub(super) async fn run(&self, run: Run<'_>) -> Result<(), Unrun> {
-        self.start(run, false).await.map(|_| ())
+        self.start(run, MOST_SAID).await.map(|_| ())
     }
 
     /// Runs helm, and gives what it printed.
     pub(super) async fn print(&self, run: Run<'_>) -> Result<Vec<u8>, Unrun> {
-        self.start(run, true).await
+        self.start(run, MOST_PRINTED).await
     }
 
-    async fn start(&self, run: Run<'_>, prints: bool) -> Result<Vec<u8>, Unrun> {
+    async fn start(&self, run: Run<'_>, most: u64) -> Result<Vec<u8>, Unrun> {
         // Never closed.
         let _permit = self.permits.acquire().await;
         let path = self.find()?;
@@ -211,7 +211,7 @@ impl Program {
             .env("TMPDIR", run.room.path())
             .current_dir(run.room.path())
             .stdin(run.held.map_or_else(Stdio::null, Stdio::from))
-            .stdout(if prints { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
@@ -219,14 +219,16 @@ impl Program {
             Unrun::Unusable(format!("{} cannot be started: {error}; give the path of helm with --helm", path.display()))
         })?;
         let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
-        match tokio::time::timeout(run.within, ended(child)).await {
+        match tokio::time::timeout(run.within, ended(child, most)).await {
             Ok(Ok((true, printed, _))) => {
                 group.is_gone();
                 Ok(printed)
             }
-            Ok(Ok((false, _, said))) => {
+            Ok(Ok((false, printed, said))) => {
                 group.is_gone();
-                Err(Unrun::Failed(Said(String::from_utf8_lossy(&said).into_owned())))
+                // Some of what is wrong is only printed.
+                let said = [said, printed].map(|part| String::from_utf8_lossy(&part).into_owned()).join("\n");
+                Err(Unrun::Failed(Said(said)))
             }
             Ok(Err(source)) => Err(Unrun::Folder { path: run.room.path().to_owned(), source }),
             Err(_) => Err(Unrun::Overdue(run.within)),
@@ -240,26 +242,21 @@ fn is_meddling(name: &OsStr) -> bool {
     name.starts_with("HELM_") || name.starts_with("XDG_") || name == "KUBECONFIG"
 }
 
-async fn ended(mut child: Child) -> io::Result<(bool, Vec<u8>, Vec<u8>)> {
-    let (mut printed, mut said) = (Vec::new(), Vec::new());
+async fn ended(mut child: Child, most: u64) -> io::Result<(bool, Vec<u8>, Vec<u8>)> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let read_out = async {
-        match stdout {
-            Some(out) => out.take(MOST_PRINTED).read_to_end(&mut printed).await,
-            None => Ok(0),
-        }
-    };
-    let read_said = async {
-        let Some(mut out) = stderr else { return Ok(0) };
-        let read = (&mut out).take(MOST_SAID).read_to_end(&mut said).await;
-        // Whatever else it says must not hold it up.
-        let _ = tokio::io::copy(&mut out, &mut tokio::io::sink()).await;
-        read
-    };
-    let (out, err) = tokio::join!(read_out, read_said);
-    out.and(err)?;
+    let (printed, said) = tokio::join!(read(stdout, most), read(stderr, MOST_SAID));
     let status = child.wait().await?;
-    Ok((status.success(), printed, said))
+    Ok((status.success(), printed?, said?))
+}
+
+/// Reads the beginning. What comes after it is taken as well, so that it holds nobody up.
+async fn read(from: Option<impl AsyncRead + Unpin>, most: u64) -> io::Result<Vec<u8>> {
+    let mut begins = Vec::new();
+    if let Some(mut from) = from {
+        (&mut from).take(most).read_to_end(&mut begins).await?;
+        tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
+    }
+    Ok(begins)
 }
 
 /// The processes of a run: killed with it, unless they have ended.

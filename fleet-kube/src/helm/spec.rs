@@ -36,7 +36,6 @@ pub fn is_release(kind: &Gvk) -> bool {
 #[derive(Clone, Debug)]
 pub(super) struct Release {
     pub(super) name: String,
-    pub(super) namespace: String,
     pub(super) spec: Spec,
     pub(super) timeout: Duration,
     /// A hash over all that decides what is installed, as a label holds it.
@@ -95,7 +94,9 @@ impl Release {
     /// The field at fault, why, and what to do; no values.
     pub(super) fn read(manifest: &Manifest) -> Result<Self, String> {
         let id = manifest.id();
-        let namespace = id.namespace.as_deref().ok_or("releaseNamespace is missing")?.to_owned();
+        if id.namespace.is_none() {
+            return Err("releaseNamespace is missing".to_owned());
+        }
         let name = id.name.to_string();
         if names::dns_label(&name).is_err() || name.len() > LONGEST_NAME {
             return Err(format!(
@@ -119,7 +120,7 @@ impl Release {
             None => USUAL_TIMEOUT,
             Some(text) => parse_duration(text).map_err(|error| format!("options.timeout: {error}"))?,
         };
-        Ok(Self { name, namespace, spec, timeout: timeout.min(LONGEST_TIMEOUT), inputs })
+        Ok(Self { name, spec, timeout: timeout.min(LONGEST_TIMEOUT), inputs })
     }
 }
 

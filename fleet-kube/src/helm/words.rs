@@ -150,7 +150,8 @@ fn of_unrun(unrun: Unrun) -> Outcome {
 /// Helm's words on one line: from its error on, without what it warns of, and without values.
 fn shown(said: &str, secrets: &Secrets) -> String {
     let masked = secrets.masked(said.to_owned());
-    let is_noise = |line: &&str| !line.is_empty() && !line.starts_with("WARNING:") && !line.starts_with("level=");
+    const NOISE: [&str; 4] = ["WARNING:", "level=", "Hang tight", "Update Complete"];
+    let is_noise = |line: &&str| !line.is_empty() && !NOISE.iter().any(|noise| line.starts_with(noise));
     let lines: Vec<&str> = masked.lines().map(str::trim).filter(is_noise).collect();
     let from = lines.iter().position(|line| line.starts_with("Error:")).unwrap_or(0);
     let text = lines.get(from..).unwrap_or_default().join(" ");
