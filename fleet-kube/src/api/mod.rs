@@ -25,8 +25,8 @@ mod trigger;
 mod work;
 
 pub use applied::{
-    AppliedBlocked, AppliedChange, AppliedChart, AppliedForeseen, AppliedHealth, AppliedObject, AppliedObjectRef,
-    AppliedOwner, AppliedWork, AppliedWorkSpec, AppliedWorkState,
+    AppliedBlocked, AppliedChange, AppliedChart, AppliedForeseen, AppliedHealth, AppliedObject,
+    AppliedObjectRef, AppliedOwner, AppliedWork, AppliedWorkSpec, AppliedWorkState,
 };
 pub use cluster::{Cluster, ClusterSpec, ClusterStatus, DirectorySpec, InClusterSpec, SecretKeyRef};
 pub use crd::{crds, crds_yaml};

@@ -4,6 +4,7 @@ use fleet_core::selector::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::helm::HelmChart;
 use super::policy::PayloadPolicy;
 use super::source::ClusterRef;
 use super::status::Status;
@@ -50,6 +51,10 @@ use super::trigger::PolicyRef;
     validation = Rule::new("has(self.serviceAccountName) == has(self.serviceAccountNamespace)")
         .message("set serviceAccountName and serviceAccountNamespace together")
 )]
+#[x_kube(
+    validation = Rule::new("(has(self.policyRefs) && size(self.policyRefs) > 0) || (has(self.helmCharts) && size(self.helmCharts) > 0)")
+        .message("say what is to be applied: policyRefs, helmCharts or both")
+)]
 pub struct ClusterProfileSpec {
     /// Clusters with such labels; an empty selector selects all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,6 +69,10 @@ pub struct ClusterProfileSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub policy_refs: Vec<PolicyRef>,
+    /// Charts that are installed in the clusters, by the helm program.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub helm_charts: Vec<HelmChart>,
     /// How what is rendered is kept in the clusters.
     #[serde(flatten)]
     pub policy: PayloadPolicy,

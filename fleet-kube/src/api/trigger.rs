@@ -6,6 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::helm::HelmChart;
 use super::policy::PayloadPolicy;
 use super::status::Status;
 use super::{duration, filter};
@@ -69,6 +70,10 @@ use super::{duration, filter};
     validation = Rule::new("!has(self.ttl) || (duration(self.ttl) >= duration('1s') && duration(self.ttl) < duration('8760h'))")
         .message("ttl must be between 1s and a year")
 )]
+#[x_kube(
+    validation = Rule::new("(has(self.policyRefs) && size(self.policyRefs) > 0) || (has(self.helmCharts) && size(self.helmCharts) > 0)")
+        .message("say what is to be applied: policyRefs, helmCharts or both")
+)]
 pub struct EventTriggerSpec {
     /// The EventSource whose events count. Immutable.
     #[schemars(length(min = 1, max = 253))]
@@ -101,8 +106,13 @@ pub struct EventTriggerSpec {
     pub filters: Vec<Filter>,
     /// ConfigMaps and Secrets whose contents go to the clusters. One annotated `fleet-events.dev/template: "true"`
     /// holds templates; others are applied as they stand.
-    #[schemars(length(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub policy_refs: Vec<PolicyRef>,
+    /// Charts that are installed in the clusters, by the helm program.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub helm_charts: Vec<HelmChart>,
     /// A key that no event renews within this time is deleted, as by a Delete event: `30m`, `24h`. It is counted from
     /// when its last event was published, or else accepted; what is published and not read yet counts. By default keys do
     /// not expire.

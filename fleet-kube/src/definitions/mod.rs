@@ -8,6 +8,7 @@ mod cluster;
 mod contents;
 mod dead_letter;
 mod filter;
+mod helm;
 mod nats;
 mod object;
 mod order;

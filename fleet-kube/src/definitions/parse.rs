@@ -109,7 +109,7 @@ fn read(place: &mut Place, value: &Value) -> Result<Body, Unusable> {
             if let Some(Value::Object(spec)) = object.get("spec") {
                 policy::check_fields::<ClusterProfileSpec>(place, spec)?;
             }
-            let draft = ProfileDraft::new(place, spec(place, object)?)?;
+            let draft = ProfileDraft::new(place, spec(place, object)?, Language::default())?;
             Ok(Body::Profile(Box::new(draft)))
         }
         Kind::Cluster => cluster_or_stand_in(place, &metadata, cluster(place, &metadata, object)),

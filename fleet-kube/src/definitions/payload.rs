@@ -5,16 +5,40 @@ use std::sync::Arc;
 use fleet_core::apply::Identity;
 use fleet_core::catalog::Payload;
 use fleet_core::manifest::names;
-use fleet_core::render::{TemplateKind, TemplateSource};
+use fleet_core::render::{Language, TemplateKind, TemplateSource};
 
+use super::helm;
 use super::object::{Fault, Kind, ObjectId, Place, Problem, join};
 use super::references::{Lookup, References};
-use crate::api::{PolicyKind, PolicyRef};
+use crate::api::{HelmChart, PolicyKind, PolicyRef};
 
 const POLICY_REFS: &str = "/spec/policyRefs";
 
-/// Finds what is wrong with references to ConfigMaps and Secrets by themselves.
-pub(super) fn check_policy_refs(place: &Place, refs: &[PolicyRef], problems: &mut Vec<Problem>) {
+/// Finds what is wrong with references and charts by themselves.
+pub(super) fn check(place: &Place, refs: &[PolicyRef], charts: &[HelmChart], problems: &mut Vec<Problem>) {
+    check_policy_refs(place, refs, problems);
+    helm::check(place, charts, problems);
+}
+
+/// The ConfigMaps and Secrets that are referred to.
+pub(super) fn references(refs: &[PolicyRef], charts: &[HelmChart]) -> impl Iterator<Item = ObjectId> {
+    refs.iter().map(id).chain(helm::references(charts))
+}
+
+/// The whole payload; `language` is what the texts of charts are written in. What is missing is told as a problem, too.
+pub(super) fn payload(
+    place: &Place,
+    (refs, charts): (&[PolicyRef], &[HelmChart]),
+    language: Language,
+    references: &References<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Payload> {
+    let mut payload = policies(place, refs, references, problems);
+    payload.extend(helm::releases(place, charts, language, references, problems));
+    payload
+}
+
+fn check_policy_refs(place: &Place, refs: &[PolicyRef], problems: &mut Vec<Problem>) {
     let mut invalid =
         |pointer: &str, reason: String| problems.push(place.problem(pointer, Fault::Invalid, reason));
     for (index, policy) in refs.iter().enumerate() {
@@ -62,8 +86,8 @@ pub(super) fn identity(
     None
 }
 
-/// What references to ConfigMaps and Secrets add to a payload. What is missing is told as a problem, too.
-pub(super) fn policies(
+/// What references to ConfigMaps and Secrets add to a payload.
+fn policies(
     place: &Place,
     refs: &[PolicyRef],
     references: &References<'_>,

@@ -7,6 +7,7 @@ use fleet_core::apply::Identity;
 use fleet_core::catalog::TriggerDef;
 use fleet_core::cluster::ClusterId;
 use fleet_core::policy::Policy;
+use fleet_core::render::Language;
 use fleet_core::selector::LabelSelector;
 
 use super::object::{Fault, ObjectId, Place, Problem, join};
@@ -21,10 +22,16 @@ pub(crate) struct ProfileDraft {
     clusters: BTreeSet<ClusterId>,
     identity: Option<Identity>,
     policy: Arc<Policy>,
+    language: Language,
 }
 
 impl ProfileDraft {
-    pub(super) fn new(place: &Place, spec: ClusterProfileSpec) -> Result<Self, Vec<Problem>> {
+    /// `language` is what the texts of charts are written in.
+    pub(super) fn new(
+        place: &Place,
+        spec: ClusterProfileSpec,
+        language: Language,
+    ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut invalid =
             |pointer: &str, reason: String| problems.push(place.problem(pointer, Fault::Invalid, reason));
@@ -32,8 +39,9 @@ impl ProfileDraft {
             let reason = "says of no cluster that it gets this; set clusterSelector, clusterRefs or both";
             invalid("/spec", reason.to_owned());
         }
-        if spec.policy_refs.is_empty() {
-            invalid("/spec/policyRefs", "names nothing; name at least one ConfigMap or Secret".to_owned());
+        if spec.policy_refs.is_empty() && spec.helm_charts.is_empty() {
+            let reason = "names nothing; name at least one ConfigMap or Secret, or a chart in helmCharts";
+            invalid("/spec/policyRefs", reason.to_owned());
         }
         let mut clusters = BTreeSet::new();
         for (index, named) in spec.cluster_refs.iter().enumerate() {
@@ -42,16 +50,20 @@ impl ProfileDraft {
                 Err(error) => invalid(&join("/spec/clusterRefs", &index.to_string()), error.to_string()),
             }
         }
-        payload::check_policy_refs(place, &spec.policy_refs, &mut problems);
+        payload::check(place, &spec.policy_refs, &spec.helm_charts, &mut problems);
         let account = (spec.service_account_namespace.as_ref(), spec.service_account_name.as_ref());
         let identity = payload::identity(place, account.0, account.1, &mut problems);
         let policy = Arc::new(policy::policy(place, &spec.policy, &mut problems));
-        if problems.is_empty() { Ok(Self { spec, clusters, identity, policy }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Self { spec, clusters, identity, policy, language })
+        } else {
+            Err(problems)
+        }
     }
 
     /// The ConfigMaps and Secrets it refers to.
     pub(super) fn references(&self) -> impl Iterator<Item = ObjectId> {
-        self.spec.policy_refs.iter().map(payload::id)
+        payload::references(&self.spec.policy_refs, &self.spec.helm_charts)
     }
 
     /// What it waits for, by the names that rules have.
@@ -70,7 +82,13 @@ impl ProfileDraft {
         let selector = self.spec.cluster_selector.clone().unwrap_or_else(LabelSelector::nothing);
         TriggerDef {
             cluster_refs: self.clusters.clone(),
-            payload: payload::policies(place, &self.spec.policy_refs, references, problems),
+            payload: payload::payload(
+                place,
+                (&self.spec.policy_refs, &self.spec.helm_charts),
+                self.language,
+                references,
+                problems,
+            ),
             identity: self.identity.clone(),
             policy: Arc::clone(&self.policy),
             ..TriggerDef::profile(name, selector)

@@ -8,7 +8,7 @@ use fleet_core::catalog::TriggerDef;
 use fleet_core::filter::Filter;
 use fleet_core::manifest::names;
 use fleet_core::policy::Policy;
-use fleet_core::render::Language;
+use fleet_core::render::{GoPasses, Language};
 
 use super::object::{Fault, ObjectId, Place, Problem, join};
 use super::references::References;
@@ -49,8 +49,9 @@ impl TriggerDraft {
                 );
             }
         }
-        if spec.policy_refs.is_empty() {
-            invalid("/spec/policyRefs", "names nothing; name at least one ConfigMap or Secret".to_owned());
+        if spec.policy_refs.is_empty() && spec.helm_charts.is_empty() {
+            let reason = "names nothing; name at least one ConfigMap or Secret, or a chart in helmCharts";
+            invalid("/spec/policyRefs", reason.to_owned());
         }
         if spec.one_for_event.is_none() {
             let reason = "oneForEvent is missing; write true for resources of its own for each key, or false for one \
@@ -64,7 +65,7 @@ impl TriggerDraft {
                 None
             }
         });
-        payload::check_policy_refs(place, &spec.policy_refs, &mut problems);
+        payload::check(place, &spec.policy_refs, &spec.helm_charts, &mut problems);
         let account = (spec.service_account_namespace.as_ref(), spec.service_account_name.as_ref());
         let identity = payload::identity(place, account.0, account.1, &mut problems);
         let policy = Arc::new(policy::policy(place, &spec.policy, &mut problems));
@@ -79,7 +80,7 @@ impl TriggerDraft {
 
     /// The ConfigMaps and Secrets it refers to.
     pub(super) fn references(&self) -> impl Iterator<Item = ObjectId> {
-        self.spec.policy_refs.iter().map(payload::id)
+        payload::references(&self.spec.policy_refs, &self.spec.helm_charts)
     }
 
     /// The EventSource it listens to.
@@ -119,7 +120,13 @@ impl TriggerDraft {
             action: self.spec.cloud_event_action.clone(),
             key: self.spec.key.clone(),
             language: self.language,
-            payload: payload::policies(place, &self.spec.policy_refs, references, problems),
+            payload: payload::payload(
+                place,
+                (&self.spec.policy_refs, &self.spec.helm_charts),
+                of_charts(self.language),
+                references,
+                problems,
+            ),
             identity: self.identity.clone(),
             policy: Arc::clone(&self.policy),
             one_for_event: self.one_for_event,
@@ -130,6 +137,14 @@ impl TriggerDraft {
                 self.spec.source_cluster_selector.clone(),
             )
         }
+    }
+}
+
+/// What the texts of charts are written in. To Sveltos, what a trigger instantiates is a template of a profile then.
+fn of_charts(language: Language) -> Language {
+    match language {
+        Language::Go(_) => Language::Go(GoPasses::Both),
+        other => other,
     }
 }
 

@@ -58,11 +58,15 @@ impl Ask<'_> {
             };
             let mut same = None;
             let task = match latest {
-                Some(latest) if latest.is_pending() => match self.recovery(&place, &revisions, release.timeout) {
-                    Ok(task) => task,
-                    Err(outcome) => return Ok(outcome),
-                },
-                Some(latest) if latest.is_of(&release.inputs) && latest.mark.as_deref() == Some(self.mark) => {
+                Some(latest) if latest.is_pending() => {
+                    match self.recovery(&place, &revisions, release.timeout) {
+                        Ok(task) => task,
+                        Err(outcome) => return Ok(outcome),
+                    }
+                }
+                Some(latest)
+                    if latest.is_of(&release.inputs) && latest.mark.as_deref() == Some(self.mark) =>
+                {
                     match self.current(id, &place, latest, (known, installed.as_ref())).await? {
                         Current::Placed(placed) => return Ok(Outcome::Applied(placed)),
                         Current::Drifted { chart } => {

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use fleet_core::apply::{ChartVersion, Outcome};
 use flate2::read::GzDecoder;
+use fleet_core::apply::{ChartVersion, Outcome};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Map, json};
@@ -61,7 +61,8 @@ impl Charts {
     ) -> Result<Chart, Outcome> {
         let version = same.or(release.spec.exact_version());
         let named = named(release);
-        let folder = program.subfolder("charts").map_err(|unrun| of_pull(unrun, &named, &Secrets::default()))?;
+        let folder =
+            program.subfolder("charts").map_err(|unrun| of_pull(unrun, &named, &Secrets::default()))?;
         let wanted = key(release, version.or(release.spec.chart_version.as_deref()).unwrap_or_default());
         // Whoever wants the same waits for the one that pulls it.
         let _turn = self.turns.take(&wanted).await;
@@ -71,11 +72,13 @@ impl Charts {
             return Ok(kept);
         }
         let secrets = secrets(release);
-        let pulled = pull(program, release, version).await.map_err(|unrun| of_pull(unrun, &named, &secrets))?;
+        let pulled =
+            pull(program, release, version).await.map_err(|unrun| of_pull(unrun, &named, &secrets))?;
         let keep = || -> io::Result<Chart> {
             let (name, content) = pulled;
-            let said = version_of(&content)
-                .ok_or_else(|| io::Error::other(format!("{name} is no packaged chart: it has no Chart.yaml")))?;
+            let said = version_of(&content).ok_or_else(|| {
+                io::Error::other(format!("{name} is no packaged chart: it has no Chart.yaml"))
+            })?;
             let digest = format!("sha256:{}", hex(&Sha256::digest(&content), 32));
             forget_some(&folder);
             let file = folder.join(format!("{}.tgz", key(release, &said)));
@@ -117,14 +120,17 @@ fn kept(folder: &Path, key: &str) -> Option<Chart> {
     let content = fs::read(&file).ok()?;
     let version = version_of(&content)?;
     // It was used just now.
-    let _ = fs::File::options().append(true).open(&file).and_then(|file| file.set_modified(SystemTime::now()));
+    let _ =
+        fs::File::options().append(true).open(&file).and_then(|file| file.set_modified(SystemTime::now()));
     let digest = format!("sha256:{}", hex(&Sha256::digest(&content), 32));
     Some(Chart { file, is: ChartVersion { version: version.into(), digest: digest.into() } })
 }
 
 fn forget_some(folder: &Path) {
     let Ok(files) = fs::read_dir(folder) else { return };
-    let used = |entry: &fs::DirEntry| entry.metadata().and_then(|it| it.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let used = |entry: &fs::DirEntry| {
+        entry.metadata().and_then(|it| it.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+    };
     let mut files: Vec<_> = files.flatten().map(|entry| (used(&entry), entry.path())).collect();
     files.sort_unstable();
     let more = (files.len() + 1).saturating_sub(MOST_KEPT);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use fleet_core::apply::Identity;
-use fleet_core::manifest::{MARK, ObjectRef, Gvk};
-use fleet_core::yaml;
 use flate2::read::GzDecoder;
+use fleet_core::apply::Identity;
+use fleet_core::manifest::{Gvk, MARK, ObjectRef};
+use fleet_core::yaml;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -184,10 +184,8 @@ pub(super) async fn content(
     identity: Option<&Identity>,
     deadline: Instant,
 ) -> Result<Option<Content>, Failure> {
-    let path = format!(
-        "/api/v1/namespaces/{namespace}/secrets/{}",
-        utf8_percent_encode(secret, NON_ALPHANUMERIC)
-    );
+    let path =
+        format!("/api/v1/namespaces/{namespace}/secrets/{}", utf8_percent_encode(secret, NON_ALPHANUMERIC));
     let call = Call { accept: JSON, identity, ..Call::get(path) };
     match client.call(call, deadline).await {
         Ok(body) => unpack(&body).map(Some).ok_or_else(unreadable),
@@ -231,7 +229,9 @@ pub(super) fn name_of(object: &Map<String, Value>) -> Option<ObjectRef> {
 }
 
 fn unreadable() -> Failure {
-    Failure::Unreachable { reason: "what helm has written down of the release cannot be understood".to_owned() }
+    Failure::Unreachable {
+        reason: "what helm has written down of the release cannot be understood".to_owned(),
+    }
 }
 
 /// A failure to read had no effect, whatever it was.

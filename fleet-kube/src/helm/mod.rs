@@ -25,9 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleet_core::apply::{
-    Applier, ApplyRequest, Claim, Identity, Mode, Outcome, Owner, RemoveRequest,
-};
+use fleet_core::apply::{Applier, ApplyRequest, Claim, Identity, Mode, Outcome, Owner, RemoveRequest};
 use fleet_core::cluster::ClusterId;
 use fleet_core::manifest::{Gvk, ObjectRef};
 use fleet_core::observe::{Depth, Observation};
@@ -39,8 +37,8 @@ use tokio::time::Instant;
 use self::charts::Charts;
 use self::live::Revision;
 use self::operation::{GRACE, Key, Operations, Place, Task, Workshop};
-use self::program::Program;
 pub use self::program::HelmOptions;
+use self::program::Program;
 pub use self::spec::{KIND, is_release, kind};
 use self::words::Secrets;
 use crate::applier::{Watches, outcome};
@@ -142,7 +140,10 @@ enum Standing<'a> {
     /// Nothing.
     Absent,
     /// Ours to change, or to be given back one day.
-    Ours { latest: &'a Revision, adopted: bool },
+    Ours {
+        latest: &'a Revision,
+        adopted: bool,
+    },
     Theirs(Owner),
 }
 
@@ -165,9 +166,8 @@ impl Ask<'_> {
         let Some(latest) = revisions.first().filter(|latest| !latest.is_gone()) else {
             return Standing::Absent;
         };
-        let may_claim = |mark: &str| {
-            self.claims.iter().any(|claim| claim.object.same_object(id) && &*claim.from == mark)
-        };
+        let may_claim =
+            |mark: &str| self.claims.iter().any(|claim| claim.object.same_object(id) && &*claim.from == mark);
         match &latest.mark {
             Some(mark) if **mark == *self.mark || may_claim(mark) => {
                 Standing::Ours { latest, adopted: latest.adopted }
@@ -248,8 +248,7 @@ impl Applier for HelmApplier {
             Ok(ask) => ask,
             Err(outcome) => return vec![outcome; items.len()],
         };
-        let outcomes =
-            items.iter().map(|item| async { ask.told(&item.object, ask.remove(item).await) });
+        let outcomes = items.iter().map(|item| async { ask.told(&item.object, ask.remove(item).await) });
         futures::future::join_all(outcomes).await
     }
 

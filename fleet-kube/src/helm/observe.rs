@@ -156,10 +156,10 @@ impl Observer {
                 if let Some(listing) = &mut self.listing {
                     listing.insert(Arc::clone(&object.name));
                 }
-                let labels = whole.as_ref().and_then(|whole| whole.get("metadata")?.get("labels")?.as_object());
+                let labels =
+                    whole.as_ref().and_then(|whole| whole.get("metadata")?.get("labels")?.as_object());
                 let version = version.unwrap_or_default();
-                let revision =
-                    labels.and_then(|labels| Revision::of((&object.name, &uid, &version), labels));
+                let revision = labels.and_then(|labels| Revision::of((&object.name, &uid, &version), labels));
                 let release = self.releases.entry(name).or_default();
                 release.changed_at(&version);
                 match revision.filter(|_| !gone) {
@@ -291,8 +291,7 @@ impl Observer {
             let (stop, of) = (CancellationToken::new(), name.clone());
             let told = told.map(move |observation| (Some(of.clone()), observation));
             self.feeds.push(told.take_until(stop.clone().cancelled_owned()).boxed());
-            let kind =
-                Kind { stop, known: false, listing: HashSet::new(), objects: HashMap::new() };
+            let kind = Kind { stop, known: false, listing: HashSet::new(), objects: HashMap::new() };
             self.kinds.insert(name, kind);
         }
     }
@@ -319,7 +318,9 @@ impl Observer {
     }
 
     fn tell_of(&mut self, name: &Name, anyway: bool) {
-        let Some(release) = self.releases.get(name).filter(|release| anyway || release.is_news) else { return };
+        let Some(release) = self.releases.get(name).filter(|release| anyway || release.is_news) else {
+            return;
+        };
         if !self.is_known(release) {
             return;
         }
@@ -327,7 +328,11 @@ impl Observer {
             if let Some((uid, mark, _, _)) = self.releases.remove(name).and_then(|release| release.told)
                 && !anyway
             {
-                self.out.push_back(Observation::Gone { object: object_of(name), mark: Some(mark), uid: Some(uid) });
+                self.out.push_back(Observation::Gone {
+                    object: object_of(name),
+                    mark: Some(mark),
+                    uid: Some(uid),
+                });
             }
             self.watch_kinds();
             return;

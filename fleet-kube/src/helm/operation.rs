@@ -68,8 +68,14 @@ pub(super) enum Task {
         same: Option<String>,
     },
     /// Take up a revision again that was there before one that was broken off.
-    RollBack { to: u32, revision: u32, timeout: Duration },
-    Uninstall { timeout: Duration },
+    RollBack {
+        to: u32,
+        revision: u32,
+        timeout: Duration,
+    },
+    Uninstall {
+        timeout: Duration,
+    },
 }
 
 impl Task {
@@ -116,7 +122,11 @@ impl Operations {
             Ok(Err(_)) => None,
         };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        let panicked = || Err(Outcome::Unknown { reason: "a run of helm broke off; this is a bug, please report it".to_owned() });
+        let panicked = || {
+            Err(Outcome::Unknown {
+                reason: "a run of helm broke off; this is a bug, please report it".to_owned(),
+            })
+        };
         Ok(Some((inputs, ended.unwrap_or_else(panicked))))
     }
 
@@ -233,9 +243,9 @@ impl Workshop {
         let mut args = upgrade(release, &chart.file, flavour, creates_namespace);
         args.extend(["--dry-run=server".into(), "--output=json".into()]);
         let secrets = Secrets::of(&release.spec.values, []);
-        let run =
-            OnRelease { place, args, values: Some(&release.spec.values), revision: None, within };
-        let printed = self.print(run).await.map_err(|unrun| of_run(unrun, "helm upgrade --dry-run", &secrets))?;
+        let run = OnRelease { place, args, values: Some(&release.spec.values), revision: None, within };
+        let printed =
+            self.print(run).await.map_err(|unrun| of_run(unrun, "helm upgrade --dry-run", &secrets))?;
         Ok((printed, chart.is))
     }
 
@@ -295,9 +305,17 @@ impl OnRelease<'_> {
         let kubeconfig = link.client.kubeconfig().map_err(|fault| Unrun::Unusable(fault.to_string()))?;
         let kubeconfig = room.write("kubeconfig", kubeconfig.expose_secret())?;
         let mut args = self.args.clone();
-        args.extend(["--namespace".into(), (&key.namespace).into(), "--kubeconfig".into(), kubeconfig.into()]);
+        args.extend([
+            "--namespace".into(),
+            (&key.namespace).into(),
+            "--kubeconfig".into(),
+            kubeconfig.into(),
+        ]);
         if let Some(Identity { namespace, name }) = identity {
-            args.extend(["--kube-as-user".into(), format!("system:serviceaccount:{namespace}:{name}").into()]);
+            args.extend([
+                "--kube-as-user".into(),
+                format!("system:serviceaccount:{namespace}:{name}").into(),
+            ]);
         }
         if let Some(values) = self.values {
             let file = room.write("values.yaml", &as_yaml(values))?;
@@ -342,7 +360,10 @@ fn upgrade(
         "--reset-values".into(),
     ];
     args.extend(timed(release.timeout));
-    args.extend(["--history-max".into(), options.upgrade_options.max_history.unwrap_or(10).to_string().into()]);
+    args.extend([
+        "--history-max".into(),
+        options.upgrade_options.max_history.unwrap_or(10).to_string().into(),
+    ]);
     let flags = [
         ("--create-namespace", creates_namespace && options.install_options.create_namespace),
         ("--wait", options.wait),

@@ -35,7 +35,8 @@ impl Parts {
     /// Takes in a part, and which fields of it are helm's; none if it is not there.
     pub(super) fn add(&mut self, part: &Part, fields: Option<Value>) {
         let gvk = &part.object.gvk;
-        let kind = if gvk.group.is_empty() { gvk.kind.to_string() } else { format!("{}.{}", gvk.kind, gvk.group) };
+        let kind =
+            if gvk.group.is_empty() { gvk.kind.to_string() } else { format!("{}.{}", gvk.kind, gvk.group) };
         let mut within = &mut self.0;
         for name in [kind.as_str(), &part.namespace] {
             let inner = within.entry(format!("f:{name}")).or_insert_with(|| json!({}));

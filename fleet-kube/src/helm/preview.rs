@@ -48,7 +48,9 @@ impl Ask<'_> {
         };
         let Some(latest) = latest else { return Ok(Outcome::Would(Change::Create)) };
         let Ok(Rehearsed { manifest }) = serde_json::from_slice(&printed) else {
-            return Ok(Outcome::Rejected { reason: "what helm prints of an upgrade cannot be understood".to_owned() });
+            return Ok(Outcome::Rejected {
+                reason: "what helm prints of an upgrade cannot be understood".to_owned(),
+            });
         };
         let (client, identity) = (&self.link.client, self.identity.as_ref());
         let namespace = &place.key.namespace;
@@ -106,7 +108,9 @@ mod tests {
     #[test]
     fn values_of_secrets_are_masked_also_of_those_that_come_and_go() {
         let secret = |name: &str, value: &str| {
-            format!("---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\nstringData:\n  key: {value}\n")
+            format!(
+                "---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\nstringData:\n  key: {value}\n"
+            )
         };
         let content = |manifest: String| Content { chart_version: "1.0.0".to_owned(), manifest };
         let before = content(secret("stays", "s3cret-one") + &secret("goes", "s3cret-two"));

@@ -144,7 +144,12 @@ impl Program {
         let flavour = match version.trim_start_matches('v').split('.').next() {
             Some("4") => Flavour::Four,
             Some("3") => Flavour::Three,
-            _ => return Err(unusable(format!("its version is {:?}", version.chars().take(40).collect::<String>()))),
+            _ => {
+                return Err(unusable(format!(
+                    "its version is {:?}",
+                    version.chars().take(40).collect::<String>()
+                )));
+            }
         };
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.clone(), changed, flavour));
         Ok(flavour)
@@ -164,7 +169,8 @@ impl Program {
             };
         }
         let folders = std::env::var_os("PATH").unwrap_or_default();
-        let found = std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file());
+        let found =
+            std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file());
         found.ok_or_else(|| {
             Unrun::Unusable(format!(
                 "charts are installed by the program {}, which is in no folder of PATH ({}): {advice}",
@@ -216,7 +222,10 @@ impl Program {
             .process_group(0)
             .kill_on_drop(true);
         let child = command.spawn().map_err(|error| {
-            Unrun::Unusable(format!("{} cannot be started: {error}; give the path of helm with --helm", path.display()))
+            Unrun::Unusable(format!(
+                "{} cannot be started: {error}; give the path of helm with --helm",
+                path.display()
+            ))
         })?;
         let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
         match tokio::time::timeout(run.within, ended(child, most)).await {

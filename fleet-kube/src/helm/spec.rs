@@ -110,10 +110,13 @@ impl Release {
             .map_err(|error| format!("spec.{} cannot be used; correct the helmCharts entry", error.path()))?;
         check_url(&spec)?;
         let chart = spec.chart();
-        if chart.is_empty() || !chart.split('/').all(|part| names::path_segment(part).is_ok() && !part.starts_with('-')) {
+        if chart.is_empty()
+            || !chart.split('/').all(|part| names::path_segment(part).is_ok() && !part.starts_with('-'))
+        {
             return Err(format!("chartName: {chart:?} is no name of a chart"));
         }
-        if spec.chart_version.as_deref().is_some_and(|version| version.is_empty() || version.starts_with('-')) {
+        if spec.chart_version.as_deref().is_some_and(|version| version.is_empty() || version.starts_with('-'))
+        {
             return Err("chartVersion is no version; leave it out for the latest".to_owned());
         }
         let timeout = match &spec.options.timeout {
@@ -135,7 +138,9 @@ fn check_url(spec: &Spec) -> Result<(), String> {
     let authority = uri.as_ref().and_then(|uri| uri.authority()).map(|it| it.as_str()).unwrap_or_default();
     let fault = fault.or_else(|| authority.is_empty().then_some("the host is missing"));
     let fault = fault.or_else(|| {
-        authority.contains('@').then_some("credentials do not belong into the URL; name a Secret in registryCredentialsConfig")
+        authority
+            .contains('@')
+            .then_some("credentials do not belong into the URL; name a Secret in registryCredentialsConfig")
     });
     match fault {
         Some(why) => Err(format!("repositoryURL: {why}")),
@@ -177,7 +182,9 @@ fn is_exact(version: &str) -> bool {
 impl Credentials {
     pub(super) fn hash(&self, hasher: &mut Sha256) {
         let password = self.password.as_ref().map(|password| password.expose_secret()).unwrap_or_default();
-        for part in [self.username.as_deref().unwrap_or_default(), password, self.ca.as_deref().unwrap_or_default()] {
+        for part in
+            [self.username.as_deref().unwrap_or_default(), password, self.ca.as_deref().unwrap_or_default()]
+        {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part);
         }

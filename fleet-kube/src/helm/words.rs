@@ -22,8 +22,11 @@ impl Secrets {
     pub(super) fn of(values: &Map<String, Value>, more: impl IntoIterator<Item = String>) -> Self {
         let mut texts: Vec<String> = more.into_iter().collect();
         values.values().for_each(|value| collect(value, &mut texts));
-        let lines: Vec<String> =
-            texts.iter().filter(|text| text.contains('\n')).flat_map(|text| text.lines().map(str::to_owned)).collect();
+        let lines: Vec<String> = texts
+            .iter()
+            .filter(|text| text.contains('\n'))
+            .flat_map(|text| text.lines().map(str::to_owned))
+            .collect();
         texts.extend(lines);
         // As it is quoted in JSON, in Go and in YAML.
         let quoted: Vec<String> = texts.iter().map(|text| Value::String(text.clone()).to_string()).collect();
@@ -77,13 +80,40 @@ fn meaning(words: &str) -> Meaning {
     if has(&["the server has asked for the client to provide credentials"]) {
         return Meaning::ClusterRefusesUs;
     }
-    if has(&["401 Unauthorized", "403 Forbidden", "response status code 401", "response status code 403", "basic credential not found"]) {
+    if has(&[
+        "401 Unauthorized",
+        "403 Forbidden",
+        "response status code 401",
+        "response status code 403",
+        "basic credential not found",
+    ]) {
         return Meaning::RepositoryRefusesUs;
     }
-    if has(&["connection refused", "no such host", "i/o timeout", "TLS handshake timeout", "connection reset", "network is unreachable", "502 Bad Gateway", "503 Service", "504 Gateway", "context deadline exceeded", "Client.Timeout"]) {
+    if has(&[
+        "connection refused",
+        "no such host",
+        "i/o timeout",
+        "TLS handshake timeout",
+        "connection reset",
+        "network is unreachable",
+        "502 Bad Gateway",
+        "503 Service",
+        "504 Gateway",
+        "context deadline exceeded",
+        "Client.Timeout",
+    ]) {
         return Meaning::RepositoryUnreachable;
     }
-    if has(&["no chart version found", "no chart name found", "404 Not Found", ": not found", "could not locate a version", "does not contain a chart", "chart not found", "not found in"]) {
+    if has(&[
+        "no chart version found",
+        "no chart name found",
+        "404 Not Found",
+        ": not found",
+        "could not locate a version",
+        "does not contain a chart",
+        "chart not found",
+        "not found in",
+    ]) {
         return Meaning::NoSuchChart;
     }
     Meaning::Other
@@ -95,7 +125,9 @@ pub(super) fn of_pull(unrun: Unrun, chart: &str, secrets: &Secrets) -> Outcome {
     let words = shown(&said.0, secrets);
     match meaning(&said.0) {
         Meaning::RepositoryRefusesUs => Outcome::Rejected {
-            reason: format!("chart {chart}: the repository refuses the credentials, or wants some; correct registryCredentialsConfig: {words}"),
+            reason: format!(
+                "chart {chart}: the repository refuses the credentials, or wants some; correct registryCredentialsConfig: {words}"
+            ),
         },
         Meaning::RepositoryUnreachable => Outcome::Retry {
             after: Duration::from_secs(10),
@@ -103,7 +135,9 @@ pub(super) fn of_pull(unrun: Unrun, chart: &str, secrets: &Secrets) -> Outcome {
             cluster: false,
         },
         Meaning::NoSuchChart => Outcome::Rejected {
-            reason: format!("chart {chart}: the repository has no such chart or version; correct chartName or chartVersion: {words}"),
+            reason: format!(
+                "chart {chart}: the repository has no such chart or version; correct chartName or chartVersion: {words}"
+            ),
         },
         _ => Outcome::Rejected { reason: format!("chart {chart} cannot be had: {words}") },
     }
@@ -121,7 +155,8 @@ pub(super) fn of_run(unrun: Unrun, what: &str, secrets: &Secrets) -> Outcome {
         },
         Meaning::ClusterRefusesUs => Outcome::Retry {
             after: Duration::from_secs(10),
-            reason: "the API server does not accept the credentials of the cluster's kubeconfig; renew them".to_owned(),
+            reason: "the API server does not accept the credentials of the cluster's kubeconfig; renew them"
+                .to_owned(),
             cluster: true,
         },
         // A break in the middle leaves the release as far as helm came: that is looked at next.
@@ -136,7 +171,9 @@ pub(super) fn of_run(unrun: Unrun, what: &str, secrets: &Secrets) -> Outcome {
 
 fn of_unrun(unrun: Unrun) -> Outcome {
     match unrun {
-        Unrun::Overdue(_) => Outcome::Unknown { reason: format!("{unrun}; options.timeout gives it more time") },
+        Unrun::Overdue(_) => {
+            Outcome::Unknown { reason: format!("{unrun}; options.timeout gives it more time") }
+        }
         // It is looked for again after a while; that the program is there is nobody else's change.
         Unrun::Unusable(reason) => Outcome::Rejected { reason },
         Unrun::Busy => Outcome::Waiting { reason: unrun.to_string() },
@@ -174,7 +211,9 @@ mod tests {
     use super::*;
 
     fn told(words: &str) -> Outcome {
-        let Value::Object(values) = json!({"a": {"b": ["s3cret-value", 12345]}, "c": "x", "d": "two\nlines here"}) else {
+        let Value::Object(values) =
+            json!({"a": {"b": ["s3cret-value", 12345]}, "c": "x", "d": "two\nlines here"})
+        else {
             unreachable!()
         };
         let secrets = Secrets::of(&values, ["pass\"word".to_owned()]);
@@ -201,12 +240,15 @@ mod tests {
 
     #[test]
     fn what_is_out_of_reach_is_tried_again_and_what_is_wrong_is_not() {
-        let cluster = told("Error: Kubernetes cluster unreachable: Get \"https://x\": dial tcp: connection refused");
+        let cluster =
+            told("Error: Kubernetes cluster unreachable: Get \"https://x\": dial tcp: connection refused");
         assert!(matches!(cluster, Outcome::Retry { cluster: true, .. }), "{cluster:?}");
         let wrong = told("level=WARN msg=x\nError: UPGRADE FAILED: execution error at (t.yaml:1:2): no");
         assert_eq!(
             wrong,
-            Outcome::Rejected { reason: "helm upgrade failed: UPGRADE FAILED: execution error at (t.yaml:1:2): no".to_owned() }
+            Outcome::Rejected {
+                reason: "helm upgrade failed: UPGRADE FAILED: execution error at (t.yaml:1:2): no".to_owned()
+            }
         );
     }
 }

@@ -125,7 +125,8 @@ pub(crate) fn of_config(config: &kube::Config) -> Result<SecretString, Fault> {
     let pem = |der: &Vec<u8>| {
         format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(der))
     };
-    let authorities = config.root_cert.as_ref().map(|all| STANDARD.encode(all.iter().map(pem).collect::<String>()));
+    let authorities =
+        config.root_cert.as_ref().map(|all| STANDARD.encode(all.iter().map(pem).collect::<String>()));
     let cluster = Cluster {
         server: Some(config.cluster_url.to_string()),
         insecure_skip_tls_verify: config.accept_invalid_certs.then_some(true),

@@ -21,8 +21,11 @@ async fn hang(world: &World, release: &Value, status: &str) {
     let history = tokio::time::timeout(super::world::LONG, begun).await.unwrap();
     assert_eq!(history.last().unwrap().1, status);
     // It is known to be at work, and asked again nothing else is begun.
-    let (request, runs) = (ApplyRequest { deadline: Duration::from_millis(200), ..world.request(release, &[]) }, world.runs());
-    assert!(matches!(&world.helm.apply(request).await[..], [Outcome::Waiting { reason }] if reason.contains("at work")));
+    let (request, runs) =
+        (ApplyRequest { deadline: Duration::from_millis(200), ..world.request(release, &[]) }, world.runs());
+    assert!(
+        matches!(&world.helm.apply(request).await[..], [Outcome::Waiting { reason }] if reason.contains("at work"))
+    );
     assert_eq!(world.runs(), runs);
 }
 
@@ -34,7 +37,10 @@ async fn is_taken_up(mut world: World) {
     std::fs::create_dir(&elsewhere).unwrap();
     let other = applier(&world.clusters, &elsewhere, &world.program);
     let outcome = other.apply(world.request(&hanging, &[])).await.remove(0);
-    assert!(matches!(&outcome, Outcome::Waiting { reason } if reason.contains("begun elsewhere")), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::Waiting { reason } if reason.contains("begun elsewhere")),
+        "{outcome:?}"
+    );
 
     // Dropping the Applier kills it; the next one on the same folder knows that nobody is at it any more.
     world.restart();

@@ -30,7 +30,9 @@ impl Watch {
         loop {
             match self.told.next().await.expect("the stream must not end") {
                 Observation::There(seen) if *seen.mark == *self.mark => return Some(seen),
-                Observation::Gone { object, .. } if object.namespace.as_deref() == Some(&self.namespace) => return None,
+                Observation::Gone { object, .. } if object.namespace.as_deref() == Some(&self.namespace) => {
+                    return None;
+                }
                 _ => {}
             }
         }
@@ -41,7 +43,8 @@ impl Watch {
         let seen = async {
             loop {
                 let seen = self.next().await.expect("it should be there");
-                let is_same = item.print.as_deref() == Some(&*seen.owned.print([])) && item.uid.as_ref() == Some(&seen.uid);
+                let is_same = item.print.as_deref() == Some(&*seen.owned.print([]))
+                    && item.uid.as_ref() == Some(&seen.uid);
                 if is_same == is_it {
                     return seen;
                 }
@@ -80,7 +83,9 @@ async fn is_put_right(world: World) {
         assert_eq!(world.runs(), runs + 1 + turn, "one upgrade");
         assert_eq!(world.data("beacon").await.unwrap()["greeting"], "hi");
         assert_eq!(world.data("beacon-more").await, Some(json!({"of": "beacon"})));
-        assert!(world.admin.get(&world.at("secrets", "beacon-token")).await.unwrap()["data"]["token"].is_string());
+        assert!(
+            world.admin.get(&world.at("secrets", "beacon-token")).await.unwrap()["data"]["token"].is_string()
+        );
         assert!(world.admin.get(&role).await.is_some());
         // And then it is as it is expected.
         watch.until(&repaired, true).await;

@@ -42,7 +42,10 @@ async fn what_is_wrong_with_a_chart_or_its_values_is_told_without_them() {
         (json!({"values": {"greeting": "forbidden s3cret-word"}}), &["greeting"]),
         (json!({"chartVersion": "9.9.9"}), &["9.9.9", "no such chart or version", "chartVersion"]),
         (json!({"chartName": "lighthouse"}), &["lighthouse", "no such chart or version", "chartName"]),
-        (json!({"repositoryURL": "http://127.0.0.1:1", "chartVersion": "1.0.1"}), &["127.0.0.1:1", "cannot be reached"]),
+        (
+            json!({"repositoryURL": "http://127.0.0.1:1", "chartVersion": "1.0.1"}),
+            &["127.0.0.1:1", "cannot be reached"],
+        ),
         (json!({"repositoryURL": "file:///x"}), &["repositoryURL", "https://"]),
     ];
     for (change, expected) in cases {
@@ -63,8 +66,7 @@ async fn what_is_wrong_with_a_chart_or_its_values_is_told_without_them() {
 async fn an_account_can_do_only_what_it_may() {
     let world = World::new("impersonated").await;
     let release = world.release(json!({}));
-    let request =
-        ApplyRequest { identity: Some(nobody(&world.namespace)), ..world.request(&release, &[]) };
+    let request = ApplyRequest { identity: Some(nobody(&world.namespace)), ..world.request(&release, &[]) };
     let outcome = world.helm.apply(request.clone()).await.remove(0);
     assert!(matches!(&outcome, Outcome::Rejected { reason } if reason.contains("nobody")), "{outcome:?}");
     assert_eq!(world.runs(), 0);
@@ -110,5 +112,8 @@ async fn charts_do_not_go_into_folders() {
     let cluster = Arc::new(Cluster::new(id, labels));
     let request = ApplyRequest { cluster, ..world.request(&world.release(json!({})), &[]) };
     let outcome = world.helm.apply(request).await.remove(0);
-    assert!(matches!(&outcome, Outcome::Rejected { reason } if reason.contains("is a folder")), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::Rejected { reason } if reason.contains("is a folder")),
+        "{outcome:?}"
+    );
 }

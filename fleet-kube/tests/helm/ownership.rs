@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fleet_core::apply::{ApplyRequest, Applier, Mode, Outcome, Owner};
+use fleet_core::apply::{Applier, ApplyRequest, Mode, Outcome, Owner};
 use fleet_core::policy::Policy;
 use serde_json::json;
 
@@ -16,7 +16,10 @@ async fn somebody_elses_release_is_a_conflict_and_stays_untouched() {
     let (release, absent) = (world.release(json!({})), world.release(json!({"action": "Uninstall"})));
     for wish in [&release, &absent] {
         let outcome = world.apply(wish, &[]).await;
-        assert!(matches!(&outcome, Outcome::Conflict { owner: Owner::Other(who) } if who.contains("helm")), "{outcome:?}");
+        assert!(
+            matches!(&outcome, Outcome::Conflict { owner: Owner::Other(who) } if who.contains("helm")),
+            "{outcome:?}"
+        );
         assert!(matches!(world.preview(wish).await, Outcome::Conflict { .. }));
     }
     assert_eq!(world.remove(&item(&release, Some("x")), Mode::Write).await, Outcome::Gone);
@@ -25,10 +28,14 @@ async fn somebody_elses_release_is_a_conflict_and_stays_untouched() {
 
     // Unless it is to be taken over; then it is given back.
     let policy = Arc::new(Policy { adopt: true, ..Policy::default() });
-    let request = ApplyRequest { policy, ..world.request(&world.release(json!({"values": {"count": 2}})), &[]) };
+    let request =
+        ApplyRequest { policy, ..world.request(&world.release(json!({"values": {"count": 2}})), &[]) };
     let adopted = placed(&release, &world.helm.apply(request).await.remove(0));
     assert!(adopted.adopted);
-    assert_eq!(world.remove(&adopted, Mode::Preview).await, Outcome::Would(fleet_core::apply::Change::GiveBack));
+    assert_eq!(
+        world.remove(&adopted, Mode::Preview).await,
+        Outcome::Would(fleet_core::apply::Change::GiveBack)
+    );
     assert_eq!(world.remove(&adopted, Mode::Write).await, Outcome::Gone);
     assert_eq!(world.data("beacon").await.unwrap()["count"], "2");
     assert_eq!(world.mark().await, None);

@@ -21,7 +21,14 @@ async fn what_would_change_is_told_and_nothing_does() {
         "chartVersion": "1.1.0", "values": {"token": "s3cret-two", "greeting": "hi", "small": true},
     }));
     let Outcome::Would(Change::Update { diff }) = world.preview(&other).await else { panic!() };
-    for line in ["-  version: \"1.0.0\"", "+  version: \"1.1.0\"", "-  greeting: hello", "+  greeting: hi", "***", "-  name: beacon-more"] {
+    for line in [
+        "-  version: \"1.0.0\"",
+        "+  version: \"1.1.0\"",
+        "-  greeting: hello",
+        "+  greeting: hi",
+        "***",
+        "-  name: beacon-more",
+    ] {
         assert!(diff.contains(line), "{line}\n{diff}");
     }
     assert!(!diff.contains("s3cret"), "{diff}");

@@ -99,9 +99,32 @@ async fn a_release_that_is_to_be_absent_is_uninstalled() {
 async fn hostile_values_stay_one_value() {
     let world = World::new("hostile").await;
     let hostile = [
-        "x: y", "{{ fail \"no\" }}", "\"", "'", "\\", "#", "a\nb: c", "\u{2028}\u{2029}",
-        "yes", "null", "~", "1e3", "0x10", "- a", "!!binary x", "&a", "*a", "\u{1F600}", "\t", " ", "--set=greeting=x",
-        "${HOME}", "$(id)", "%s%n", "\r\n", "a,greeting=b",
+        "x: y",
+        "{{ fail \"no\" }}",
+        "\"",
+        "'",
+        "\\",
+        "#",
+        "a\nb: c",
+        "\u{2028}\u{2029}",
+        "yes",
+        "null",
+        "~",
+        "1e3",
+        "0x10",
+        "- a",
+        "!!binary x",
+        "&a",
+        "*a",
+        "\u{1F600}",
+        "\t",
+        " ",
+        "--set=greeting=x",
+        "${HOME}",
+        "$(id)",
+        "%s%n",
+        "\r\n",
+        "a,greeting=b",
     ];
     let text = hostile.join("|");
     // These helm itself does not bring into an object, but it takes them as values.
@@ -109,6 +132,7 @@ async fn hostile_values_stay_one_value() {
     let values = json!({"greeting": text, "more": {"nested": hostile, "control": control}});
     world.applied(&world.release(json!({"values": values.clone()})), &[]).await;
     assert_eq!(world.data("beacon").await.unwrap()["greeting"], Value::String(text));
-    let kept: Value = serde_json::from_str(&world.by_hand(&["get", "values", "beacon", "-o", "json"]).await).unwrap();
+    let kept: Value =
+        serde_json::from_str(&world.by_hand(&["get", "values", "beacon", "-o", "json"]).await).unwrap();
     assert_eq!(kept, values);
 }

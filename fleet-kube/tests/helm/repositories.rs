@@ -42,9 +42,8 @@ async fn a_repository_by_password() {
 async fn a_repository_with_a_certificate_of_its_own() {
     let world = World::new("own-authority").await;
     let repository = Repository::with_tls(&world.dir.path().join("charts")).await;
-    let with = |credentials| {
-        world.release(json!({"repositoryURL": repository.url, "credentials": credentials}))
-    };
+    let with =
+        |credentials| world.release(json!({"repositoryURL": repository.url, "credentials": credentials}));
     let refused = world.apply(&with(json!({})), &[]).await;
     assert!(reason(&refused).contains("certificate"), "{refused:?}");
     world.applied(&with(json!({"ca": repository.ca})), &[]).await;
@@ -79,7 +78,12 @@ impl Registry {
 async fn from_a_registry(world: World) {
     let registry = Registry::start().await;
     let url = format!("oci://{}/charts", registry.host);
-    super::repository::run(&world.program, &["push", &world.chart("1.1.0"), &url, "--plain-http"], world.dir.path()).await;
+    super::repository::run(
+        &world.program,
+        &["push", &world.chart("1.1.0"), &url, "--plain-http"],
+        world.dir.path(),
+    )
+    .await;
     let of = |version: &str| {
         world.release(json!({
             "repositoryURL": url, "repositoryName": "ours", "chartName": "ours/beacon", "chartVersion": version,

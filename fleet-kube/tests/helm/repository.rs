@@ -128,7 +128,12 @@ fn certificates() -> (TlsAcceptor, String) {
 pub(crate) async fn package(helm: &Path, folder: &Path, versions: &[&str]) {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/helm/chart");
     for version in versions {
-        run(helm, &["package", chart.to_str().unwrap(), "-d", folder.to_str().unwrap(), "--version", version], folder).await;
+        run(
+            helm,
+            &["package", chart.to_str().unwrap(), "-d", folder.to_str().unwrap(), "--version", version],
+            folder,
+        )
+        .await;
     }
     run(helm, &["repo", "index", folder.to_str().unwrap()], folder).await;
 }

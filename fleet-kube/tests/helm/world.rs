@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::apply::{Applier, ApplyRequest, Claim, Identity, InventoryItem, Mode, Outcome, RemoveRequest};
+use fleet_core::apply::{
+    Applier, ApplyRequest, Claim, Identity, InventoryItem, Mode, Outcome, RemoveRequest,
+};
 use fleet_core::cluster::{Cluster, ClusterId, Labels};
 use fleet_core::manifest::{MARK, Manifest};
 use fleet_core::policy::{Policy, SyncMode};
@@ -164,7 +166,8 @@ impl World {
     pub(crate) async fn mark(&self) -> Option<String> {
         let path = format!("{}?labelSelector=owner%3Dhelm", self.at("secrets", "").trim_end_matches('/'));
         let list = self.admin.get(&path).await.unwrap();
-        let number = |item: &Value| item["metadata"]["labels"]["version"].as_str().unwrap().parse::<u32>().unwrap();
+        let number =
+            |item: &Value| item["metadata"]["labels"]["version"].as_str().unwrap().parse::<u32>().unwrap();
         let latest = list["items"].as_array().unwrap().iter().max_by_key(|item| number(item))?;
         latest["metadata"]["labels"][MARK].as_str().map(str::to_owned)
     }

@@ -169,7 +169,9 @@ impl Reader {
                 if matches!(self.select, Select::Labelled { .. }) {
                     let version = object.version().cloned();
                     let gone = self.seen(&object, None).map(|seen| Seen { going: true, ..seen });
-                    return Ok(gone.map_or(Event::Other, |seen| Event::Told(Observation::There(seen), version)));
+                    return Ok(
+                        gone.map_or(Event::Other, |seen| Event::Told(Observation::There(seen), version))
+                    );
                 }
                 match object.mark() {
                     Some(mark) => {

@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 use super::super::object::{Fault, Place, Problem, join};
 use super::super::parse::strict;
 use super::{Unsupported, fields, supported};
-use crate::api::{DriftExclusion, PayloadPolicy, PolicyKind, PolicyRef, StopMatchingBehavior, SyncMode};
+use crate::api::{
+    DriftExclusion, HelmChart, PayloadPolicy, PolicyKind, PolicyRef, StopMatchingBehavior, SyncMode,
+};
 
 /// Fields of both that have no meaning here.
 pub(super) const UNSUPPORTED: [Unsupported; 17] = [
@@ -42,6 +44,9 @@ pub(super) const UNSUPPORTED: [Unsupported; 17] = [
 pub(super) struct Common {
     #[serde(default)]
     pub(super) policy_refs: Vec<Value>,
+    /// Theirs, as far as ours have the same fields.
+    #[serde(default)]
+    pub(super) helm_charts: Vec<HelmChart>,
     #[serde(default)]
     sync_mode: SyncMode,
     tier: Option<u32>,
@@ -57,10 +62,11 @@ pub(super) struct Common {
 }
 
 /// The names of the common fields.
-const COMMON: [&str; 8] = [
+const COMMON: [&str; 9] = [
     "continueOnConflict",
     "dependsOn",
     "driftExclusions",
+    "helmCharts",
     "maxUpdate",
     "policyRefs",
     "stopMatchingBehavior",

@@ -1,5 +1,6 @@
 //! Sveltos' `ClusterProfile`.
 
+use fleet_core::render::{GoPasses, Language};
 use fleet_core::selector::LabelSelector;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -56,9 +57,10 @@ pub(in super::super) fn profile(
         cluster_selector: cluster_selector.filter(|selector| !selector.is_everything()),
         cluster_refs: named.collect(),
         policy_refs: refs,
+        helm_charts: common.helm_charts.clone(),
         policy: common.policy(),
         service_account_name: None,
         service_account_namespace: None,
     };
-    ProfileDraft::new(place, spec)
+    ProfileDraft::new(place, spec, Language::Go(GoPasses::Cluster))
 }

@@ -61,6 +61,7 @@ pub(in super::super) fn trigger(
         key: None,
         filters: Vec::new(),
         policy_refs: common.policy_refs(place)?,
+        helm_charts: common.helm_charts.clone(),
         ttl: None,
         policy: common.policy(),
         service_account_name: None,
