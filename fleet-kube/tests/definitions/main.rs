@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod connections;
+mod helm;
 mod mistakes;
 mod policy;
 mod profiles;

@@ -54,6 +54,10 @@ pub(super) struct RunArgs {
     /// operator's memory; but no longer than this after its deletion. Then an Event and the log say what is left behind.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
     withdraw_timeout: Duration,
+    /// The helm program that installs charts, version 4 or 3: its path, or a name that is looked for in PATH. Charts are
+    /// kept in the data folder.
+    #[arg(long, value_name = "PATH", default_value = "helm")]
+    helm: PathBuf,
     /// How log lines on stderr look. What is logged: RUST_LOG, by default `info,async_nats=off`.
     #[arg(long, default_value = "text")]
     log_format: LogFormat,
@@ -102,6 +106,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
         drain: args.drain_timeout,
         max_withdraw_percent: args.max_withdraw,
         protect_namespaces: args.protect_namespace,
+        helm: args.helm,
         withdraw_timeout: args.withdraw_timeout,
     };
     let shutdown = CancellationToken::new();

@@ -10,6 +10,7 @@ use fleet_kube::catalog::Holding;
 use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::ClusterDefinition;
 use fleet_kube::definitions::Definitions;
+use fleet_kube::helm::HelmOptions;
 use fleet_kube::leader::Tenure;
 use fleet_nats::connection::Connections;
 use futures::FutureExt;
@@ -68,7 +69,8 @@ impl Composed {
         let clusters = Arc::new(Clusters::new());
         let mut protected = options.protect_namespaces.clone();
         protected.push(options.namespace.clone());
-        let applier = Arc::new(Routed::new(Arc::clone(&clusters), folders, protected, leads));
+        let helm = HelmOptions { program: options.helm.clone(), ..HelmOptions::new(data.helm()) };
+        let applier = Arc::new(Routed::new(Arc::clone(&clusters), folders, helm, protected, leads));
         let parts = Parts {
             store: Arc::clone(&store),
             catalog: Arc::clone(&catalog) as _,

@@ -1,4 +1,4 @@
-//! The data folder: the database, the folders that stand in for clusters, and last good versions of manifests.
+//! The data folder: the database, the folders that stand in for clusters, charts, and last good versions of manifests.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
@@ -57,6 +57,11 @@ impl DataFolder {
     /// The folders that stand in for clusters.
     pub fn clusters(&self) -> PathBuf {
         self.root.join("clusters")
+    }
+
+    /// Where helm works: its caches, and the charts that were pulled.
+    pub fn helm(&self) -> PathBuf {
+        self.root.join("helm")
     }
 
     /// Opens the database to look at it, while no operator runs. One that was not closed properly is repaired.

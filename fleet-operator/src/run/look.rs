@@ -10,7 +10,9 @@ use fleet_core::directory::DirectoryApplier;
 use fleet_kube::catalog::KubeCatalog;
 use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::ClusterDefinition;
+use fleet_kube::definitions::Definitions;
 use fleet_kube::definitions::{Definitions, Family};
+use fleet_kube::helm::HelmOptions;
 use futures::StreamExt as _;
 use tokio::time::timeout;
 
@@ -74,8 +76,10 @@ impl LiveClusters {
         protected: Vec<String>,
     ) -> std::io::Result<Self> {
         let clusters = Arc::new(Clusters::new());
-        let folders = DirectoryApplier::new(DataFolder::at(data).clusters())?;
-        let applier = Routed::new(Arc::clone(&clusters), folders, protected, Arc::new(|| true));
+        let data = DataFolder::at(data);
+        let folders = DirectoryApplier::new(data.clusters())?;
+        let helm = HelmOptions::new(data.helm());
+        let applier = Routed::new(Arc::clone(&clusters), folders, helm, protected, Arc::new(|| true));
         applier.note(definitions);
         clusters.update(definitions.to_vec());
         Ok(Self { clusters, applier })

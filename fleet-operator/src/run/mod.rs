@@ -58,6 +58,8 @@ pub struct Options {
     pub max_withdraw_percent: usize,
     /// Namespaces that are never deleted in any cluster, beside the operator's own and Kubernetes'.
     pub protect_namespaces: Vec<String>,
+    /// The helm program, 4 or 3: a path, or a name that is looked for in `PATH`.
+    pub helm: PathBuf,
     /// How long a Cluster that is deleted is held back while what is in it cannot be withdrawn.
     pub withdraw_timeout: Duration,
     /// How long stopping may take until what is in flight is cut off; a few seconds more for what is given back then.

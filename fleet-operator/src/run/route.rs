@@ -1,11 +1,11 @@
-//! Which Applier an object goes through: by how its cluster is reached.
+//! Which Applier an object goes through: by how its cluster is reached, and whether it is a release of a chart.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleet_core::apply::{Applier, ApplyRequest, Outcome, RemoveRequest};
+use fleet_core::apply::{Applier, ApplyRequest, Mode, Outcome, RemoveRequest};
 use fleet_core::cluster::ClusterId;
 use fleet_core::directory::DirectoryApplier;
 use fleet_core::manifest::Gvk;
@@ -13,13 +13,15 @@ use fleet_core::observe::{Depth, Observation};
 use fleet_kube::applier::KubeApplier;
 use fleet_kube::clusters::{Clusters, Route};
 use fleet_kube::connection::{ClusterDefinition, Connection};
+use fleet_kube::helm::{self, HelmApplier, HelmOptions};
 use futures::stream::BoxStream;
 
-/// Applies to folders and to API servers alike.
+/// Applies to folders and to API servers alike, and installs charts.
 pub(super) struct Routed {
     clusters: Arc<Clusters>,
     folders: DirectoryApplier,
     servers: KubeApplier,
+    charts: HelmApplier,
     /// Whether there is, or was, a cluster that is no folder.
     any_server: AtomicBool,
     leads: Leads,
@@ -35,11 +37,13 @@ impl Routed {
     pub(super) fn new(
         clusters: Arc<Clusters>,
         folders: DirectoryApplier,
+        helm: HelmOptions,
         protected: Vec<String>,
         leads: Leads,
     ) -> Self {
+        let charts = HelmApplier::new(Arc::clone(&clusters), helm);
         let servers = KubeApplier::new(Arc::clone(&clusters)).protecting(protected);
-        Self { clusters, folders, servers, any_server: AtomicBool::new(false), leads }
+        Self { clusters, folders, servers, charts, any_server: AtomicBool::new(false), leads }
     }
 
     /// Takes note of how clusters are reached, before anything is applied to them.
@@ -57,13 +61,46 @@ impl Routed {
     }
 
     fn applier(&self, cluster: &ClusterId) -> &dyn Applier {
+        if self.is_folder(cluster) { &self.folders } else { &self.servers }
+    }
+}
+
+impl Routed {
+    /// Charts after everything else: what they need may be among that. If that is in conflict and holds up what comes
+    /// after it, they are not begun.
+    async fn apply_parts(&self, plain: ApplyRequest, charts: ApplyRequest) -> (Vec<Outcome>, Vec<Outcome>) {
+        let goes_on = plain.policy.continue_on_conflict || plain.mode == Mode::Preview;
+        let names: Vec<_> = plain.manifests.iter().map(|manifest| manifest.id().clone()).collect();
+        let first = match plain.manifests.is_empty() {
+            true => Vec::new(),
+            false => self.applier(&plain.cluster.id).apply(plain).await,
+        };
+        let conflict = names.iter().zip(&first).find_map(|(id, outcome)| match outcome {
+            Outcome::Conflict { owner } if !goes_on => Some(Outcome::held_up(id, owner)),
+            _ => None,
+        });
+        let is_down = |outcome: &&Outcome| matches!(outcome, Outcome::Retry { cluster: true, .. });
+        let second = match conflict.or_else(|| first.iter().find(is_down).cloned()) {
+            Some(outcome) => vec![outcome; charts.manifests.len()],
+            None => self.charts.apply(charts).await,
+        };
+        (first, second)
+    }
+
+    fn is_folder(&self, cluster: &ClusterId) -> bool {
         match self.clusters.route(cluster) {
-            Route::Directory => &self.folders,
+            Route::Directory => true,
             // A folder that left is still there, so that it can be cleaned.
-            Route::Unknown if self.folders.has(cluster) => &self.folders,
-            _ => &self.servers,
+            Route::Unknown => self.folders.has(cluster),
+            _ => false,
         }
     }
+}
+
+/// Puts outcomes back into the order of what they are for.
+fn in_order(is_chart: &[bool], plain: Vec<Outcome>, charts: Vec<Outcome>) -> Vec<Outcome> {
+    let (mut plain, mut charts) = (plain.into_iter(), charts.into_iter());
+    is_chart.iter().filter_map(|is_chart| if *is_chart { charts.next() } else { plain.next() }).collect()
 }
 
 #[async_trait]
@@ -72,23 +109,61 @@ impl Applier for Routed {
         if let Some(refusal) = self.refusal(request.manifests.len()) {
             return refusal;
         }
-        self.applier(&request.cluster.id).apply(request).await
+        let is_chart: Vec<bool> =
+            request.manifests.iter().map(|manifest| helm::is_release(&manifest.id().gvk)).collect();
+        if !is_chart.contains(&true) {
+            return self.applier(&request.cluster.id).apply(request).await;
+        }
+        let part = |charts: bool| {
+            let of_part =
+                request.manifests.iter().zip(&is_chart).filter(|(_, is_chart)| **is_chart == charts);
+            let manifests = of_part.map(|(manifest, _)| manifest.clone()).collect();
+            ApplyRequest { manifests, ..request.clone() }
+        };
+        let (plain, charts) = self.apply_parts(part(false), part(true)).await;
+        in_order(&is_chart, plain, charts)
     }
 
     async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
         if let Some(refusal) = self.refusal(request.items.len()) {
             return refusal;
         }
-        self.applier(&request.cluster.id).remove(request).await
+        let is_chart: Vec<bool> =
+            request.items.iter().map(|item| helm::is_release(&item.object.gvk)).collect();
+        if !is_chart.contains(&true) {
+            return self.applier(&request.cluster.id).remove(request).await;
+        }
+        let part = |charts: bool| {
+            let of_part = request.items.iter().zip(&is_chart).filter(|(_, is_chart)| **is_chart == charts);
+            let items = of_part.map(|(item, _)| item.clone()).collect();
+            RemoveRequest { items, ..request.clone() }
+        };
+        let (plain, charts) = (part(false), part(true));
+        // None was ever installed in a folder.
+        let charts = match self.is_folder(&request.cluster.id) {
+            true => vec![Outcome::Gone; charts.items.len()],
+            false => self.charts.remove(charts).await,
+        };
+        // What charts need stays as long as they do.
+        let reason = || "a chart of the same Work is uninstalled first".to_owned();
+        let plain = match charts.iter().all(|outcome| matches!(outcome, Outcome::Gone | Outcome::Would(_))) {
+            true if plain.items.is_empty() => Vec::new(),
+            true => self.applier(&request.cluster.id).remove(plain).await,
+            false => vec![Outcome::Waiting { reason: reason() }; plain.items.len()],
+        };
+        in_order(&is_chart, plain, charts)
     }
 
     fn settle_time(&self) -> Duration {
-        let servers =
-            if self.any_server.load(Ordering::Acquire) { self.servers.settle_time() } else { Duration::ZERO };
+        let over_network = self.servers.settle_time().max(self.charts.settle_time());
+        let servers = if self.any_server.load(Ordering::Acquire) { over_network } else { Duration::ZERO };
         servers.max(self.folders.settle_time())
     }
 
     fn observe(&self, cluster: &ClusterId, kind: &Gvk, depth: Depth) -> BoxStream<'static, Observation> {
+        if helm::is_release(kind) {
+            return self.charts.observe(cluster, kind, depth);
+        }
         self.applier(cluster).observe(cluster, kind, depth)
     }
 }
@@ -119,7 +194,8 @@ mod tests {
         let missing = Connection::KubeconfigFile(dir.path().join("missing"));
         clusters.update(vec![cluster("folder", Connection::Directory), cluster("server", missing)]);
         let folders = DirectoryApplier::new(dir.path()).unwrap();
-        let routed = Routed::new(Arc::clone(&clusters), folders, Vec::new(), Arc::new(|| true));
+        let helm = HelmOptions::new(dir.path().join("helm"));
+        let routed = Routed::new(Arc::clone(&clusters), folders, helm, Vec::new(), Arc::new(|| true));
         let kind = Gvk { group: "".into(), version: "v1".into(), kind: "Namespace".into() };
         let observe =
             |name: &str| routed.observe(&ClusterId::new("civo", name).unwrap(), &kind, Depth::Metadata);
@@ -149,7 +225,8 @@ mod tests {
         let asked = Arc::clone(&leads);
         let folders = DirectoryApplier::new(dir.path()).unwrap();
         let ask = Arc::new(move || asked.load(Ordering::Relaxed));
-        let routed = Routed::new(clusters, folders, Vec::new(), ask);
+        let helm = HelmOptions::new(dir.path().join("helm"));
+        let routed = Routed::new(clusters, folders, helm, Vec::new(), ask);
         let manifest = |name: &str| {
             Manifest::new(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
                 .unwrap()

@@ -10,6 +10,7 @@ use fleet_core::health::Health;
 use fleet_core::manifest::ObjectRef;
 use fleet_core::store::{StoreError, WorkStore};
 use fleet_core::work::{AppliedState, AppliedWork, Work};
+use fleet_kube::helm::is_release;
 
 use super::rows::{AddonRow, Tally};
 
@@ -70,6 +71,7 @@ fn of_one(work: &Work, applied: &AppliedWork) -> Vec<AddonRow> {
         let there = AddonRow {
             time,
             would: is_previewed.then_some(Change::Nothing),
+            version: item.chart.as_ref().map(|chart| chart.version.to_string()),
             repaired: item.repaired_at,
             adopted: item.adopted,
             ..row(&item.object)
@@ -112,6 +114,9 @@ fn of_one(work: &Work, applied: &AppliedWork) -> Vec<AddonRow> {
 }
 
 pub(super) fn resource_type(object: &ObjectRef) -> String {
+    if is_release(&object.gvk) {
+        return "helm chart".to_owned();
+    }
     format!("{}:{}", object.gvk.group, object.gvk.kind)
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct AddonRow {
     /// `namespace/name` of the cluster.
     pub cluster: String,
-    /// `group:Kind`; nothing before the colon for the core group.
+    /// `group:Kind`; nothing before the colon for the core group. Of a release of a chart: `helm chart`.
     pub resource_type: String,
     /// The object's namespace; empty if it has none.
     pub namespace: String,
