@@ -25,7 +25,7 @@ pub(super) fn check(place: &Place, charts: &[HelmChart], problems: &mut Vec<Prob
     for (index, chart) in charts.iter().enumerate() {
         let at = join(HELM_CHARTS, &index.to_string());
         let mut invalid = |field: &str, reason: String| {
-            problems.push(place.problem(&join(&at, field), Fault::Invalid, reason));
+            problems.push(place.problem(&format!("{at}/{field}"), Fault::Invalid, reason));
         };
         for (field, text, _) in texts(chart) {
             if text.trim().is_empty() {

@@ -22,12 +22,12 @@ stringData: {root.pem: "-----BEGIN CERTIFICATE-----"}
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: plain, namespace: charts}
-data: {"values.yaml": "a: '{{ as it stands }}'\nb: {x: 1, y: 1}\n"}
+data: {"values.yaml": "a: '{{ as it stands }}'\nb: {v: 1, w: 1}\n"}
 ---
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: template, namespace: charts, annotations: {fleet-events.dev/template: "true"}}
-data: {"values.yaml": "b: {y: '{{ cluster.name }}'}\n"}
+data: {"values.yaml": "b: {w: '{{ cluster.name }}'}\n"}
 ---
 "#;
 
@@ -94,8 +94,8 @@ fn a_chart_becomes_a_release_of_texts_and_values() {
     assert_eq!(
         object.as_object_mut().unwrap().remove("values").unwrap(),
         json!([
-            {"a": "{{ as it stands }}", "b": {"x": 1, "y": 1}},
-            {"b": {"y": "one"}},
+            {"a": "{{ as it stands }}", "b": {"v": 1, "w": 1}},
+            {"b": {"w": "one"}},
             {"b": {"z": "prod: x"}},
         ])
     );

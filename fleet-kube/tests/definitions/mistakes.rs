@@ -11,7 +11,7 @@ fn each_mistake_gives_one_clear_problem() {
             "  syncMod: Continuous",
             "f.yaml:28: EventTrigger manage-namespace: spec.syncMod: unknown field `syncMod`, expected one of \
              `adopt`, `cloudEventAction`, `continueOnConflict`, `dependsOn`, `destinationClusterSelector`, \
-             `driftExclusions`, `eventSourceName`, `filters`, `key`, `maxUpdate`, `oneForEvent`, `policyRefs`, \
+             `driftExclusions`, `eventSourceName`, `filters`, `helmCharts`, `key`, `maxUpdate`, `oneForEvent`, `policyRefs`, \
              `serviceAccountName`, `serviceAccountNamespace`, `skipNamespaceCreation`, `sourceClusterSelector`, \
              `stopMatchingBehavior`, `syncMode`, `tier`, `ttl`, `validateHealths`",
         ),

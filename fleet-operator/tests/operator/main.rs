@@ -10,6 +10,7 @@
 mod article;
 mod bad_input;
 mod cluster_nats;
+mod charts;
 mod dead_letters;
 mod drift;
 mod explain;
