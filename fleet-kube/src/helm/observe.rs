@@ -74,19 +74,31 @@ struct Release {
     parts: Option<(Arc<str>, Vec<Part>)>,
     /// The latest resourceVersion at which something of it changed or went.
     as_of: Option<u64>,
-    /// What was told of it last: UID, mark, print and status.
-    told: Option<(Arc<str>, Arc<str>, Arc<str>, String)>,
+    /// What was told of it last.
+    told: Option<Told>,
     /// Whether it may be otherwise than it was told.
     is_news: bool,
 }
+
+#[derive(PartialEq)]
+struct Told {
+    uid: Arc<str>,
+    mark: Arc<str>,
+    print: Arc<str>,
+    status: String,
+}
+
+/// Namespace and name of an object.
+type Place = (Option<Arc<str>>, Arc<str>);
 
 /// The objects of one kind that charts have put there.
 struct Kind {
     stop: CancellationToken,
     /// Whether all of them are known.
     known: bool,
-    listing: HashSet<(Option<Arc<str>>, Arc<str>)>,
-    objects: HashMap<(Option<Arc<str>>, Arc<str>), (Option<u64>, Arc<Value>)>,
+    listing: HashSet<Place>,
+    /// The resourceVersion of each, and which fields of it are helm's.
+    objects: HashMap<Place, (Option<u64>, Arc<Value>)>,
 }
 
 impl Drop for Kind {
@@ -325,7 +337,7 @@ impl Observer {
             return;
         }
         let Some(latest) = release.latest().cloned() else {
-            if let Some((uid, mark, _, _)) = self.releases.remove(name).and_then(|release| release.told)
+            if let Some(Told { uid, mark, .. }) = self.releases.remove(name).and_then(|release| release.told)
                 && !anyway
             {
                 self.out.push_back(Observation::Gone {
@@ -340,7 +352,12 @@ impl Observer {
         let (parts, version) = self.parts_of(release, &latest);
         let owned = parts.owned(&latest);
         let mark = latest.mark.clone().unwrap_or_default();
-        let now = (Arc::clone(&latest.uid), Arc::clone(&mark), owned.print([]), latest.status.clone());
+        let now = Told {
+            uid: Arc::clone(&latest.uid),
+            mark: Arc::clone(&mark),
+            print: owned.print([]),
+            status: latest.status.clone(),
+        };
         let Some(release) = self.releases.get_mut(name) else { return };
         release.is_news = false;
         if release.told.as_ref() == Some(&now) && !anyway {

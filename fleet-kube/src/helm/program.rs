@@ -230,11 +230,11 @@ impl Program {
         let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
         match tokio::time::timeout(run.within, ended(child, most)).await {
             Ok(Ok((true, printed, _))) => {
-                group.is_gone();
+                group.let_go();
                 Ok(printed)
             }
             Ok(Ok((false, printed, said))) => {
-                group.is_gone();
+                group.let_go();
                 // Some of what is wrong is only printed.
                 let said = [said, printed].map(|part| String::from_utf8_lossy(&part).into_owned()).join("\n");
                 Err(Unrun::Failed(Said(said)))
@@ -272,7 +272,7 @@ async fn read(from: Option<impl AsyncRead + Unpin>, most: u64) -> io::Result<Vec
 struct Group(Option<Pid>);
 
 impl Group {
-    fn is_gone(mut self) {
+    fn let_go(mut self) {
         self.0 = None;
     }
 }
