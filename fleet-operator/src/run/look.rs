@@ -10,7 +10,6 @@ use fleet_core::directory::DirectoryApplier;
 use fleet_kube::catalog::KubeCatalog;
 use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::ClusterDefinition;
-use fleet_kube::definitions::Definitions;
 use fleet_kube::definitions::{Definitions, Family};
 use fleet_kube::helm::HelmOptions;
 use futures::StreamExt as _;
