@@ -191,11 +191,11 @@ fn secret(of: &SecretName) -> ObjectId {
     ObjectId::namespaced(Kind::Secret, &of.namespace, &of.name)
 }
 
+/// A key, its text, and the language that this is a template in.
+type ValuesText = (String, Arc<str>, Option<Language>);
+
 /// The texts that values come from, by key, and what each is written in if it is a template.
-fn texts_of(
-    from: &ValuesFrom,
-    references: &References<'_>,
-) -> Result<Vec<(String, Arc<str>, Option<Language>)>, String> {
+fn texts_of(from: &ValuesFrom, references: &References<'_>) -> Result<Vec<ValuesText>, String> {
     let id = source(from);
     let contents = match references.look_up(&id) {
         Lookup::Found(contents) => contents,
