@@ -37,7 +37,7 @@ use tokio::time::Instant;
 use self::charts::Charts;
 use self::live::Revision;
 use self::operation::{GRACE, Key, Operations, Place, Task, Workshop};
-pub use self::program::HelmOptions;
+pub use self::program::HelmSetup;
 use self::program::Program;
 pub use self::spec::{KIND, is_release, kind};
 use self::words::Secrets;
@@ -63,7 +63,7 @@ pub struct HelmApplier {
 
 impl HelmApplier {
     /// An Applier for these clusters. That helm can be used is found out when it is needed.
-    pub fn new(clusters: Arc<Clusters>, options: HelmOptions) -> Self {
+    pub fn new(clusters: Arc<Clusters>, options: HelmSetup) -> Self {
         let workshop = Workshop { program: Program::new(options), charts: Charts::default() };
         Self {
             clusters,

@@ -25,7 +25,7 @@ const MOST_PRINTED: u64 = 64 << 20;
 
 /// How to come by helm, and where it may work.
 #[derive(Clone, Debug)]
-pub struct HelmOptions {
+pub struct HelmSetup {
     /// The program: a path, or a name that is looked for in `PATH`.
     pub program: PathBuf,
     /// A folder of its own: charts that were pulled, helm's caches, what runs need. Made when it is needed.
@@ -34,7 +34,7 @@ pub struct HelmOptions {
     pub parallel: usize,
 }
 
-impl HelmOptions {
+impl HelmSetup {
     /// The `helm` that `PATH` has, at work in a folder.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { program: "helm".into(), folder: folder.into(), parallel: 4 }
@@ -43,7 +43,7 @@ impl HelmOptions {
 
 /// The program, and the folder that it works in.
 pub(super) struct Program {
-    options: HelmOptions,
+    options: HelmSetup,
     permits: Semaphore,
     /// The version that was told by the file at a path, as it was then.
     known: Mutex<Option<(PathBuf, SystemTime, Flavour)>>,
@@ -102,7 +102,7 @@ pub(super) struct Run<'a> {
 }
 
 impl Program {
-    pub(super) fn new(options: HelmOptions) -> Self {
+    pub(super) fn new(options: HelmSetup) -> Self {
         let permits = Semaphore::new(options.parallel.max(1));
         Self { options, permits, known: Mutex::default() }
     }

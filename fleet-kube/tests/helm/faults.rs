@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fleet_core::apply::{Applier, ApplyRequest, Outcome};
 use fleet_core::cluster::Cluster;
 use fleet_kube::connection::{ClusterDefinition, Connection};
-use fleet_kube::helm::{HelmApplier, HelmOptions};
+use fleet_kube::helm::{HelmApplier, HelmSetup};
 use serde_json::{Value, json};
 
 use super::world::{World, a_folder, nobody, reason};
@@ -16,13 +16,13 @@ async fn a_missing_helm_is_named_and_looked_for_again() {
     let release = world.release(json!({}));
     let missing = world.dir.path().join("bin/helm");
     for (program, named) in [(missing.clone(), missing.to_str().unwrap()), ("no-such-helm".into(), "PATH")] {
-        let options = HelmOptions { program, ..HelmOptions::new(world.dir.path().join("helm")) };
+        let options = HelmSetup { program, ..HelmSetup::new(world.dir.path().join("helm")) };
         world.helm = HelmApplier::new(Arc::clone(&world.clusters), options);
         let outcome = world.apply(&release, &[]).await;
         assert!(matches!(outcome, Outcome::Rejected { .. }), "{outcome:?}");
         assert!(reason(&outcome).contains(named) && reason(&outcome).contains("--helm"), "{outcome:?}");
     }
-    let options = HelmOptions { program: missing.clone(), ..HelmOptions::new(world.dir.path().join("helm")) };
+    let options = HelmSetup { program: missing.clone(), ..HelmSetup::new(world.dir.path().join("helm")) };
     world.helm = HelmApplier::new(Arc::clone(&world.clusters), options);
     std::fs::create_dir(missing.parent().unwrap()).unwrap();
     std::os::unix::fs::symlink("/bin/false", &missing).unwrap();

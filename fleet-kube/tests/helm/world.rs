@@ -13,7 +13,7 @@ use fleet_core::manifest::{MARK, Manifest};
 use fleet_core::policy::{Policy, SyncMode};
 use fleet_core::work::WorkId;
 use fleet_kube::clusters::Clusters;
-use fleet_kube::helm::{HelmApplier, HelmOptions, KIND};
+use fleet_kube::helm::{HelmApplier, HelmSetup, KIND};
 use local_fleet::{Program, Progress, Route, User, install};
 use serde_json::{Value, json};
 
@@ -203,7 +203,7 @@ pub(crate) fn applier(clusters: &Arc<Clusters>, dir: &Path, program: &Path) -> H
     std::fs::write(&part, text).unwrap();
     std::fs::set_permissions(&part, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::rename(part, &script).unwrap();
-    let options = HelmOptions { program: script, ..HelmOptions::new(dir.join("helm")) };
+    let options = HelmSetup { program: script, ..HelmSetup::new(dir.join("helm")) };
     HelmApplier::new(Arc::clone(clusters), options)
 }
 

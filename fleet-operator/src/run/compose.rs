@@ -10,7 +10,7 @@ use fleet_kube::catalog::Holding;
 use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::ClusterDefinition;
 use fleet_kube::definitions::Definitions;
-use fleet_kube::helm::HelmOptions;
+use fleet_kube::helm::HelmSetup;
 use fleet_kube::leader::Tenure;
 use fleet_nats::connection::Connections;
 use futures::FutureExt;
@@ -69,7 +69,7 @@ impl Composed {
         let clusters = Arc::new(Clusters::new());
         let mut protected = options.protect_namespaces.clone();
         protected.push(options.namespace.clone());
-        let helm = HelmOptions { program: options.helm.clone(), ..HelmOptions::new(data.helm()) };
+        let helm = HelmSetup { program: options.helm.clone(), ..HelmSetup::new(data.helm()) };
         let applier = Arc::new(Routed::new(Arc::clone(&clusters), folders, helm, protected, leads));
         let parts = Parts {
             store: Arc::clone(&store),

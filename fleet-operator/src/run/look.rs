@@ -11,7 +11,7 @@ use fleet_kube::catalog::KubeCatalog;
 use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::ClusterDefinition;
 use fleet_kube::definitions::{Definitions, Family};
-use fleet_kube::helm::HelmOptions;
+use fleet_kube::helm::HelmSetup;
 use futures::StreamExt as _;
 use tokio::time::timeout;
 
@@ -77,7 +77,7 @@ impl LiveClusters {
         let clusters = Arc::new(Clusters::new());
         let data = DataFolder::at(data);
         let folders = DirectoryApplier::new(data.clusters())?;
-        let helm = HelmOptions::new(data.helm());
+        let helm = HelmSetup::new(data.helm());
         let applier = Routed::new(Arc::clone(&clusters), folders, helm, protected, Arc::new(|| true));
         applier.note(definitions);
         clusters.update(definitions.to_vec());

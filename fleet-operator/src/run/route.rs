@@ -13,7 +13,7 @@ use fleet_core::observe::{Depth, Observation};
 use fleet_kube::applier::KubeApplier;
 use fleet_kube::clusters::{Clusters, Route};
 use fleet_kube::connection::{ClusterDefinition, Connection};
-use fleet_kube::helm::{self, HelmApplier, HelmOptions};
+use fleet_kube::helm::{self, HelmApplier, HelmSetup};
 use futures::stream::BoxStream;
 
 /// Applies to folders and to API servers alike, and installs charts.
@@ -37,7 +37,7 @@ impl Routed {
     pub(super) fn new(
         clusters: Arc<Clusters>,
         folders: DirectoryApplier,
-        helm: HelmOptions,
+        helm: HelmSetup,
         protected: Vec<String>,
         leads: Leads,
     ) -> Self {
@@ -194,7 +194,7 @@ mod tests {
         let missing = Connection::KubeconfigFile(dir.path().join("missing"));
         clusters.update(vec![cluster("folder", Connection::Directory), cluster("server", missing)]);
         let folders = DirectoryApplier::new(dir.path()).unwrap();
-        let helm = HelmOptions::new(dir.path().join("helm"));
+        let helm = HelmSetup::new(dir.path().join("helm"));
         let routed = Routed::new(Arc::clone(&clusters), folders, helm, Vec::new(), Arc::new(|| true));
         let kind = Gvk { group: "".into(), version: "v1".into(), kind: "Namespace".into() };
         let observe =
@@ -225,7 +225,7 @@ mod tests {
         let asked = Arc::clone(&leads);
         let folders = DirectoryApplier::new(dir.path()).unwrap();
         let ask = Arc::new(move || asked.load(Ordering::Relaxed));
-        let helm = HelmOptions::new(dir.path().join("helm"));
+        let helm = HelmSetup::new(dir.path().join("helm"));
         let routed = Routed::new(clusters, folders, helm, Vec::new(), ask);
         let manifest = |name: &str| {
             Manifest::new(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
