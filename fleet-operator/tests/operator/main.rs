@@ -9,8 +9,8 @@
 
 mod article;
 mod bad_input;
-mod cluster_nats;
 mod charts;
+mod cluster_nats;
 mod dead_letters;
 mod drift;
 mod explain;
