@@ -107,6 +107,7 @@ async fn charts_do_not_go_into_folders() {
         labels: labels.clone(),
         annotations: labels.clone(),
         connection: Connection::Directory,
+        resolve: Vec::new(),
     };
     world.clusters.update(vec![definition]);
     let cluster = Arc::new(Cluster::new(id, labels));
