@@ -125,7 +125,7 @@ fn one_clear_problem_for_each_mistake_in_a_chart() {
         ("https://nats-io", "file://nats-io", "spec.helmCharts[0].repositoryURL: must begin with https://"),
         ("releaseName: nats\n", "releaseName: \"\"\n", "spec.helmCharts[0].releaseName: is empty"),
         ("timeout: 2m", "timeout: soon", "spec.helmCharts[0].options.timeout: \"soon\" is not made of"),
-        ("wait: true", "wate: true", "spec.helmCharts[0].options: unknown field `wate`"),
+        ("wait: true", "wate: true", "spec.helmCharts[0].options.wate: unknown field `wate`"),
         (
             "name: plain",
             "name: plane",
