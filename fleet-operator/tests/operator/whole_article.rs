@@ -87,7 +87,8 @@ impl Story {
 
     fn publish(&self, index: usize, event: &str) {
         self.rig.runtime.block_on(async {
-            let options = ConnectOptions::new().user_and_password("admin".to_owned(), "my-password".to_owned());
+            let options =
+                ConnectOptions::new().user_and_password("admin".to_owned(), "my-password".to_owned());
             let client = options.connect(self.nats[index].url(Route::Direct)).await.unwrap();
             client.publish("user-operation", event.to_owned().into()).await.unwrap();
             client.flush().await.unwrap();
@@ -130,7 +131,10 @@ impl Story {
             let kubeconfig = self.rig.kubeconfig(cluster);
             let released = ["ls", "-n", "nats", "-o", "json", "--kubeconfig", kubeconfig.to_str().unwrap()];
             let released: Value = serde_json::from_str(&helm(&self.program, &released)).unwrap();
-            assert_eq!((&released[0]["chart"], &released[0]["status"]), (&json!("nats-1.2.9"), &json!("deployed")));
+            assert_eq!(
+                (&released[0]["chart"], &released[0]["status"]),
+                (&json!("nats-1.2.9"), &json!("deployed"))
+            );
             let config = ["get", "configmap", "nats-config", "-n", "nats", "-o", "jsonpath={.data}"];
             let config = self.rig.kubectl_ok(&kubeconfig, &config, "");
             assert!(config.contains("my-password"), "the chart has its values: {config}");
@@ -189,7 +193,16 @@ fn with_our_kinds() {
     story.rig.prepare();
     for (index, cluster) in story.rig.lab.clusters().iter().enumerate() {
         let patch = json!({"spec": {"resolve": [story.mapping(index)]}}).to_string();
-        let args = ["patch", "clusters.fleet-events.dev", cluster.name(), "-n", "civo", "--type=merge", "-p", &patch];
+        let args = [
+            "patch",
+            "clusters.fleet-events.dev",
+            cluster.name(),
+            "-n",
+            "civo",
+            "--type=merge",
+            "-p",
+            &patch,
+        ];
         story.rig.kubectl_ok(&story.rig.management(), &args, "");
     }
     let operator = story.run(&[]);
@@ -254,11 +267,22 @@ fn with_the_manifests_of_sveltos() {
             "metadata": {"labels": {"app": "x"}},
             "spec": {"containers": [{"name": "x", "image": "x"}]}}}});
     story.apply(&controller);
-    let refused =
-        story.rig.home.command().args(["run", "--api", "sveltos"]).env("KUBECONFIG", &management).output().unwrap();
+    let refused = story
+        .rig
+        .home
+        .command()
+        .args(["--api", "sveltos"])
+        .stderr(std::process::Stdio::piped())
+        .env("KUBECONFIG", &management)
+        .output()
+        .unwrap();
     let words = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success() && words.contains("civo/event-manager; scale them to 0"), "{words}");
-    story.rig.kubectl_ok(&management, &["scale", "deployment/event-manager", "-n", "civo", "--replicas=0"], "");
+    story.rig.kubectl_ok(
+        &management,
+        &["scale", "deployment/event-manager", "-n", "civo", "--replicas=0"],
+        "",
+    );
 
     let operator = story.run(&["--api", "sveltos"]);
     eventually(&format!("the clusters are ready\n{}", story.rig.home.log()), || {
