@@ -31,6 +31,7 @@ pub(super) fn translate(text: &str, passes: GoPasses) -> Result<String, Vec<Untr
         faults: Vec::new(),
         scopes: vec![Vec::new()],
         loops: 0,
+        arrivals: Vec::new(),
         names: 0,
         line: 1,
     };
@@ -70,6 +71,8 @@ struct Writer {
     scopes: Vec<Vec<(String, usize)>>,
     /// In how many bodies of their own scope (`for`, `with`) we are.
     loops: usize,
+    /// The variables that are one of `.CloudEvents`.
+    arrivals: Vec<String>,
     /// How many names were made up.
     names: usize,
     /// Where we are.
@@ -213,7 +216,7 @@ impl Writer {
             // A map gives its keys and values in the order of keys, a list its places and items.
             [key, item] => {
                 let list = format!(
-                    "({over} | dictsort(case_sensitive=true)) if {over} is mapping else (range({over} | length) | zip({over}))"
+                    "(({over} | dictsort(case_sensitive=true)) if {over} is mapping else (range({over} | length) | zip({over})))"
                 );
                 (format!("{}, {}", variable(key), variable(item)), list)
             }
@@ -225,8 +228,16 @@ impl Writer {
         self.loops += 1;
         let declared = names.split(", ").map(|name| (name.to_owned(), self.loops)).collect();
         self.scopes.push(declared);
-        let inner = if arrivals { Dot::Arrival(item) } else { Dot::Value(item) };
+        let inner = if arrivals {
+            self.arrivals.push(item.clone());
+            Dot::Arrival(item)
+        } else {
+            Dot::Value(item)
+        };
         self.nodes(&branch.body, &inner);
+        if arrivals {
+            self.arrivals.pop();
+        }
         self.scopes.pop();
         self.loops -= 1;
         if !branch.otherwise.is_empty() {
@@ -277,7 +288,11 @@ impl Writer {
             Operand::Text(text) => quoted(text),
             Operand::Field(names) => self.fields(dot, names),
             Operand::Variable { name, fields } if name == "$" => self.fields(&Dot::Root, fields),
-            Operand::Variable { name, fields } => path(&variable(name), fields),
+            Operand::Variable { name, fields } => {
+                let name = variable(name);
+                let is_arrival = self.arrivals.contains(&name);
+                path(&if is_arrival { format!("{name}.event") } else { name }, fields)
+            }
             Operand::Function(name) => self.call(name, &[], &[]),
             Operand::Parentheses(pipeline) => self.pipeline(pipeline, dot),
             Operand::Chain { of, fields } => {
@@ -327,7 +342,7 @@ fn items(over: &str, arrivals: bool) -> String {
     match arrivals {
         true => over.to_owned(),
         false => format!(
-            "({over} | dictsort(case_sensitive=true) | map(\"last\")) if {over} is mapping else {over}"
+            "(({over} | dictsort(case_sensitive=true) | map(\"last\")) if {over} is mapping else {over})"
         ),
     }
 }
@@ -393,14 +408,22 @@ fn quoted(text: &str) -> String {
 
 /// An expression without the parentheses around all of it.
 fn unwrapped(expression: &str) -> &str {
-    let inner = expression.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
-    let mut depth = 0_i32;
-    let is_one = inner.is_some_and(|inner| {
-        !inner.contains('"')
-            && inner.chars().all(|c| {
-                depth += i32::from(c == '(') - i32::from(c == ')');
-                depth >= 0
-            })
-    });
-    if is_one { inner.unwrap_or(expression) } else { expression }
+    let Some(inner) = expression.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) else {
+        return expression;
+    };
+    let (mut depth, mut in_text, mut escaped) = (0_i32, false, false);
+    for char in inner.chars() {
+        match char {
+            _ if escaped => escaped = false,
+            '\\' if in_text => escaped = true,
+            '"' => in_text = !in_text,
+            '(' if !in_text => depth += 1,
+            ')' if !in_text => depth -= 1,
+            _ => {}
+        }
+        if depth < 0 {
+            return expression;
+        }
+    }
+    inner
 }

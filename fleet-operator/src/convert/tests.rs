@@ -138,7 +138,7 @@ fn the_manifests_of_the_article_become_ours() {
         "clusterSecretRef: {}",
         "messageSubject: user-operation",
         "source: auth.example.com",
-        "== \"auth.example.com.logout\" %}Delete{% else %}Create{% endif %}",
+        "{% if event.type == \\\"auth.example.com.logout\\\" %}Delete{% else %}Create{% endif %}",
         "fleet-events.dev/template: \"true\"",
         "name: {{ event.subject }}",
     ] {

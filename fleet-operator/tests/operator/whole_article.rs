@@ -288,7 +288,7 @@ fn with_the_manifests_of_sveltos() {
     eventually(&format!("the clusters are ready\n{}", story.rig.home.log()), || {
         let clusters = story.rig.kubectl_ok(
             &management,
-            &["get", "sveltosclusters.lib.projectsveltos.io", "-A", "--show-labels", "-o",
+            &["get", "sveltosclusters.lib.projectsveltos.io", "-A", "-o",
                 "jsonpath={range .items[*]}{.status.ready} {.status.version} {.metadata.labels}{\"\\n\"}{end}"],
             "",
         );
