@@ -14,6 +14,7 @@ use fleet_core::engine::Handle;
 use fleet_core::source::SourceStatus;
 use fleet_kube::cluster_nats::{self, Told, follow};
 use fleet_kube::clusters::Clusters;
+use fleet_kube::connection::Connection;
 use fleet_kube::definitions::{ClusterNats, ClusterSecret, Definitions, NatsTransport, Transport};
 use fleet_nats::connection::Connections;
 use fleet_nats::place::Place;
@@ -25,6 +26,7 @@ use tracing::warn;
 
 use self::standing::{Advised, Standing};
 use super::definitions::Recorded;
+use super::sources::read_by_agents;
 use super::transport;
 
 /// A Secret in a cluster.
@@ -316,6 +318,14 @@ impl ClusterFeeds {
         reading.said = status;
     }
 
+    /// Whether a trigger of an EventSource selects a cluster with an agent.
+    fn is_read_by_agents(&self, name: &Arc<str>) -> bool {
+        let triggers = self.definitions.catalog.triggers.values();
+        let triggers: Vec<_> = triggers.filter(|it| it.source.as_ref() == Some(name)).collect();
+        let agents = self.definitions.clusters.iter().filter(|it| matches!(it.connection, Connection::Agent));
+        agents.into_iter().any(|it| triggers.iter().any(|trigger| trigger.source_clusters.matches(&it.labels)))
+    }
+
     fn tell_of_those_read_nowhere(&mut self) {
         let read: BTreeSet<&Arc<str>> = self.read.keys().map(|(name, _)| name).collect();
         let in_clusters = self.definitions.transports.iter();
@@ -323,6 +333,10 @@ impl ClusterFeeds {
         let nowhere: BTreeSet<Arc<str>> =
             in_clusters.map(|(name, _)| name).filter(|name| !read.contains(name)).cloned().collect();
         for name in nowhere.difference(&self.nowhere) {
+            if self.is_read_by_agents(name) {
+                self.catalog.report(&Subject::Source(Arc::clone(name)), read_by_agents());
+                continue;
+            }
             let message =
                 "no trigger of it selects a cluster by its sourceClusterSelector, so nothing is read";
             warn!("EventSource {name}: {message}");

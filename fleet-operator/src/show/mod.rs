@@ -6,7 +6,7 @@ mod explain;
 mod rows;
 mod strays;
 
-pub use self::addons::{addons, remains, tallies};
+pub use self::addons::{add_mirrored, addons, remains, tallies};
 pub use self::dead_letters::{dead_letter, dead_letters, stalled};
 pub use self::explain::{ClusterState, Sought, explain};
 pub use self::rows::{
