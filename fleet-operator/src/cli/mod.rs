@@ -41,6 +41,15 @@ enum Command {
     /// any more (start it again); 2 for a wrong command line; 143 or 130 after a second signal, as if that signal (SIGTERM,
     /// SIGINT) had ended it.
     Run(run::RunArgs),
+    /// Run an agent: an operator in a managed cluster, for that cluster alone, where nobody reaches it from outside.
+    ///
+    /// Its definitions are those of the management cluster, the hub, as far as they concern the cluster. Events are read
+    /// in the cluster, and what they ask for is done there, whether the hub can be reached or not; the hub is shown what was
+    /// done. `fleet-operator register cluster --agent` prints all that is to be installed for it. Its own cluster is the one
+    /// that it runs in, or that KUBECONFIG names.
+    ///
+    /// Signals and exit codes are those of `run`.
+    Agent(run::AgentArgs),
     /// Send a CloudEvent from a file, over HTTP or NATS.
     Send(send::SendArgs),
     /// Show what is in the clusters and how it is doing, the clusters, or the definitions.
@@ -66,7 +75,7 @@ enum Command {
     /// Print the CustomResourceDefinitions: fleet-operator crds | kubectl apply --server-side -f -
     Crds,
     /// Register a cluster with the management cluster.
-    Register(register::RegisterArgs),
+    Register(Box<register::RegisterArgs>),
     /// Take a cluster out of the management cluster.
     Deregister(register::DeregisterArgs),
 }
@@ -270,6 +279,7 @@ impl Failure {
 pub async fn main(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run::run(args).await,
+        Command::Agent(args) => run::agent(args).await,
         Command::Send(args) => send::send(args).await,
         Command::Show(ShowArgs { what, ask }) => ask::ask(what.question(), &ask).await,
         Command::Explain(args) => explain::explain(args).await,
@@ -280,7 +290,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         }
         Command::Convert(args) => convert::convert(args).await,
         Command::Crds => register::crds(),
-        Command::Register(args) => register::register(args).await,
+        Command::Register(args) => register::register(*args).await,
         Command::Deregister(args) => register::deregister(args).await,
     };
     match done {
