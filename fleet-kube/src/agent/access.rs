@@ -212,9 +212,9 @@ impl Keeper {
                     .map_err(|_| HubError(format!("{} cannot be read", self.kept)))?;
                 let text = secret.pointer("/data").and_then(|data| data.get(KUBECONFIG_KEY));
                 let text = text.and_then(Value::as_str).and_then(|text| STANDARD.decode(text).ok());
-                text.and_then(|text| String::from_utf8(text).ok())
-                    .map(SecretString::from)
-                    .ok_or_else(|| HubError(format!("{} has no text under its key {KUBECONFIG_KEY}", self.kept)))
+                text.and_then(|text| String::from_utf8(text).ok()).map(SecretString::from).ok_or_else(|| {
+                    HubError(format!("{} has no text under its key {KUBECONFIG_KEY}", self.kept))
+                })
             }
         }
     }
@@ -228,7 +228,9 @@ impl Keeper {
         let Some(client) = self.publish.borrow().clone().filter(|_| now >= due) else { return Ok(()) };
         let asked = request_token(&client, &token.namespace, &token.name, self.renewal.lifetime).await;
         let renewed = asked.map_err(|error| match now >= token.expires {
-            true => HubError(format!("the token has expired and cannot be renewed: {error}; register the agent again")),
+            true => HubError(format!(
+                "the token has expired and cannot be renewed: {error}; register the agent again"
+            )),
             false => HubError(format!("the token cannot be renewed: {error}; it is tried again")),
         })?;
         let unusable = |fault: kubeconfig::Fault| HubError(fault.to_string());
@@ -242,12 +244,14 @@ impl Keeper {
     }
 
     async fn keep(&self, before: &SecretString, text: &SecretString) -> Result<(), HubError> {
-        let failed =
-            |why: &dyn fmt::Display| HubError(format!("a renewed token cannot be kept in {}: {why}", self.kept));
+        let failed = |why: &dyn fmt::Display| {
+            HubError(format!("a renewed token cannot be kept in {}: {why}", self.kept))
+        };
         match &self.kept {
             Kept::File { file, renewed } => {
                 let (file, renewed) = (file.clone(), renewed.clone());
-                let (before, kubeconfig) = (digest(before.expose_secret().as_bytes()), text.expose_secret().to_owned());
+                let (before, kubeconfig) =
+                    (digest(before.expose_secret().as_bytes()), text.expose_secret().to_owned());
                 let write = move || -> std::io::Result<()> {
                     use std::io::Write as _;
                     let given = digest(&std::fs::read(&file)?);
@@ -266,7 +270,8 @@ impl Keeper {
                 written.map_err(|_| failed(&"it was interrupted"))?.map_err(|error| failed(&error))
             }
             Kept::Secret { own, namespace, name } => {
-                let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}?fieldManager={FIELD_MANAGER}");
+                let path =
+                    format!("/api/v1/namespaces/{namespace}/secrets/{name}?fieldManager={FIELD_MANAGER}");
                 let body = json!({"data": {(KUBECONFIG_KEY): STANDARD.encode(text.expose_secret())}});
                 let call = Call {
                     method: http::Method::PATCH,

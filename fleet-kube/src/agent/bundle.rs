@@ -6,10 +6,10 @@ use std::io::{Read as _, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fleet_core::cluster::ClusterId;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use fleet_core::cluster::ClusterId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -121,8 +121,8 @@ impl Bundle {
         let mut text = Vec::new();
         let read = GzDecoder::new(&*bytes).take(LARGEST_READ).read_to_end(&mut text);
         read.map_err(|_| BundleError::Unreadable("it is not compressed by gzip"))?;
-        let bundle: Self =
-            serde_json::from_slice(&text).map_err(|_| BundleError::Unreadable("it is not as it should be"))?;
+        let bundle: Self = serde_json::from_slice(&text)
+            .map_err(|_| BundleError::Unreadable("it is not as it should be"))?;
         if bundle.format != FORMAT {
             return Err(BundleError::Unreadable("it is of another format"));
         }

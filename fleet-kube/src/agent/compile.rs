@@ -45,7 +45,8 @@ pub(super) fn compile(definitions: &Definitions, cluster: &ClusterDefinition) ->
 
 /// Whether events of a trigger may come from a cluster, or a profile is for it.
 fn concerns(definitions: &Definitions, trigger: &TriggerDef, cluster: &ClusterDefinition) -> bool {
-    let selects = trigger.source_clusters.matches(&cluster.labels) || trigger.cluster_refs.contains(&cluster.id);
+    let selects =
+        trigger.source_clusters.matches(&cluster.labels) || trigger.cluster_refs.contains(&cluster.id);
     let source = trigger.source.as_ref().and_then(|source| definitions.catalog.sources.get(source));
     let from_another = matches!(
         source.and_then(|source| source.origin.as_ref()),

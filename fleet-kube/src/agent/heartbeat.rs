@@ -92,7 +92,8 @@ pub async fn heartbeat(
             Err(failure) => {
                 let why = match failure {
                     Failure::NotFound { .. } => {
-                        "there is no Lease for it; the operator there makes it once it knows the Cluster".to_owned()
+                        "there is no Lease for it; the operator there makes it once it knows the Cluster"
+                            .to_owned()
                     }
                     failure => failure.to_string(),
                 };

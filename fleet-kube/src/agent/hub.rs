@@ -301,7 +301,8 @@ impl Agents {
                 agent.told = Some(health.clone());
                 news.push(AgentNews::Health(id.clone(), health));
             }
-            let says_so = |word: &Word| word.alive && word.withdrawn && word.digest.as_ref() == Some(&agent.digest);
+            let says_so =
+                |word: &Word| word.alive && word.withdrawn && word.digest.as_ref() == Some(&agent.digest);
             if agent.leaving && !agent.told_withdrawn && word.is_some_and(says_so) {
                 agent.told_withdrawn = true;
                 news.push(AgentNews::Withdrawn(id.clone()));
@@ -320,7 +321,8 @@ impl Agents {
 impl State {
     fn take(&mut self, lease: &Lease) {
         let Some(place) = place_of(lease) else { return };
-        let annotation = |key: &str| lease.metadata.annotations.as_ref().and_then(|all| all.get(key).cloned());
+        let annotation =
+            |key: &str| lease.metadata.annotations.as_ref().and_then(|all| all.get(key).cloned());
         let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
         let renewed = renewed.map(|time| time.0.to_string());
         let before = self.leases.get(&place);

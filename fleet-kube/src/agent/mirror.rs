@@ -180,9 +180,10 @@ impl Shown<'_> {
         let writes = differ.into_iter().map(|here| async move {
             self.write(store, &here).await.map(|()| (here.name, Some(state_of(&here.revision))))
         });
-        let removals = gone.into_iter().take(MOST).map(|name| async move {
-            self.remove(&name).await.map(|()| (name, None))
-        });
+        let removals = gone
+            .into_iter()
+            .take(MOST)
+            .map(|name| async move { self.remove(&name).await.map(|()| (name, None)) });
         let writes = futures::stream::iter(writes).buffer_unordered(WRITERS).left_stream();
         let removals = futures::stream::iter(removals).buffer_unordered(WRITERS).right_stream();
         for mut done in [writes, removals] {
@@ -199,9 +200,8 @@ impl Shown<'_> {
     async fn write(&self, store: &dyn WorkStore, here: &Here) -> Result<(), Failure> {
         let work = store.work(&here.applied.work).await.ok().flatten();
         let trigger = work.map(|work| work.value.trigger.to_string());
-        let spec = applied_object_spec(&here.applied, 0).map_err(|error| Failure::NotTried {
-            reason: error.to_string(),
-        })?;
+        let spec = applied_object_spec(&here.applied, 0)
+            .map_err(|error| Failure::NotTried { reason: error.to_string() })?;
         let owner = (self.owner)();
         let object = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),

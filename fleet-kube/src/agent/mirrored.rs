@@ -52,8 +52,9 @@ impl Mirrored {
         let mut found = Vec::new();
         let mut more = String::new();
         loop {
-            let path =
-                format!("/apis/{GROUP}/{VERSION}/appliedworks?limit={PAGE}&labelSelector={AGENT_LABEL}{more}");
+            let path = format!(
+                "/apis/{GROUP}/{VERSION}/appliedworks?limit={PAGE}&labelSelector={AGENT_LABEL}{more}"
+            );
             let answer = self.client.call(Call::get(path), deadline).await?;
             let list: List = serde_json::from_slice(&answer)
                 .map_err(|_| Failure::NoAnswer { reason: "the answer is no list".to_owned() })?;
@@ -74,7 +75,8 @@ impl Mirrored {
             }
             match list.metadata.get("continue").and_then(Value::as_str).filter(|token| !token.is_empty()) {
                 Some(token) => {
-                    let token = percent_encoding::utf8_percent_encode(token, percent_encoding::NON_ALPHANUMERIC);
+                    let token =
+                        percent_encoding::utf8_percent_encode(token, percent_encoding::NON_ALPHANUMERIC);
                     more = format!("&continue={token}");
                 }
                 None => return Ok(found),

@@ -91,7 +91,8 @@ mod tests {
     fn only_its_own_events_count() {
         let id = ClusterId::new("civo", "c1").unwrap();
         let event = |origin: &str| {
-            let text = format!(r#"{{"specversion":"1.0","type":"t","source":"s","id":"1","from":"{origin}"}}"#);
+            let text =
+                format!(r#"{{"specversion":"1.0","type":"t","source":"s","id":"1","from":"{origin}"}}"#);
             Event::from_json(text.as_bytes()).unwrap()
         };
         let sent_to = |subject: &str| Message { subject: subject.to_owned(), headers: Vec::new() };

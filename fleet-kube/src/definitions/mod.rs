@@ -220,7 +220,9 @@ impl Definitions {
 
     /// What an object refers to: ConfigMaps and Secrets, there or not.
     pub(crate) fn references_of(&self, id: &ObjectId) -> Vec<ObjectId> {
-        let Some(Ok(body)) = self.objects.get(id).map(|object| object.body.as_ref()) else { return Vec::new() };
+        let Some(Ok(body)) = self.objects.get(id).map(|object| object.body.as_ref()) else {
+            return Vec::new();
+        };
         match body {
             Body::Source(draft) => draft.references().into_iter().collect(),
             Body::Trigger(draft) => draft.references().collect(),

@@ -10,9 +10,7 @@ use http::Method;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::{
-    DEADLINE, KUBECONFIG_KEY, RegisterError, get, objects, refused, request_token, write,
-};
+use super::{DEADLINE, KUBECONFIG_KEY, RegisterError, get, objects, refused, request_token, write};
 use crate::agent::{AGENT_LABEL, label_value, object_name, owner_reference};
 use crate::api;
 use crate::client::{Call, ClusterClient};
@@ -71,7 +69,8 @@ pub async fn register_agent(
     } else {
         write(hub, &cluster).await?;
         let what = format!("Cluster {id}");
-        let written = get(hub, &objects::cluster_path(id)).await.map_err(|failure| refused(&what, failure))?;
+        let written =
+            get(hub, &objects::cluster_path(id)).await.map_err(|failure| refused(&what, failure))?;
         // It all goes with the Cluster.
         let owner: Vec<Value> = written.as_ref().and_then(owner_reference).into_iter().collect();
         for object in &mut account {
@@ -149,7 +148,10 @@ fn account(id: &ClusterId) -> Vec<Value> {
 }
 
 /// What is to be installed in the cluster, in the order in which it is.
-fn in_cluster(registration: &AgentRegistration, kubeconfig: &SecretString) -> Result<Vec<Value>, RegisterError> {
+fn in_cluster(
+    registration: &AgentRegistration,
+    kubeconfig: &SecretString,
+) -> Result<Vec<Value>, RegisterError> {
     let AgentRegistration { namespace, cluster_role, .. } = registration;
     let metadata = json!({"name": AGENT, "namespace": namespace});
     let subject = json!([{"kind": "ServiceAccount", "name": AGENT, "namespace": namespace}]);

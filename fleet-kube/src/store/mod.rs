@@ -92,7 +92,10 @@ pub(crate) fn applied_object_name(work: &WorkId, cluster: &ClusterId) -> String 
 }
 
 /// What stands in its spec.
-pub(crate) fn applied_object_spec(applied: &AppliedWork, write: i64) -> Result<serde_json::Value, StoreError> {
+pub(crate) fn applied_object_spec(
+    applied: &AppliedWork,
+    write: i64,
+) -> Result<serde_json::Value, StoreError> {
     record::applied_spec(applied, write)
 }
 

@@ -87,8 +87,7 @@ fn take<R: Record>(
             let name = object.metadata.name.as_deref().unwrap_or_default();
             let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
             let spec = object.data.get("spec").unwrap_or(&Value::Null);
-            let Some(place) = R::place_of(rooms, namespace, name, spec)
-            else {
+            let Some(place) = R::place_of(rooms, namespace, name, spec) else {
                 return;
             };
             let effect = cache.lock::<R>().gone(&place, &version.uid);

@@ -183,8 +183,9 @@ pub(super) async fn register(args: RegisterArgs) -> Result<(), Failure> {
 }
 
 async fn register_with_agent(args: RegisterClusterArgs) -> Result<(), Failure> {
-    let AgentArgs { apply, image, agent_namespace, cluster_role, hub_server, resolve, token_lifetime, .. } =
-        args.with_agent;
+    let AgentArgs {
+        apply, image, agent_namespace, cluster_role, hub_server, resolve, token_lifetime, ..
+    } = args.with_agent;
     let failed = |error: &dyn std::error::Error| Failure::because(error);
     let registration = AgentRegistration {
         id: args.name.id()?,

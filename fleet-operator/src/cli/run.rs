@@ -146,8 +146,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
         on: folder.map_or(RunsOn::Management, RunsOn::Folder),
         api: kept.api.into(),
         store: kept.store,
-        leader_election: leader_elect
-            .then_some(LeaderElection { lease: lease_name, timing: lease_duration }),
+        leader_election: leader_elect.then_some(LeaderElection { lease: lease_name, timing: lease_duration }),
         withdraw_timeout: args.withdraw_timeout,
         agent_silent_after: args.agent_silent_after,
         ..process.options(kept.data.data, kept.namespace)
@@ -156,7 +155,8 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn agent(args: AgentArgs) -> Result<(), Failure> {
-    let AgentArgs { cluster, hub_kubeconfig, data, namespace, resolve, heartbeat, renew_token_at, process } = args;
+    let AgentArgs { cluster, hub_kubeconfig, data, namespace, resolve, heartbeat, renew_token_at, process } =
+        args;
     let renewal = Renewal { after_percent: renew_token_at, ..Renewal::default() };
     let agent = AgentOptions { cluster, hub_kubeconfig, resolve, heartbeat, renewal };
     let options = Options { on: RunsOn::Agent(agent), ..process.options(data.data, namespace) };
@@ -241,7 +241,9 @@ fn greet(options: &Options, address: SocketAddr) {
     let (runs_on, event) = match &options.on {
         RunsOn::Folder(folder) => (folder.display().to_string(), folder.join("login.json")),
         RunsOn::Management => ("the management cluster's definitions".to_owned(), PathBuf::new()),
-        RunsOn::Agent(agent) => (format!("what the hub defines for cluster {}", agent.cluster), PathBuf::new()),
+        RunsOn::Agent(agent) => {
+            (format!("what the hub defines for cluster {}", agent.cluster), PathBuf::new())
+        }
     };
     let event = if event.is_file() { event.display().to_string() } else { "EVENT.json".to_owned() };
     let usual_port = address.port() == 8080 && address.ip().is_loopback();

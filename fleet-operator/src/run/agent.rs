@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use fleet_core::cluster::ClusterId;
 use fleet_core::resolve::Resolve;
-use fleet_kube::agent::{
-    AgentCatalog, AgentPlace, Heartbeat, HubAccess, Kept, Renewal, heartbeat, mirror,
-};
+use fleet_kube::agent::{AgentCatalog, AgentPlace, Heartbeat, HubAccess, Kept, Renewal, heartbeat, mirror};
 use fleet_kube::client::ClusterClient;
 use fleet_kube::connection::Connection;
 use fleet_kube::register::HUB_SECRET;

@@ -36,8 +36,7 @@ pub(super) struct Running {
 impl Answering for Running {
     async fn answer(&self, question: Question) -> Result<Answer, String> {
         let definitions = self.definitions.borrow().clone().unwrap_or_default();
-        let live =
-            Live { catalog: &self.catalog, clusters: &self.clusters, agents: self.agents.as_ref() };
+        let live = Live { catalog: &self.catalog, clusters: &self.clusters, agents: self.agents.as_ref() };
         let mut notes: Vec<String> =
             definitions.problems.iter().map(ToString::to_string).chain(self.troubles.now()).collect();
         if question == Question::ConfirmWithdrawals {
@@ -155,7 +154,9 @@ async fn rows(
                 let is_silent = |id: &ClusterId| agents.health(id).is_none_or(|health| health.silent);
                 match mirrored.list().await {
                     Ok(works) => show::add_mirrored(&mut rows, &works, is_silent),
-                    Err(failure) => notes.push(format!("what agents have done cannot be read now: {failure}")),
+                    Err(failure) => {
+                        notes.push(format!("what agents have done cannot be read now: {failure}"))
+                    }
                 }
             }
             Answer::new(&rows, notes)

@@ -45,8 +45,8 @@ pub(super) struct ClusterFeeds {
     followed: BTreeMap<SecretIn, AbortOnDropHandle<()>>,
     told: Arc<Heard>,
     read: BTreeMap<SourceIn, Reading>,
-    /// EventSources that are read nowhere, and of which that was said.
-    nowhere: BTreeSet<Arc<str>>,
+    /// EventSources that are not read from here, of which that was said, and whether agents read them.
+    nowhere: BTreeMap<Arc<str>, bool>,
 }
 
 /// What was heard of each Secret last.
@@ -88,7 +88,7 @@ impl ClusterFeeds {
             followed: BTreeMap::new(),
             told: Arc::default(),
             read: BTreeMap::new(),
-            nowhere: BTreeSet::new(),
+            nowhere: BTreeMap::new(),
         }
     }
 
@@ -323,25 +323,31 @@ impl ClusterFeeds {
         let triggers = self.definitions.catalog.triggers.values();
         let triggers: Vec<_> = triggers.filter(|it| it.source.as_ref() == Some(name)).collect();
         let agents = self.definitions.clusters.iter().filter(|it| matches!(it.connection, Connection::Agent));
-        agents.into_iter().any(|it| triggers.iter().any(|trigger| trigger.source_clusters.matches(&it.labels)))
+        agents
+            .into_iter()
+            .any(|it| triggers.iter().any(|trigger| trigger.source_clusters.matches(&it.labels)))
     }
 
     fn tell_of_those_read_nowhere(&mut self) {
         let read: BTreeSet<&Arc<str>> = self.read.keys().map(|(name, _)| name).collect();
         let in_clusters = self.definitions.transports.iter();
         let in_clusters = in_clusters.filter(|(_, it)| matches!(it, Transport::ClusterNats(_)));
-        let nowhere: BTreeSet<Arc<str>> =
-            in_clusters.map(|(name, _)| name).filter(|name| !read.contains(name)).cloned().collect();
-        for name in nowhere.difference(&self.nowhere) {
-            if self.is_read_by_agents(name) {
-                self.catalog.report(&Subject::Source(Arc::clone(name)), read_by_agents());
+        let nowhere = in_clusters.map(|(name, _)| name).filter(|name| !read.contains(name));
+        let nowhere: BTreeMap<Arc<str>, bool> =
+            nowhere.map(|name| (Arc::clone(name), self.is_read_by_agents(name))).collect();
+        for (name, by_agents) in &nowhere {
+            if self.nowhere.get(name) == Some(by_agents) {
                 continue;
             }
-            let message =
-                "no trigger of it selects a cluster by its sourceClusterSelector, so nothing is read";
-            warn!("EventSource {name}: {message}");
-            let (reason, message) = ("NoClusters".to_owned(), message.to_owned());
-            let condition = Condition { ready: false, reason, message };
+            let condition = if *by_agents {
+                read_by_agents()
+            } else {
+                let message =
+                    "no trigger of it selects a cluster by its sourceClusterSelector, so nothing is read";
+                warn!("EventSource {name}: {message}");
+                let (reason, message) = ("NoClusters".to_owned(), message.to_owned());
+                Condition { ready: false, reason, message }
+            };
             self.catalog.report(&Subject::Source(Arc::clone(name)), condition);
         }
         self.nowhere = nowhere;

@@ -198,8 +198,9 @@ async fn follow(
             let mut all: Vec<_> = now.clusters.iter().filter(from_here).cloned().collect();
             if !now.catalog.complete {
                 // What is missing is not gone.
-                let told =
-                    |old: &ClusterDefinition| now.clusters.iter().chain(&now.leaving).any(|new| new.id == old.id);
+                let told = |old: &ClusterDefinition| {
+                    now.clusters.iter().chain(&now.leaving).any(|new| new.id == old.id)
+                };
                 known.retain(|old| !told(old));
                 all.append(&mut known);
             }

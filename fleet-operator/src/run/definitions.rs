@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::agent::{AgentBase, FromHub};
-use super::{Options, RunsOn, StartError};
 use super::management::{self, ManagementError};
+use super::{Options, RunsOn, StartError};
 use crate::folder::{Folder, Follower};
 
 /// What an operator runs on.
@@ -64,11 +64,7 @@ pub(super) struct Around {
 }
 
 impl Origin {
-    pub(super) fn open(
-        base: &Base,
-        options: &Options,
-        holding: Holding,
-    ) -> Result<Self, StartError> {
+    pub(super) fn open(base: &Base, options: &Options, holding: Holding) -> Result<Self, StartError> {
         match base {
             Base::Folder(folder) => {
                 let (folder, follower) = Folder::open(folder, &options.data);

@@ -214,7 +214,9 @@ impl Operator {
         let store = store::Place::of(options.store, &options.namespace, &base)?;
         let election = match (&options.leader_election, &base, &store) {
             (None, ..) => None,
-            (Some(_), Base::Folder(_) | Base::Agent(_), _) => return Err(StartError::ElectionNeedsManagement),
+            (Some(_), Base::Folder(_) | Base::Agent(_), _) => {
+                return Err(StartError::ElectionNeedsManagement);
+            }
             (Some(_), _, store::Place::File) => return Err(StartError::ElectionNeedsSharedStore),
             (Some(how), Base::Management(client), _) => {
                 let lease = format!("{}/{}", options.namespace, how.lease);

@@ -38,9 +38,15 @@ pub(super) async fn open(place: &Place, data: &DataFolder) -> Result<Arc<dyn Wor
 /// A kind of store, and what it takes.
 pub(super) enum Place {
     File,
-    Kubernetes { client: ClusterClient, namespace: String },
+    Kubernetes {
+        client: ClusterClient,
+        namespace: String,
+    },
     /// In an agent's own cluster, all in its namespace.
-    OwnCluster { client: ClusterClient, namespace: String },
+    OwnCluster {
+        client: ClusterClient,
+        namespace: String,
+    },
 }
 
 impl Place {

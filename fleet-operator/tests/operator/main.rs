@@ -7,6 +7,7 @@
     reason = "a test that meets the unexpected says so and stops; so do its helpers"
 )]
 
+mod agent;
 mod article;
 mod bad_input;
 mod cluster_nats;
