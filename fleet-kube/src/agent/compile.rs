@@ -90,3 +90,173 @@ pub fn is_read_by_agents_alone(definitions: &Definitions, source: &str) -> bool 
     let from_here = definitions.clusters.iter().filter(|it| !by_agent(it)).any(selected);
     agents.any(selected) && !from_here
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::definitions::RawObject;
+
+    fn object(kind: &str, name: &str, spec: Value) -> Value {
+        json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+    }
+
+    fn cluster(namespace: &str, name: &str, env: &str, spec: Value) -> Value {
+        json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": "Cluster", "spec": spec,
+            "metadata": {"namespace": namespace, "name": name, "labels": {"env": env, "name": name}}})
+    }
+
+    fn trigger(name: &str, source: &str, cluster: &str, template: &str) -> Value {
+        object(
+            "EventTrigger",
+            name,
+            json!({
+                "eventSourceName": source, "oneForEvent": true,
+                "sourceClusterSelector": {"matchLabels": {"name": cluster}},
+                "policyRefs": [{"kind": "ConfigMap", "namespace": "default", "name": template}],
+            }),
+        )
+    }
+
+    fn config_map(name: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "default", "name": name},
+            "data": {"a.yaml": "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: a\n"}})
+    }
+
+    fn nats(name: &str, secret: &str, origin: Value) -> Value {
+        let mut spec = json!({"nats": {"connectionSecretRef": {"namespace": "default", "name": secret}, "subjects": ["x"]}});
+        if !origin.is_null() {
+            spec["origin"] = origin;
+        }
+        object("EventSource", name, spec)
+    }
+
+    fn secret(name: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "default", "name": name},
+            "stringData": {"url": "nats://a:4222", "token": "hunter2"}})
+    }
+
+    fn read(objects: impl IntoIterator<Item = Value>) -> Definitions {
+        Definitions::read(objects.into_iter().map(RawObject::in_api), Vec::new(), None)
+    }
+
+    /// What a cluster's agent gets, as `Kind name`, and what it does not.
+    fn compiled(definitions: &Definitions, name: &str) -> (Vec<String>, Vec<String>) {
+        let cluster = definitions.clusters.iter().find(|it| it.id.name() == name).unwrap();
+        let Compiled { bundle, left_out } = compile(definitions, cluster);
+        let named = |object: RawObject| {
+            let text =
+                |pointer: &str| object.value.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
+            format!("{} {}", text("/kind"), text("/metadata/name"))
+        };
+        let objects = bundle.objects().into_iter().map(named).collect();
+        (objects, left_out.iter().map(ToString::to_string).collect())
+    }
+
+    fn fleet() -> Vec<Value> {
+        let mut elsewhere = trigger("elsewhere", "shared", "one", "tpl-one");
+        elsewhere["spec"]["destinationClusterSelector"] = json!({"matchLabels": {"env": "production"}});
+        let profile = object(
+            "ClusterProfile",
+            "base",
+            json!({
+                "clusterSelector": {"matchLabels": {"env": "production"}},
+                "policyRefs": [{"kind": "Secret", "namespace": "default", "name": "profile"}],
+            }),
+        );
+        vec![
+            cluster("p1", "one", "production", json!({"agent": {}})),
+            cluster("p2", "two", "production", json!({"agent": {}})),
+            cluster("p3", "three", "staging", json!({"kubeconfigSecretRef": {"name": "kubeconfig"}})),
+            nats("shared", "conn-shared", Value::Null),
+            nats("only-two", "conn-two", json!({"fixed": {"namespace": "p2", "name": "two"}})),
+            trigger("of-one", "shared", "one", "tpl-one"),
+            trigger("of-two", "only-two", "two", "tpl-two"),
+            trigger("one-hears-two", "only-two", "one", "tpl-one"),
+            trigger("of-three", "shared", "three", "tpl-three"),
+            elsewhere,
+            profile,
+            config_map("tpl-one"),
+            config_map("tpl-two"),
+            config_map("tpl-three"),
+            config_map("nobodys"),
+            secret("conn-shared"),
+            secret("conn-two"),
+            secret("profile"),
+        ]
+    }
+
+    #[test]
+    fn each_gets_what_concerns_it_and_nothing_else() {
+        let definitions = read(fleet());
+        let (one, left_out) = compiled(&definitions, "one");
+        let expected = [
+            "EventSource shared",
+            "EventTrigger of-one",
+            "ClusterProfile base",
+            "Cluster one",
+            "ConfigMap tpl-one",
+            "Secret conn-shared",
+            "Secret profile",
+        ];
+        assert_eq!((one, left_out), (expected.map(str::to_owned).to_vec(), vec!["elsewhere".to_owned()]));
+        let (two, _) = compiled(&definitions, "two");
+        let expected = [
+            "EventSource only-two",
+            "EventTrigger of-two",
+            "ClusterProfile base",
+            "Cluster two",
+            "ConfigMap tpl-two",
+            "Secret conn-two",
+            "Secret profile",
+        ];
+        assert_eq!(two, expected);
+        // What comes from a cluster with an agent is read there; what others send too, here as well.
+        assert!(is_read_by_agents_alone(&definitions, "only-two"));
+        assert!(!is_read_by_agents_alone(&definitions, "shared"));
+        let without_three = fleet().into_iter().filter(|it| it["metadata"]["name"] != "three");
+        assert!(is_read_by_agents_alone(&read(without_three), "shared"));
+    }
+
+    #[test]
+    fn a_namespace_is_one_agents_alone() {
+        let definitions = read([
+            cluster("p1", "one", "production", json!({"agent": {}})),
+            cluster("p1", "two", "production", json!({"inCluster": {}})),
+            cluster("p2", "three", "production", json!({"agent": {}})),
+        ]);
+        let problems: Vec<String> = definitions.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].starts_with("Cluster p1/one: spec.agent: a Cluster with an agent needs a namespace of its own, and Cluster p1/two"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_at_the_hub_is_not_gone_for_agents() {
+        let broken = json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": "EventTrigger",
+            "metadata": {"name": "of-one"}, "spec": {"eventSourceName": 7}});
+        let mut objects = fleet();
+        objects.retain(|it| it["metadata"]["name"] != "of-one");
+        objects.push(broken);
+        let definitions = read(objects);
+        assert!(!compile(&definitions, &definitions.clusters[0]).bundle.complete());
+        // With a good version from before, that one is given on.
+        let good = read(fleet());
+        let broken = definitions;
+        let again = Definitions::read(
+            fleet().into_iter().map(|mut it| {
+                if it["metadata"]["name"] == "of-one" {
+                    it["spec"]["eventSourceName"] = json!(7);
+                }
+                RawObject::in_api(it)
+            }),
+            Vec::new(),
+            Some(&good),
+        );
+        assert!(!broken.problems.is_empty() && again.catalog.complete);
+        assert!(compiled(&again, "one").0.contains(&"EventTrigger of-one".to_owned()));
+    }
+}

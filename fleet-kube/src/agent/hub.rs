@@ -14,7 +14,7 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::bundle::BundleError;
@@ -135,14 +135,21 @@ impl Agents {
     ) {
         let mut leases: Option<BoxStream<'static, _>> = None;
         let mut listed = BTreeSet::new();
+        let mut retry_at: Option<Instant> = None;
+        definitions.mark_changed();
         loop {
-            if let Some(now) = definitions.borrow_and_update().clone() {
-                self.compile(&now);
+            if definitions.has_changed().unwrap_or(false) {
+                if let Some(now) = definitions.borrow_and_update().clone() {
+                    self.compile(&now);
+                }
+                retry_at = None;
             }
             if leases.is_none() && !self.lock().agents.is_empty() {
                 leases = self.watch_leases();
             }
-            let failed = self.write().await;
+            if retry_at.is_none_or(|at| at <= Instant::now()) {
+                retry_at = self.write().await.then(|| Instant::now() + AGAIN);
+            }
             let next = self.judge(&mut tell);
             let heard = async {
                 match &mut leases {
@@ -154,7 +161,7 @@ impl Agents {
                 () = shutdown.cancelled() => return,
                 changed = definitions.changed() => if changed.is_err() { return },
                 Some(event) = heard => self.hear(event, &mut listed),
-                () = sleep(AGAIN), if failed => {}
+                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
         }
@@ -458,4 +465,57 @@ pub(crate) fn owner_reference(object: &Value) -> Option<Value> {
         "name": text("/metadata/name")?,
         "uid": text("/metadata/uid")?,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AFTER: Duration = Duration::from_secs(40);
+
+    fn lease(renewed: Option<&str>) -> Lease {
+        let spec = renewed.map(|renewed| json!({"renewTime": renewed}));
+        let value = json!({"metadata": {"namespace": "p1", "name": "fleet-agent-one", "annotations": {DIGEST: "d"}}, "spec": spec});
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn judged(state: &mut State, now: Instant) -> Option<(bool, bool, &'static str)> {
+        let agent = Agent { digest: "d".to_owned(), ..Agent::default() };
+        let word = state.leases.get(&("p1".to_owned(), "fleet-agent-one".to_owned()));
+        let since = word.and_then(|word| word.heard).or(state.listening);
+        let health = agent.judge(word, since.map(|since| since + AFTER), now, AFTER)?;
+        Some((health.ready, health.silent, health.reason))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_counts_as_silent_by_what_was_heard_and_not_by_its_clock() {
+        let mut state = State::default();
+        assert_eq!(judged(&mut state, Instant::now()), None, "nobody listens yet");
+        // There when we began to listen: it may live, or have died long ago.
+        state.take(&lease(Some("2020-01-01T00:00:00.000000Z")));
+        state.listening = Some(Instant::now());
+        assert_eq!(judged(&mut state, Instant::now()), None);
+        tokio::time::advance(AFTER).await;
+        assert_eq!(judged(&mut state, Instant::now()), Some((false, true, "AgentSilent")));
+        // The same again is no sign of life; another one is, whatever its time.
+        state.take(&lease(Some("2020-01-01T00:00:00.000000Z")));
+        assert_eq!(judged(&mut state, Instant::now()), Some((false, true, "AgentSilent")));
+        state.take(&lease(Some("1999-01-01T00:00:00.000000Z")));
+        assert_eq!(judged(&mut state, Instant::now()), Some((true, false, "AgentConnected")));
+        tokio::time::advance(AFTER - Duration::from_millis(1)).await;
+        assert_eq!(judged(&mut state, Instant::now()), Some((true, false, "AgentConnected")));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(judged(&mut state, Instant::now()), Some((false, true, "AgentSilent")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_never_came_is_missing() {
+        let mut state = State { listening: Some(Instant::now()), ..State::default() };
+        state.take(&lease(None));
+        assert_eq!(judged(&mut state, Instant::now()), None);
+        tokio::time::advance(AFTER).await;
+        assert_eq!(judged(&mut state, Instant::now()), Some((false, true, "AgentMissing")));
+        state.take(&lease(Some("2020-01-01T00:00:00.000000Z")));
+        assert_eq!(judged(&mut state, Instant::now()), Some((true, false, "AgentConnected")));
+    }
 }

@@ -18,6 +18,23 @@
 //! | ServiceAccount, Role, RoleBinding `fleet-agent-NAME` | `fleet-operator register cluster --agent` | what the agent may do |
 //! | AppliedWorks with [`AGENT_LABEL`] | the agent | what it has done |
 //!
+//! # Permissions
+//! Beside what [`catalog`](crate::catalog) lists, the hub needs
+//! ```yaml
+//! # ClusterRole
+//! - apiGroups: [""]
+//!   resources: [secrets]
+//!   verbs: [create, patch]
+//! - apiGroups: [coordination.k8s.io]
+//!   resources: [leases]
+//!   verbs: [list, watch, create, patch]
+//! - apiGroups: [fleet-events.dev]
+//!   resources: [appliedworks]
+//!   verbs: [list]
+//! ```
+//! What agents need, [`register_agent`](crate::register::register_agent) makes.
+//!
+//! # Being away
 //! The hub may be away for as long as it likes: the agent goes on with the definitions that it had last, which it keeps in
 //! its own cluster. The agent may be away as well: nothing is withdrawn because of that, its Cluster is not ready, and what
 //! is known of its Works is shown as unknown.

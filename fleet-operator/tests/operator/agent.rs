@@ -90,14 +90,6 @@ impl Fleet {
     fn register(&self, index: usize, further: &[&str]) {
         let (name, namespace) = (format!("cluster{}", index + 1), format!("prod{}", index + 1));
         let labels = format!("env=production,name={name}");
-        let output = Command::new(PROGRAM)
-            .args(["register", "cluster", &name, "-n", &namespace, "--agent", "--labels", &labels])
-            .args(["--image", "fleet-operator:test", "--cluster-role", "payload"])
-            .args(further)
-            .env("KUBECONFIG", self.rig.management())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         // What the templates need, and the Secret of NATS.
         let payload = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": {"name": "payload"},
@@ -111,8 +103,18 @@ impl Fleet {
         for object in [payload, nats] {
             self.kubectl(index, &["apply", "-f", "-"], &object.to_string());
         }
+        let output = Command::new(PROGRAM)
+            .args(["register", "cluster", &name, "-n", &namespace, "--agent", "--labels", &labels])
+            .args(["--image", "fleet-operator:test", "--cluster-role", "payload"])
+            .args(further)
+            .env("KUBECONFIG", self.rig.management())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let printed = String::from_utf8(output.stdout).unwrap();
-        self.kubectl(index, &["apply", "--server-side", "-f", "-"], &printed);
+        if !further.contains(&"--apply") {
+            self.kubectl(index, &["apply", "-f", "-"], &printed);
+        }
         self.kubectl(index, &["wait", "--for=condition=Established", "crd", "--all"], "");
     }
 
@@ -128,9 +130,10 @@ impl Fleet {
         self.kubectl(index, &["apply", "-f", "-"], &secret.to_string());
     }
 
-    fn hub(&self) -> Operator<'_> {
+    fn hub(&self, store: &str) -> Operator<'_> {
         let management = self.rig.management();
-        self.rig.home.run(|run| run.env("KUBECONFIG", management).args(["--agent-silent-after", "4s"]))
+        let args = ["--agent-silent-after", "4s", "--store", store];
+        self.rig.home.run(|run| run.env("KUBECONFIG", management).args(args))
     }
 
     /// A kubeconfig with the token of the account that the agent has in its cluster.
@@ -257,12 +260,17 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 #[test]
 fn an_agent_does_in_its_cluster_what_the_hub_defines_and_may_do_no_more() {
     let fleet = Fleet::start();
-    let hub = fleet.hub();
+    let hub = fleet.hub("file");
+    let second = fleet.rig.kubeconfig(fleet.cluster(1)).display().to_string();
+    fleet.register(0, &[]);
+    fleet.register(1, &["--apply", "--kubeconfig", &second]);
     for index in [0, 1] {
-        fleet.register(index, &[]);
         fleet.tell(index, "nats", json!({"subjects": ["users.>"]}));
     }
-    let agents = [fleet.agent(0, &[]), fleet.agent(1, &[])];
+    let file = fleet.dir.path().join("second-at-hub.kubeconfig");
+    fs::write(&file, fleet.hub_kubeconfig(1)).unwrap();
+    let second_at_hub = ["--hub-kubeconfig", file.to_str().unwrap(), "--renew-token-at", "1%"];
+    let agents = [fleet.agent(0, &[]), fleet.agent(1, &second_at_hub)];
     for index in [0, 1] {
         fleet.reads(index);
         let cluster = fleet.until_seen(index, "True", "AgentConnected");
@@ -370,6 +378,10 @@ fn an_agent_does_in_its_cluster_what_the_hub_defines_and_may_do_no_more() {
     fleet.until_seen(0, "True", "AgentConnected");
     assert_eq!(states().0, vec![json!("Applied"); 2]);
 
+    // A renewed token is kept beside a kubeconfig that was given as a file.
+    let kept = fleet.homes[1].data().join("hub-kubeconfig.json");
+    eventually("a renewed token is kept", || kept.is_file().then_some(()));
+
     // Another definition arrives at once; two in one namespace are refused.
     let second = json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": "Cluster",
         "metadata": {"namespace": "prod2", "name": "second"}, "spec": {"agent": {}}});
@@ -404,7 +416,7 @@ fn an_agent_does_in_its_cluster_what_the_hub_defines_and_may_do_no_more() {
 #[test]
 fn the_hub_may_be_away_and_an_agent_may_be_killed_and_nothing_is_lost() {
     let fleet = Fleet::start();
-    let hub = fleet.hub();
+    let hub = fleet.hub("kubernetes");
     fleet.register(0, &["--token-lifetime", "10m"]);
     let users = fleet.rig.runtime.block_on(async {
         let context = jetstream::new(fleet.client(0).await);
@@ -463,6 +475,12 @@ fn the_hub_may_be_away_and_an_agent_may_be_killed_and_nothing_is_lost() {
     fleet.rig.runtime.block_on(fleet.rig.lab.management().unwrap().api_server().start()).unwrap();
     fleet.until_mirrored(0, &all);
     fleet.until_seen(0, "True", "AgentConnected");
+    // What is mirrored is no record of the hub's own store.
+    eventually(&format!("the hub shows each once\n{}", fleet.logs()), || {
+        let addons = fleet.rig.home.show("addons");
+        (addons.len() == 160 && addons.iter().all(|row| row["state"] == "Applied")).then_some(())
+    });
+    assert!(!fleet.rig.home.log().contains("AppliedWork prod1/"), "{}", fleet.rig.home.log());
     let consumer = fleet.rig.runtime.block_on(async {
         let stream = users.get_stream("users").await.unwrap();
         stream.consumer_info("fleet-users_prod1_cluster1").await.unwrap()

@@ -10,8 +10,8 @@
 mod agent;
 mod article;
 mod bad_input;
-mod cluster_nats;
 mod charts;
+mod cluster_nats;
 mod dead_letters;
 mod drift;
 mod explain;
