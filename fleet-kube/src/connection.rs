@@ -48,4 +48,6 @@ pub enum Connection {
     Directory,
     /// The cluster that the operator runs in.
     InCluster,
+    /// Not from here: an agent in the cluster does all there.
+    Agent,
 }

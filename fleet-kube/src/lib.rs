@@ -1,5 +1,6 @@
 //! Kubernetes parts of Fleet: custom resources, clusters, catalog, applier and store.
 
+pub mod agent;
 pub mod api;
 pub mod applier;
 pub mod catalog;

@@ -136,7 +136,10 @@ mod real {
             "spec": {"nats": {"clusterSecretRef": {}}, "replay": 1}});
         let mapped =
             with(cluster.clone(), "/spec/resolve", json!(["nats.nats.svc:4222=[::1]:30422", "a:1=b"]));
-        for good in [&in_clusters, &mapped, &cluster, &nats, &trigger, &streamed, &keeping, &counted] {
+        let by_agent = with(cluster.clone(), "/spec", json!({"agent": {}}));
+        for good in
+            [&by_agent, &in_clusters, &mapped, &cluster, &nats, &trigger, &streamed, &keeping, &counted]
+        {
             assert_eq!(refusal(&client, good).await, None, "{good}");
         }
         let secret = json!({"name": "k"});
@@ -149,6 +152,7 @@ mod real {
                 with(cluster.clone(), "/spec/kubeconfigSecretRef", secret),
                 "set exactly one of kubeconfigSecretRef",
             ),
+            (with(cluster.clone(), "/spec/agent", json!({})), "inCluster and agent"),
             (
                 with(cluster.clone(), "/spec", json!({"kubeconfigFile": "/x"})),
                 "works only in a folder of manifests",

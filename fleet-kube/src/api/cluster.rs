@@ -4,7 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-/// A managed cluster. Its labels are what selectors match; exactly one field of its spec says how it is reached.
+/// A managed cluster. Its labels are what selectors match; exactly one field of its spec says how it is reached, but for
+/// `resolve`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[kube(
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
+    printcolumn(name = "By", type_ = "string", json_path = ".status.drivenBy"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
@@ -43,8 +45,8 @@ use serde::{Deserialize, Serialize};
         .field_path(".kubeconfigFile")
 )]
 #[x_kube(
-    validation = Rule::new("[has(self.kubeconfigSecretRef), has(self.kubeconfigFile), has(self.directory), has(self.inCluster)].filter(set, set).size() == 1")
-        .message("set exactly one of kubeconfigSecretRef, directory and inCluster")
+    validation = Rule::new("[has(self.kubeconfigSecretRef), has(self.kubeconfigFile), has(self.directory), has(self.inCluster), has(self.agent)].filter(set, set).size() == 1")
+        .message("set exactly one of kubeconfigSecretRef, directory, inCluster and agent")
 )]
 pub struct ClusterSpec {
     /// A Secret in the Cluster's namespace that holds a kubeconfig.
@@ -60,6 +62,10 @@ pub struct ClusterSpec {
     /// The cluster that the operator runs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_cluster: Option<InClusterSpec>,
+    /// An agent in the cluster does all there (`fleet-operator register cluster --agent`), and nobody reaches it from here.
+    /// Such a Cluster has a namespace of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentSpec>,
     /// Names that only the cluster itself knows, such as those of its Services, and where the operator reaches what they
     /// name: `HOST:PORT=ADDRESS` or `HOST:PORT=ADDRESS:PORT`, as in `nats.nats.svc.cluster.local:4222=10.1.2.3:30422`. For
     /// the NATS in the cluster; certificates are still checked against the name.
@@ -98,6 +104,11 @@ pub struct DirectorySpec {}
 #[serde(deny_unknown_fields)]
 pub struct InClusterSpec {}
 
+/// Nothing to set: write `agent: {}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentSpec {}
+
 /// How a managed cluster is doing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -105,6 +116,9 @@ pub struct ClusterStatus {
     /// The version of Kubernetes that it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Who acts in it: `hub`, the operator of the management cluster, or `agent`, one in the cluster itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driven_by: Option<String>,
     /// The generation of the object that the conditions speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,

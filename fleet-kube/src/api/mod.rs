@@ -28,7 +28,9 @@ pub use applied::{
     AppliedBlocked, AppliedChange, AppliedChart, AppliedForeseen, AppliedHealth, AppliedObject,
     AppliedObjectRef, AppliedOwner, AppliedWork, AppliedWorkSpec, AppliedWorkState,
 };
-pub use cluster::{Cluster, ClusterSpec, ClusterStatus, DirectorySpec, InClusterSpec, SecretKeyRef};
+pub use cluster::{
+    AgentSpec, Cluster, ClusterSpec, ClusterStatus, DirectorySpec, InClusterSpec, SecretKeyRef,
+};
 pub use crd::{crds, crds_yaml};
 pub use duration::{InvalidDuration, parse_duration};
 pub use helm::{

@@ -11,6 +11,7 @@ use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 
+use crate::agent::SECRET_TYPE;
 use crate::api::{GROUP, VERSION};
 use crate::client::Patience;
 use crate::definitions::{Family, Kind, ObjectId};
@@ -50,8 +51,8 @@ impl Scope {
         };
         let config = watcher::Config::default().timeout(WATCH.as_secs() as u32);
         let config = match self.kind {
-            // Helm keeps its releases in Secrets: large ones, and nobody refers to them.
-            Kind::Secret => config.fields("type!=helm.sh/release.v1"),
+            // Large ones, and nobody refers to them: Helm keeps its releases in Secrets, and we what agents are given.
+            Kind::Secret => config.fields(&format!("type!=helm.sh/release.v1,type!={SECRET_TYPE}")),
             _ => config,
         };
         watcher(api, config).backoff(Patience::default()).into_stream().boxed()

@@ -50,6 +50,7 @@ pub(super) struct Observed {
     generation: Option<i64>,
     status: Value,
     version_label: Option<String>,
+    driven_by: &'static str,
     pub(super) held: Held,
 }
 
@@ -64,6 +65,7 @@ impl Observed {
             generation: object.metadata.generation,
             status: object.data.get("status").cloned().unwrap_or(Value::Null),
             version_label: labels.and_then(|labels| labels.get(version_label(family)).cloned()),
+            driven_by: if object.data.pointer("/spec/agent").is_some() { "agent" } else { "hub" },
             held: Held::new(object),
         })
     }
@@ -245,6 +247,9 @@ impl Write {
             let label = kubernetes_version_label(version);
             version_label = (observed.version_label.as_ref() != Some(&label)).then_some(label);
             status.insert("version".to_owned(), version.into());
+        }
+        if kind == Kind::Cluster {
+            status.insert("drivenBy".to_owned(), observed.driven_by.into());
         }
         let status = Value::Object(status);
         let status = (status != observed.status).then_some(status);

@@ -139,6 +139,20 @@ impl ClusterClient {
         crate::kubeconfig::of_config(&self.config)
     }
 
+    /// A kubeconfig for the same API server with a token for credentials, for somebody who reaches it at `server` if that is
+    /// another address.
+    ///
+    /// # Errors
+    /// Never in practice: when it cannot be written.
+    pub(crate) fn kubeconfig_with_token(
+        &self,
+        server: Option<&str>,
+        token: SecretString,
+    ) -> Result<SecretString, crate::kubeconfig::Fault> {
+        let contained = crate::kubeconfig::SelfContained::of_config(&self.config);
+        contained.with_token(token).at(server).to_yaml()
+    }
+
     /// Whether the kubeconfig itself acts as somebody else. Then it cannot act as yet another.
     pub fn impersonates(&self) -> bool {
         self.config.auth_info.impersonate.is_some()

@@ -313,7 +313,7 @@ impl Drop for Shared {
 }
 
 fn same_connection(one: &Connection, other: &Connection) -> bool {
-    use Connection::{Directory, InCluster, KubeconfigFile, KubeconfigSecret};
+    use Connection::{Agent, Directory, InCluster, KubeconfigFile, KubeconfigSecret};
     match (one, other) {
         (KubeconfigSecret { name, kubeconfig }, KubeconfigSecret { name: other_name, kubeconfig: other }) => {
             name == other_name
@@ -324,7 +324,7 @@ fn same_connection(one: &Connection, other: &Connection) -> bool {
                 }
         }
         (KubeconfigFile(path), KubeconfigFile(other)) => path == other,
-        (Directory, Directory) | (InCluster, InCluster) => true,
+        (Directory, Directory) | (InCluster, InCluster) | (Agent, Agent) => true,
         _ => false,
     }
 }

@@ -166,6 +166,7 @@ fn connect(source: &Connection) -> Result<ClusterClient, String> {
             ("the service account".to_owned(), config)
         }
         Connection::Directory => return Err("a folder has no API server".to_owned()),
+        Connection::Agent => return Err("an agent acts in it, and nobody from here".to_owned()),
     };
     ClusterClient::new(config).map_err(|error| format!("{origin}: {error}"))
 }

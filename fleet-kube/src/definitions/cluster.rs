@@ -48,7 +48,7 @@ impl ClusterDraft {
         object: &Map<String, Value>,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = wrong_labels(place, metadata);
-        let ways = ["kubeconfigSecretRef", "kubeconfigFile", "directory", "inCluster"];
+        let ways = ["kubeconfigSecretRef", "kubeconfigFile", "directory", "inCluster", "agent"];
         problems.extend(exactly_one(place, object, "/spec", &ways).err());
         let mapped = spec.resolve.iter().enumerate();
         let mapped = mapped.map(|(index, text)| (format!("/spec/resolve/{index}"), text.as_str()));
@@ -83,6 +83,14 @@ impl ClusterDraft {
                 }
             },
             ClusterSpec { in_cluster: Some(_), .. } => Draft::Ready(Connection::InCluster),
+            ClusterSpec { agent: Some(_), .. } => {
+                if place.location != Location::Api {
+                    let reason = "works only with a management cluster, where the agent gets its definitions; register the \
+                                  cluster there (fleet-operator register cluster --agent)";
+                    problems.push(place.problem("/spec/agent", Fault::Invalid, reason));
+                }
+                Draft::Ready(Connection::Agent)
+            }
             ClusterSpec { .. } => Draft::Ready(Connection::Directory),
         };
         match id {
@@ -124,6 +132,25 @@ impl ClusterDraft {
         }
     }
 
+    /// A cluster in which an agent acts.
+    pub(super) fn of_agent(place: &Place, metadata: &Metadata) -> Result<Self, Vec<Problem>> {
+        let mut problems = wrong_labels(place, metadata);
+        match cluster_id(place) {
+            Ok(id) if problems.is_empty() => Ok(Self {
+                id,
+                labels: metadata.labels.clone(),
+                annotations: metadata.annotations.clone(),
+                connection: Draft::Ready(Connection::Agent),
+                resolve: Vec::new(),
+            }),
+            Ok(_) => Err(problems),
+            Err(error) => {
+                problems.push(place.problem("/metadata", Fault::Invalid, error.to_string()));
+                Err(problems)
+            }
+        }
+    }
+
     /// A cluster that nobody can reach, in place of one whose object cannot be used. The connection says why.
     pub(super) fn stand_in(
         place: &Place,
@@ -140,6 +167,11 @@ impl ClusterDraft {
             connection: Connection::KubeconfigSecret { name, kubeconfig: Err(reason) },
             resolve: Vec::new(),
         })
+    }
+
+    /// Whether an agent acts in it.
+    pub(super) fn is_agent_driven(&self) -> bool {
+        matches!(self.connection, Draft::Ready(Connection::Agent))
     }
 
     /// The Secret it refers to.
@@ -237,9 +269,9 @@ pub(super) fn same(one: &ClusterDefinition, other: &ClusterDefinition) -> bool {
                 }
         }
         (Connection::KubeconfigFile(one), Connection::KubeconfigFile(other)) => one == other,
-        (Connection::Directory, Connection::Directory) | (Connection::InCluster, Connection::InCluster) => {
-            true
-        }
+        (Connection::Directory, Connection::Directory)
+        | (Connection::InCluster, Connection::InCluster)
+        | (Connection::Agent, Connection::Agent) => true,
         _ => false,
     };
     connections

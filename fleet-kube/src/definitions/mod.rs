@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fleet_core::catalog::{CatalogSnapshot, Payload, TriggerDef};
+use fleet_core::cluster::ClusterId;
 
 pub(crate) use nats::{is_jetstream_name, server, subject};
 pub use object::{Family, Fault, Kind, LineOf, Location, ObjectId, Problem, RawObject};
@@ -35,7 +36,7 @@ pub use transport::{
     Transport,
 };
 
-use crate::connection::ClusterDefinition;
+use crate::connection::{ClusterDefinition, Connection};
 use object::Place;
 use parse::{Body, Unusable};
 use references::References;
@@ -62,6 +63,8 @@ pub struct Definitions {
     pub references: BTreeSet<ObjectId>,
     /// The objects that all this was made of.
     objects: BTreeMap<ObjectId, Arc<Parsed>>,
+    /// Those of clusters that are being taken out.
+    leaving_objects: BTreeMap<ObjectId, Arc<Parsed>>,
 }
 
 impl Definitions {
@@ -100,12 +103,16 @@ impl Definitions {
                 built.add(id, &object.place, body, &references, previous);
             }
         }
-        for object in &leaving {
-            built.let_go(object, &references);
+        for object in leaving {
+            built.let_go(&object, &references);
+            if let Some(id @ ObjectId { kind: Kind::Cluster, .. }) = &object.place.id {
+                built.leaving_objects.insert(id.clone(), Arc::clone(&object));
+            }
         }
         built.leaving.sort_by(|one, other| one.id.cmp(&other.id));
         built.clusters.extend(stand_ins.values().cloned());
         built.clusters.sort_by(|one, other| one.id.cmp(&other.id));
+        built.tell_of_shared_namespaces(&objects);
         built.problems.sort_by(|one, other| (&one.location, one.line).cmp(&(&other.location, other.line)));
         // A ConfigMap or Secret that cannot be used is told, and reckoned with, where it is referred to.
         let told =
@@ -200,6 +207,61 @@ impl Definitions {
         all
     }
 
+    /// An agent may write what is known of its cluster in its namespace, so nobody else's may be there.
+    fn tell_of_shared_namespaces(&mut self, objects: &BTreeMap<ObjectId, Arc<Parsed>>) {
+        for cluster in self.clusters.iter().filter(|it| matches!(it.connection, Connection::Agent)) {
+            let Some(other) = self.shares_namespace(&cluster.id) else { continue };
+            let id = ObjectId::namespaced(Kind::Cluster, cluster.id.namespace(), cluster.id.name());
+            let Some(object) = objects.get(&id) else { continue };
+            let reason = format!(
+                "a Cluster with an agent needs a namespace of its own, and Cluster {other} is in this one too; until one of \
+                 them is elsewhere, its agent goes on with the definitions that it has"
+            );
+            self.problems.push(object.place.problem("/spec/agent", Fault::Invalid, reason));
+        }
+    }
+
+    /// Another cluster in the same namespace.
+    pub(crate) fn shares_namespace(&self, id: &ClusterId) -> Option<&ClusterId> {
+        let mut ids = self.clusters.iter().map(|it| &it.id);
+        ids.find(|other| *other != id && other.namespace() == id.namespace())
+    }
+
+    /// An object as the Kubernetes API had it, in its last good version. It may be a Secret.
+    pub(crate) fn original(&self, id: &ObjectId) -> Option<&str> {
+        let object = self.objects.get(id).or_else(|| self.leaving_objects.get(id))?;
+        object.original.as_ref().map(|original| &*original.0)
+    }
+
+    /// What an object refers to: ConfigMaps and Secrets, there or not.
+    pub(crate) fn references_of(&self, id: &ObjectId) -> Vec<ObjectId> {
+        let Some(Ok(body)) = self.objects.get(id).map(|object| object.body.as_ref()) else {
+            return Vec::new();
+        };
+        match body {
+            Body::Source(draft) => draft.references().into_iter().collect(),
+            Body::Trigger(draft) => draft.references().collect(),
+            Body::Profile(draft) => draft.references().collect(),
+            Body::Cluster(_) | Body::Contents(_) => Vec::new(),
+        }
+    }
+
+    /// Whether agents need nothing new. What they are given are the objects themselves.
+    fn same_for_agents(&self, other: &Self) -> bool {
+        let agents = |it: &ClusterDefinition| matches!(it.connection, Connection::Agent);
+        if !self.clusters.iter().chain(&self.leaving).any(agents) {
+            return true;
+        }
+        let originals = |it: &Self| {
+            let is_used = |id: &ObjectId| {
+                !matches!(id.kind, Kind::ConfigMap | Kind::Secret) || it.references.contains(id)
+            };
+            let used = it.objects.iter().chain(&it.leaving_objects).filter(|(id, _)| is_used(id));
+            used.map(|(_, object)| Arc::as_ptr(object)).collect::<Vec<_>>()
+        };
+        originals(self) == originals(other)
+    }
+
     /// Whether both say the same, problems included.
     pub fn same(&self, other: &Self) -> bool {
         let same_clusters = |one: &[ClusterDefinition], other: &[ClusterDefinition]| {
@@ -213,6 +275,7 @@ impl Definitions {
             && self.catalog.leaving == other.catalog.leaving
             && same_clusters(&self.clusters, &other.clusters)
             && same_clusters(&self.leaving, &other.leaving)
+            && self.same_for_agents(other)
     }
 }
 

@@ -29,6 +29,18 @@ pub(crate) struct Parsed {
     pub(crate) leaving: bool,
     /// What it holds, or why it cannot be used.
     pub(crate) body: Result<Body, Unusable>,
+    /// The object as it was read, where an agent may need it: from the Kubernetes API, and usable.
+    pub(crate) original: Option<Original>,
+}
+
+/// An object as JSON. It may be a Secret.
+#[derive(Clone)]
+pub(crate) struct Original(pub(crate) Box<str>);
+
+impl std::fmt::Debug for Original {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Original")
+    }
 }
 
 /// An object that cannot be used.
@@ -62,6 +74,16 @@ pub(crate) enum Body {
     Contents(Contents),
 }
 
+impl Body {
+    /// Whether an agent may need it: of clusters only its own.
+    fn concerns_agents(&self) -> bool {
+        match self {
+            Self::Cluster(draft) => draft.is_agent_driven(),
+            _ => true,
+        }
+    }
+}
+
 impl Parsed {
     pub(crate) fn new(raw: RawObject) -> Self {
         let RawObject { location, value, line_of } = raw;
@@ -69,7 +91,9 @@ impl Parsed {
         let leaving = place.location == Location::Api
             && value.pointer("/metadata/deletionTimestamp").is_some_and(|since| !since.is_null());
         let body = read(&mut place, &value);
-        Self { place, leaving, body }
+        let wanted = place.location == Location::Api && body.as_ref().is_ok_and(Body::concerns_agents);
+        let original = wanted.then(|| Original(value.to_string().into()));
+        Self { place, leaving, body, original }
     }
 }
 

@@ -71,6 +71,24 @@ pub fn self_contained(
     read().map_err(|fault| KubeconfigError { origin: path.display().to_string(), fault })
 }
 
+/// As [`from_secret`], for whoever writes it anew with another token.
+///
+/// # Errors
+/// As [`from_secret`].
+pub fn contained_in_text(
+    origin: &str,
+    text: &SecretString,
+    now: Timestamp,
+) -> Result<SelfContained, KubeconfigError> {
+    let read = || {
+        let mut selected = select(parse(text.expose_secret())?, None)?;
+        selected.refuse_what_runs_or_reads()?;
+        selected.check(now)?;
+        Ok(SelfContained(selected))
+    };
+    read().map_err(|fault| KubeconfigError { origin: origin.to_owned(), fault })
+}
+
 /// One context of a kubeconfig that needs no other file. It may still name a program that gives credentials.
 #[derive(Clone)]
 pub struct SelfContained(Selected);
@@ -83,6 +101,45 @@ impl SelfContained {
             .as_ref()
             .map(|exec| exec.command.as_deref().unwrap_or("exec"))
             .or_else(|| user.auth_provider.as_ref().map(|provider| provider.name.as_str()))
+    }
+
+    /// What a connection's configuration says.
+    pub(crate) fn of_config(config: &kube::Config) -> Self {
+        let name = "cluster".to_owned();
+        let pem = |der: &Vec<u8>| {
+            format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(der))
+        };
+        let authorities =
+            config.root_cert.as_ref().map(|all| STANDARD.encode(all.iter().map(pem).collect::<String>()));
+        let cluster = Cluster {
+            server: Some(config.cluster_url.to_string()),
+            insecure_skip_tls_verify: config.accept_invalid_certs.then_some(true),
+            certificate_authority_data: authorities.filter(|_| !config.accept_invalid_certs),
+            tls_server_name: config.tls_server_name.clone(),
+            ..Cluster::default()
+        };
+        let context = Context {
+            cluster: name.clone(),
+            user: Some(name.clone()),
+            namespace: Some(config.default_namespace.clone()),
+            ..Context::default()
+        };
+        let user = config.auth_info.clone();
+        Self(Selected { context_name: name.clone(), context, cluster, user_name: name, user })
+    }
+
+    /// The same cluster, reached at another address if one is given.
+    #[must_use]
+    pub(crate) fn at(mut self, server: Option<&str>) -> Self {
+        if let Some(server) = server {
+            self.0.cluster.server = Some(server.to_owned());
+        }
+        self
+    }
+
+    /// The bearer token in it.
+    pub(crate) fn token(&self) -> Option<&SecretString> {
+        self.0.user.token.as_ref()
     }
 
     /// The same cluster, with a bearer token for all credentials.
@@ -121,27 +178,7 @@ impl std::fmt::Debug for SelfContained {
 /// # Errors
 /// Never in practice: when it cannot be written as YAML.
 pub(crate) fn of_config(config: &kube::Config) -> Result<SecretString, Fault> {
-    let name = "cluster".to_owned();
-    let pem = |der: &Vec<u8>| {
-        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(der))
-    };
-    let authorities =
-        config.root_cert.as_ref().map(|all| STANDARD.encode(all.iter().map(pem).collect::<String>()));
-    let cluster = Cluster {
-        server: Some(config.cluster_url.to_string()),
-        insecure_skip_tls_verify: config.accept_invalid_certs.then_some(true),
-        certificate_authority_data: authorities.filter(|_| !config.accept_invalid_certs),
-        tls_server_name: config.tls_server_name.clone(),
-        ..Cluster::default()
-    };
-    let context = Context {
-        cluster: name.clone(),
-        user: Some(name.clone()),
-        namespace: Some(config.default_namespace.clone()),
-        ..Context::default()
-    };
-    let user = config.auth_info.clone();
-    SelfContained(Selected { context_name: name.clone(), context, cluster, user_name: name, user }).to_yaml()
+    SelfContained::of_config(config).to_yaml()
 }
 
 fn read_file(path: &Path) -> Result<Kubeconfig, Fault> {

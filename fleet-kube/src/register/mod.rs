@@ -1,6 +1,7 @@
 //! Registering clusters with a management cluster, and taking them out again: what `fleet-operator register cluster` and
 //! `deregister cluster` do.
 
+mod agent;
 mod objects;
 mod service_account;
 
@@ -18,6 +19,9 @@ use tokio::time::Instant;
 
 use crate::client::{Call, ClientError, ClusterClient, Failure, JSON};
 use crate::kubeconfig::{self, Fault, KubeconfigError, SelfContained};
+pub use agent::{AgentRegistered, AgentRegistration, HUB_SECRET, install_agent, register_agent};
+pub(crate) use service_account::request_token;
+
 pub use objects::{KUBECONFIG_KEY, LEAVE_ANNOTATION, REGISTERED_ANNOTATION, secret_name};
 
 /// Who writes what registering writes.

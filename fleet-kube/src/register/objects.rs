@@ -50,6 +50,19 @@ pub(super) fn build(id: &ClusterId, labels: &Labels, kubeconfig: Option<&SecretS
     objects
 }
 
+/// Namespace and Cluster of one that an agent drives.
+pub(super) fn build_agent(id: &ClusterId, labels: &Labels) -> Vec<Value> {
+    vec![
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": id.namespace()}}),
+        json!({
+            "apiVersion": "fleet-events.dev/v1alpha1",
+            "kind": "Cluster",
+            "metadata": {"name": id.name(), "namespace": id.namespace(), "labels": labels},
+            "spec": {"agent": {}},
+        }),
+    ]
+}
+
 pub(super) fn cluster_path(id: &ClusterId) -> String {
     format!("/apis/fleet-events.dev/v1alpha1/namespaces/{}/clusters/{}", id.namespace(), id.name())
 }

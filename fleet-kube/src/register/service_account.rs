@@ -23,10 +23,10 @@ const LASTING_TOKEN: Duration = Duration::from_secs(5);
 /// Ten years; clusters shorten it as they like.
 const EXPIRATION_SECONDS: u64 = 10 * 365 * 24 * 3600;
 
-pub(super) struct Token {
-    pub(super) token: SecretString,
+pub(crate) struct Token {
+    pub(crate) token: SecretString,
     /// `None` if it lasts.
-    pub(super) expires: Option<Timestamp>,
+    pub(crate) expires: Option<Timestamp>,
 }
 
 /// Makes (or finds) the service account, lets it do everything, and gets a token for it.
@@ -37,7 +37,7 @@ pub(super) async fn create(client: &ClusterClient) -> Result<Token, RegisterErro
     }
     match lasting(client).await? {
         Some(token) => Ok(Token { token, expires: None }),
-        None => expiring(client).await,
+        None => request_token(client, NAMESPACE, NAME, Duration::from_secs(EXPIRATION_SECONDS)).await,
     }
 }
 
@@ -84,7 +84,16 @@ async fn lasting(client: &ClusterClient) -> Result<Option<SecretString>, Registe
     }
 }
 
-async fn expiring(client: &ClusterClient) -> Result<Token, RegisterError> {
+/// A token of a service account that lasts as long as asked for, or less if the cluster has it so.
+///
+/// # Errors
+/// When the cluster refuses or does not answer.
+pub(crate) async fn request_token(
+    client: &ClusterClient,
+    namespace: &str,
+    name: &str,
+    lifetime: Duration,
+) -> Result<Token, RegisterError> {
     #[derive(Deserialize)]
     struct Answer {
         status: Status,
@@ -95,13 +104,13 @@ async fn expiring(client: &ClusterClient) -> Result<Token, RegisterError> {
         token: SecretString,
         expiration_timestamp: Timestamp,
     }
-    let what = "a token of service account fleet-system/fleet in the cluster";
+    let what = &format!("a token of service account {namespace}/{name}");
     let request = json!({
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",
-        "spec": {"expirationSeconds": EXPIRATION_SECONDS},
+        "spec": {"expirationSeconds": lifetime.as_secs()},
     });
-    let path = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{NAME}/token");
+    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
     let call = write_call(Method::POST, &path, JSON, &request);
     let body =
         client.call(call, Instant::now() + DEADLINE).await.map_err(|failure| refused(what, failure))?;

@@ -49,7 +49,8 @@
 //!   resources: [namespaces]
 //!   verbs: [get, create]
 //! ```
-//! AppliedWorks are listed and watched in all namespaces, so that needs a ClusterRole.
+//! AppliedWorks are listed and watched in all namespaces, so that needs a ClusterRole. Not so with
+//! [`KubeStore::open_in_one`], which has them in the operator's namespace: there a Role will do.
 
 mod cache;
 mod ledger;
@@ -79,18 +80,35 @@ use self::cache::Cache;
 use self::ledger::Ledger;
 use self::letters::Letters;
 use self::objects::{Objects, deadline};
-use self::record::{Known, Place, PlannedWork, Record, Version};
+use self::record::{Known, Place, PlannedWork, Record, Rooms, Version};
 use self::writing::conflict;
 
 pub use self::letters::SECRET_TYPE;
 pub use self::open::OpenError;
 
+/// What the object of an AppliedWork is called.
+pub(crate) fn applied_object_name(work: &WorkId, cluster: &ClusterId) -> String {
+    record::applied_name(work, cluster)
+}
+
+/// What stands in its spec.
+pub(crate) fn applied_object_spec(
+    applied: &AppliedWork,
+    write: i64,
+) -> Result<serde_json::Value, StoreError> {
+    record::applied_spec(applied, write)
+}
+
+/// What an object with this spec says; nothing, if it cannot be read.
+pub(crate) fn read_applied_object(spec: serde_json::Value) -> Option<AppliedWork> {
+    AppliedWork::read("", spec).ok()
+}
+
 /// A WorkStore of Kubernetes objects. See the [module](self). Dropping it ends its tasks.
 pub struct KubeStore {
     cache: Arc<Cache>,
     objects: Objects,
-    /// The operator's.
-    namespace: Arc<str>,
+    rooms: Rooms,
     ledger: Ledger,
     letters: Letters,
     _tasks: [AbortOnDropHandle<()>; 3],
@@ -98,7 +116,7 @@ pub struct KubeStore {
 
 impl std::fmt::Debug for KubeStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KubeStore").field("namespace", &self.namespace).finish_non_exhaustive()
+        f.debug_struct("KubeStore").field("namespace", &self.rooms.works).finish_non_exhaustive()
     }
 }
 

@@ -16,7 +16,7 @@ use super::cache::Cache;
 use super::ledger::Ledger;
 use super::letters::Letters;
 use super::objects::{NOT_INSTALLED, Objects};
-use super::record::PlannedWork;
+use super::record::{PlannedWork, Rooms};
 use super::status::mirror;
 use super::watching::follow;
 use crate::api::{self, GROUP, VERSION};
@@ -67,13 +67,38 @@ impl KubeStore {
     ///
     /// Cancel safe.
     pub async fn open(client: ClusterClient, namespace: &str) -> Result<Self, OpenError> {
+        Self::open_rooms(client, Rooms { works: namespace.into(), together: false }).await
+    }
+
+    /// As [`open`](Self::open), with everything in that one namespace: for an agent, whose cluster need not have a namespace
+    /// of the name that its Cluster is in at the hub.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    ///
+    /// Cancel safe.
+    pub async fn open_in_one(client: ClusterClient, namespace: &str) -> Result<Self, OpenError> {
+        Self::open_rooms(client, Rooms { works: namespace.into(), together: true }).await
+    }
+
+    async fn open_rooms(client: ClusterClient, rooms: Rooms) -> Result<Self, OpenError> {
+        let namespace = &*rooms.works;
         let deadline = Instant::now() + OPEN;
         let objects = Objects::new(client);
         make(&objects, namespace, deadline).await?;
         let base = format!("/apis/{GROUP}/{VERSION}");
         for (path, grant) in [
             (format!("{base}/namespaces/{namespace}/works?limit=1"), "get, list and watch of works"),
-            (format!("{base}/appliedworks?limit=1"), "get, list and watch of appliedworks in all namespaces"),
+            match rooms.together {
+                true => (
+                    format!("{base}/namespaces/{namespace}/appliedworks?limit=1"),
+                    "get, list and watch of appliedworks",
+                ),
+                false => {
+                    let everywhere = "get, list and watch of appliedworks in all namespaces";
+                    (format!("{base}/appliedworks?limit=1"), everywhere)
+                }
+            },
         ] {
             // A watch would only try again.
             let answer = loop {
@@ -92,16 +117,24 @@ impl KubeStore {
         let cache = Arc::new(Cache::default());
         let works: Api<DynamicObject> =
             Api::namespaced_with(watches.clone(), namespace, &ApiResource::erase::<api::Work>(&()));
-        let applied: Api<DynamicObject> =
-            Api::all_with(watches, &ApiResource::erase::<api::AppliedWork>(&()));
+        let resource = ApiResource::erase::<api::AppliedWork>(&());
+        let applied: Api<DynamicObject> = match rooms.together {
+            true => Api::namespaced_with(watches, namespace, &resource),
+            false => Api::all_with(watches, &resource),
+        };
         let (works_loaded, mut works_are) = watch::channel(false);
         let (applied_loaded, mut applied_are) = watch::channel(false);
-        let namespace: Arc<str> = namespace.into();
         // AppliedWorks first: a status is summed up from them.
         let tasks = [
-            spawn(follow::<AppliedWork>(applied, "AppliedWork", Arc::clone(&cache), applied_loaded)),
-            spawn(follow::<PlannedWork>(works, "Work", Arc::clone(&cache), works_loaded)),
-            spawn(mirror(Arc::clone(&cache), objects.clone(), Arc::clone(&namespace))),
+            spawn(follow::<AppliedWork>(
+                applied,
+                "AppliedWork",
+                rooms.clone(),
+                Arc::clone(&cache),
+                applied_loaded,
+            )),
+            spawn(follow::<PlannedWork>(works, "Work", rooms.clone(), Arc::clone(&cache), works_loaded)),
+            spawn(mirror(Arc::clone(&cache), objects.clone(), rooms.clone())),
         ];
         for loaded in [&mut works_are, &mut applied_are] {
             match timeout_at(deadline, loaded.wait_for(|loaded| *loaded)).await {
@@ -113,11 +146,11 @@ impl KubeStore {
             }
         }
         Ok(Self {
-            ledger: Ledger::new(objects.clone(), &namespace),
-            letters: Letters::new(objects.clone(), &namespace),
+            ledger: Ledger::new(objects.clone(), namespace),
+            letters: Letters::new(objects.clone(), namespace),
             cache,
             objects,
-            namespace,
+            rooms,
             _tasks: tasks,
         })
     }

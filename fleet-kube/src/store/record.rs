@@ -33,21 +33,37 @@ impl Place {
         Self { work: work.clone(), cluster: Some(cluster.clone()) }
     }
 
-    /// Where its object is, if Works are in this namespace.
-    pub(super) fn address(&self, namespace: &str) -> Address {
+    /// Where its object is.
+    pub(super) fn address(&self, rooms: &Rooms) -> Address {
         let base = format!("/apis/{GROUP}/{VERSION}/namespaces");
         match &self.cluster {
             None => Address {
                 kind: "Work",
-                collection: format!("{base}/{namespace}/works"),
+                collection: format!("{base}/{}/works", rooms.works),
                 name: self.work.as_str().to_owned(),
             },
             Some(cluster) => Address {
                 kind: "AppliedWork",
-                collection: format!("{base}/{}/appliedworks", cluster.namespace()),
+                collection: format!("{base}/{}/appliedworks", rooms.of(cluster)),
                 name: applied_name(&self.work, cluster),
             },
         }
+    }
+}
+
+/// The namespaces in which a store has its objects.
+#[derive(Clone, Debug)]
+pub(super) struct Rooms {
+    /// The operator's own.
+    pub(super) works: Arc<str>,
+    /// Whether AppliedWorks are there too; else each is in the namespace of its cluster.
+    pub(super) together: bool,
+}
+
+impl Rooms {
+    /// Where the AppliedWorks of a cluster are.
+    pub(super) fn of<'a>(&'a self, cluster: &'a ClusterId) -> &'a str {
+        if self.together { &self.works } else { cluster.namespace() }
     }
 }
 
@@ -204,7 +220,7 @@ pub(super) trait Record: Sized + Send + Sync + 'static {
     fn read(name: &str, spec: Value) -> Result<Self, String>;
 
     /// Whose object has this name and spec; nothing if it is none of ours.
-    fn place_of(namespace: &str, name: &str, spec: &Value) -> Option<Place>;
+    fn place_of(rooms: &Rooms, namespace: &str, name: &str, spec: &Value) -> Option<Place>;
 
     fn table(cache: &Cache) -> &Mutex<Table<Self>>;
 }
@@ -324,7 +340,7 @@ impl Record for PlannedWork {
         Ok(Self::new(Arc::new(work), plans))
     }
 
-    fn place_of(_namespace: &str, name: &str, _spec: &Value) -> Option<Place> {
+    fn place_of(_rooms: &Rooms, _namespace: &str, name: &str, _spec: &Value) -> Option<Place> {
         Some(Place::of_work(&WorkId::from_stored(name)?))
     }
 
@@ -367,12 +383,7 @@ impl Record for AppliedWork {
     }
 
     fn spec(&self, write: i64) -> Result<String, StoreError> {
-        let mut spec = serde_json::to_value(self).map_err(|error| unfit(&self.place(), error))?;
-        if let Some(spec) = spec.as_object_mut() {
-            spec.insert("write".to_owned(), write.into());
-        }
-        rename_explanation(&mut spec, "reason", "message");
-        Ok(spec.to_string())
+        Ok(applied_spec(self, write)?.to_string())
     }
 
     fn read(_name: &str, mut spec: Value) -> Result<Self, String> {
@@ -383,16 +394,26 @@ impl Record for AppliedWork {
     }
 
     /// A copy under another name is none of ours.
-    fn place_of(namespace: &str, name: &str, spec: &Value) -> Option<Place> {
+    fn place_of(rooms: &Rooms, namespace: &str, name: &str, spec: &Value) -> Option<Place> {
         let work = WorkId::from_stored(spec.get("work")?.as_str()?)?;
         let cluster: ClusterId = spec.get("cluster")?.as_str()?.parse().ok()?;
-        let is_its_name = cluster.namespace() == namespace && applied_name(&work, &cluster) == name;
+        let is_its_name = rooms.of(&cluster) == namespace && applied_name(&work, &cluster) == name;
         is_its_name.then_some(Place { work, cluster: Some(cluster) })
     }
 
     fn table(cache: &Cache) -> &Mutex<Table<Self>> {
         &cache.applied
     }
+}
+
+/// What stands in the spec of an AppliedWork.
+pub(super) fn applied_spec(applied: &AppliedWork, write: i64) -> Result<Value, StoreError> {
+    let mut spec = serde_json::to_value(applied).map_err(|error| unfit(&applied.place(), error))?;
+    if let Some(spec) = spec.as_object_mut() {
+        spec.insert("write".to_owned(), write.into());
+    }
+    rename_explanation(&mut spec, "reason", "message");
+    Ok(spec)
 }
 
 /// In an object, `reason` is one word, and sentences are messages. In the engine only what is stalled has such a word.

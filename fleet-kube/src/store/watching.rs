@@ -10,7 +10,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::cache::Cache;
-use super::record::{Record, Version};
+use super::record::{Record, Rooms, Version};
+use crate::agent::AGENT_LABEL;
 use crate::catalog::WATCH;
 use crate::client::{Patience, chain};
 
@@ -21,10 +22,13 @@ const PAGE: u32 = 100;
 pub(super) async fn follow<R: Record>(
     api: Api<DynamicObject>,
     kind: &'static str,
+    rooms: Rooms,
     cache: Arc<Cache>,
     loaded: watch::Sender<bool>,
 ) {
     let config = watcher::Config::default().timeout(WATCH.as_secs() as u32).page_size(PAGE);
+    // What agents show of theirs is no record of ours.
+    let config = config.labels(&format!("!{AGENT_LABEL}"));
     let mut events = watcher(api, config).backoff(Patience::default()).boxed();
     let mut broken = false;
     while let Some(event) = events.next().await {
@@ -33,7 +37,7 @@ pub(super) async fn follow<R: Record>(
                 if std::mem::take(&mut broken) && !matches!(event, Event::Init) {
                     tracing::info!("{kind}s are watched again");
                 }
-                take::<R>(&cache, kind, event, &loaded);
+                take::<R>(&cache, kind, &rooms, event, &loaded);
             }
             Err(error) => {
                 // That the server forgot the place where the watch stood is part of every watch's life.
@@ -61,10 +65,16 @@ fn is_expired(error: &watcher::Error) -> bool {
     }
 }
 
-fn take<R: Record>(cache: &Cache, kind: &str, event: Event<DynamicObject>, loaded: &watch::Sender<bool>) {
+fn take<R: Record>(
+    cache: &Cache,
+    kind: &str,
+    rooms: &Rooms,
+    event: Event<DynamicObject>,
+    loaded: &watch::Sender<bool>,
+) {
     match event {
         Event::Init => cache.lock::<R>().list_begins(),
-        Event::InitApply(object) | Event::Apply(object) => put::<R>(cache, kind, object),
+        Event::InitApply(object) | Event::Apply(object) => put::<R>(cache, kind, rooms, object),
         Event::InitDone => {
             let effects = cache.lock::<R>().list_ends();
             for (place, effect) in effects {
@@ -76,8 +86,8 @@ fn take<R: Record>(cache: &Cache, kind: &str, event: Event<DynamicObject>, loade
             let Some((_, version)) = identity(&object) else { return };
             let name = object.metadata.name.as_deref().unwrap_or_default();
             let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-            let Some(place) = R::place_of(namespace, name, object.data.get("spec").unwrap_or(&Value::Null))
-            else {
+            let spec = object.data.get("spec").unwrap_or(&Value::Null);
+            let Some(place) = R::place_of(rooms, namespace, name, spec) else {
                 return;
             };
             let effect = cache.lock::<R>().gone(&place, &version.uid);
@@ -87,11 +97,11 @@ fn take<R: Record>(cache: &Cache, kind: &str, event: Event<DynamicObject>, loade
 }
 
 /// Takes an object as a watch or a request gave it.
-fn put<R: Record>(cache: &Cache, kind: &str, mut object: DynamicObject) {
+fn put<R: Record>(cache: &Cache, kind: &str, rooms: &Rooms, mut object: DynamicObject) {
     let Some((name, version)) = identity(&object) else { return };
     let namespace = object.metadata.namespace.take().unwrap_or_default();
     let spec = object.data.get_mut("spec").map(Value::take).unwrap_or_default();
-    let Some(place) = R::place_of(&namespace, &name, &spec) else {
+    let Some(place) = R::place_of(rooms, &namespace, &name, &spec) else {
         tracing::warn!("{kind} {namespace}/{name} is not the operator's and is ignored: delete it");
         return;
     };

@@ -20,7 +20,7 @@ impl KubeStore {
         deadline: Instant,
     ) -> Result<Option<(Arc<R>, Version)>, StoreError> {
         let began = self.cache.lock::<R>().tick();
-        let address = place.address(&self.namespace);
+        let address = place.address(&self.rooms);
         let found = self.objects.get::<Object>(&address.path(), deadline).await;
         let Some(mut object) = found.map_err(|failure| failed(place, failure))? else {
             let effect = self.cache.lock::<R>().absent(place, began);
@@ -91,7 +91,7 @@ impl KubeStore {
     ) -> Result<Revision, StoreError> {
         let spec = record.spec(expected.map_or(0, |expected| expected.generation) + 1)?;
         let write = self.cache.begin::<R>(record.place());
-        let address = write.place().address(&self.namespace);
+        let address = write.place().address(&self.rooms);
         let written = match expected {
             None => self.objects.create(&address, &spec, deadline).await,
             Some(expected) => self.objects.replace(&address, expected, &spec, deadline).await,
@@ -153,7 +153,7 @@ impl KubeStore {
         deadline: Instant,
     ) -> Result<(), StoreError> {
         let write = self.cache.begin::<R>(place);
-        let path = write.place().address(&self.namespace).path();
+        let path = write.place().address(&self.rooms).path();
         let mut known = self.cache.lock::<R>().get(write.place()).map(|(_, version)| version.clone());
         loop {
             let Some(version) = known.filter(|version| version.is(expected)) else {

@@ -105,7 +105,13 @@ fn each_mistake_gives_one_clear_problem() {
             "  directory: {}\n",
             "  directory: {}\n  inCluster: {}\n",
             "f.yaml:7: Cluster civo/production1: spec: exactly one of kubeconfigSecretRef, kubeconfigFile, directory, \
-             inCluster must be set; found directory and inCluster",
+             inCluster, agent must be set; found directory and inCluster",
+        ),
+        (
+            "  directory: {}\n",
+            "  agent: {}\n",
+            "f.yaml:8: Cluster civo/production1: spec.agent: works only with a management cluster, where the agent gets its \
+             definitions; register the cluster there (fleet-operator register cluster --agent)",
         ),
         (
             "  directory: {}\n",

@@ -60,6 +60,15 @@ enum Command {
     /// any more (start it again); 2 for a wrong command line; 143 or 130 after a second signal, as if that signal (SIGTERM,
     /// SIGINT) had ended it.
     Run(run::RunArgs),
+    /// Run an agent: an operator in a managed cluster, for that cluster alone, where nobody reaches it from outside.
+    ///
+    /// Its definitions are those of the management cluster, the hub, as far as they concern the cluster. Events are read
+    /// in the cluster, and what they ask for is done there, whether the hub can be reached or not; the hub is shown what was
+    /// done. `fleet-operator register cluster --agent` prints all that is to be installed for it. Its own cluster is the one
+    /// that it runs in, or that KUBECONFIG names.
+    ///
+    /// Signals and exit codes are those of `run`.
+    Agent(run::AgentArgs),
     /// Send a CloudEvent from a file, over HTTP or NATS.
     Send(send::SendArgs),
     /// Show what is in the clusters, what came, the clusters, the definitions, and how all that is doing.
@@ -91,7 +100,7 @@ enum Command {
     /// Print the CustomResourceDefinitions alone: `fleet-operator crds | kubectl apply --server-side -f -`.
     Crds,
     /// Register a cluster with the management cluster.
-    Register(register::RegisterArgs),
+    Register(Box<register::RegisterArgs>),
     /// Take a cluster out of the management cluster.
     Deregister(register::DeregisterArgs),
     /// Print what a shell needs to complete command lines: in bash, source what `fleet-operator completion bash` prints.
@@ -281,6 +290,7 @@ impl Failure {
 pub async fn main(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run::run(args).await,
+        Command::Agent(args) => run::agent(args).await,
         Command::Send(args) => send::send(args).await,
         Command::Show(args) => show::show(args).await,
         Command::Explain(args) => explain::explain(args).await,
@@ -292,7 +302,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Convert(args) => convert::convert(args).await,
         Command::Manifests(args) => manifests::manifests(args),
         Command::Crds => register::crds(),
-        Command::Register(args) => register::register(args).await,
+        Command::Register(args) => register::register(*args).await,
         Command::Deregister(args) => register::deregister(args).await,
         Command::Completion(args) => completion::completion(&args),
     };

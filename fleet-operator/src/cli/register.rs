@@ -5,7 +5,15 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Subcommand};
 use fleet_core::cluster::{ClusterId, Labels};
-use fleet_kube::register::{Access, Registration, Wait, deregister as take_out, register as put_in};
+use fleet_core::resolve::Resolve;
+use fleet_kube::api::parse_duration;
+use fleet_kube::client::ClusterClient;
+use fleet_kube::kubeconfig;
+use fleet_kube::register::{
+    Access, AgentRegistration, Registration, Wait, deregister as take_out, install_agent, register as put_in,
+    register_agent,
+};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::progress::Spinner;
@@ -44,31 +52,66 @@ impl NameArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("access").required(true).args(["kubeconfig", "in_cluster"])))]
+#[command(group(clap::ArgGroup::new("access").required(true).multiple(true).args(["kubeconfig", "in_cluster", "agent"])))]
 struct RegisterClusterArgs {
     #[command(flatten)]
     name: NameArgs,
-    /// The kubeconfig of the cluster. Certificates and tokens that it names as files are copied into the Secret.
-    #[arg(long, value_name = "FILE")]
+    /// The kubeconfig of the cluster. Certificates and tokens that it names as files are copied into the Secret. With
+    /// --agent --apply: where the agent is installed; it is stored nowhere.
+    #[arg(long, value_name = "FILE", conflicts_with = "in_cluster")]
     kubeconfig: Option<PathBuf>,
     /// Which context of the kubeconfig; its current one by default.
     #[arg(long, requires = "kubeconfig")]
     context: Option<String>,
     /// Register the management cluster itself.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "agent")]
     in_cluster: bool,
+    #[command(flatten)]
+    with_agent: AgentArgs,
     /// The cluster's labels, which selectors match: env=production,team=a.
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',', value_parser = label)]
     labels: Vec<(String, String)>,
     /// Make a service account in the cluster and use its token: for a kubeconfig that runs a program (`exec`).
-    #[arg(long, requires = "kubeconfig")]
+    #[arg(long, requires = "kubeconfig", conflicts_with = "agent")]
     create_service_account: bool,
     /// Register the cluster also if it cannot be reached.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "agent")]
     force: bool,
     /// Write nothing; print what would be written, without credentials.
     #[arg(long)]
     dry_run: bool,
+}
+
+/// A cluster that is not reached from here.
+#[derive(Debug, Args)]
+struct AgentArgs {
+    /// An agent in the cluster does all there. Writes to the management cluster what it takes, in a namespace that must be
+    /// this cluster's own, and prints what is to be installed in the cluster, credentials among it:
+    /// fleet-operator register cluster NAME -n NAMESPACE --agent --image IMAGE | kubectl --context CLUSTER apply -f -
+    #[arg(long, requires = "image")]
+    agent: bool,
+    /// Install it in the cluster that --kubeconfig names, rather than print it.
+    #[arg(long, requires_all = ["agent", "kubeconfig"])]
+    apply: bool,
+    /// The image with this program, for the agent.
+    #[arg(long, requires = "agent")]
+    image: Option<String>,
+    /// The agent's namespace in the cluster.
+    #[arg(long, value_name = "NAMESPACE", default_value = "fleet-events", requires = "agent")]
+    agent_namespace: String,
+    /// The ClusterRole in the cluster that says what the agent may put there. What it needs besides, it gets.
+    #[arg(long, value_name = "NAME", default_value = "cluster-admin", requires = "agent")]
+    cluster_role: String,
+    /// Where the agent reaches the API server of the management cluster, if not where it is reached from here:
+    /// https://HOST:PORT.
+    #[arg(long, value_name = "URL", requires = "agent")]
+    hub_server: Option<String>,
+    /// Where the agent reaches what a name stands for that does not resolve for it.
+    #[arg(long, value_name = "HOST:PORT=ADDRESS", requires = "agent")]
+    resolve: Vec<Resolve>,
+    /// How long the agent's first token for the management cluster is good. It renews it before.
+    #[arg(long, value_name = "DURATION", default_value = "168h", value_parser = parse_duration, requires = "agent")]
+    token_lifetime: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +148,9 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 pub(super) async fn register(args: RegisterArgs) -> Result<(), Failure> {
     let RegisterCommand::Cluster(args) = args.command;
+    if args.with_agent.agent {
+        return register_with_agent(args).await;
+    }
     let access = match args.kubeconfig {
         Some(file) => Access::Kubeconfig {
             file,
@@ -125,8 +171,7 @@ pub(super) async fn register(args: RegisterArgs) -> Result<(), Failure> {
     if registration.dry_run {
         for mut object in registered.objects {
             without_credentials(&mut object);
-            let yaml = serde_saphyr::to_string(&object).map_err(|error| Failure::because(&error))?;
-            print(&format!("---\n{}", yaml.trim_end()));
+            print_object(&object)?;
         }
     } else {
         let version =
@@ -134,6 +179,68 @@ pub(super) async fn register(args: RegisterArgs) -> Result<(), Failure> {
         print(&format!("cluster {} is registered{version}", registration.id));
     }
     registered.notes.iter().for_each(|text| note(text));
+    Ok(())
+}
+
+async fn register_with_agent(args: RegisterClusterArgs) -> Result<(), Failure> {
+    let AgentArgs {
+        apply, image, agent_namespace, cluster_role, hub_server, resolve, token_lifetime, ..
+    } = args.with_agent;
+    let failed = |error: &dyn std::error::Error| Failure::because(error);
+    let registration = AgentRegistration {
+        id: args.name.id()?,
+        labels: args.labels.into_iter().collect::<Labels>(),
+        namespace: agent_namespace,
+        image: image.unwrap_or_default(),
+        cluster_role,
+        hub_server,
+        resolve,
+        token_lifetime,
+        dry_run: args.dry_run,
+    };
+    let id = &registration.id;
+    // Before anything is written.
+    let cluster = match args.kubeconfig.filter(|_| apply) {
+        Some(file) => Some(connect_to(file, args.context).await?),
+        None => None,
+    };
+    let hub = connect_management().await.map_err(|error| failed(&error))?;
+    let registered = register_agent(&hub, &registration).await.map_err(|error| failed(&error))?;
+    if registration.dry_run {
+        for mut object in registered.hub.into_iter().chain(registered.cluster) {
+            without_credentials(&mut object);
+            print_object(&object)?;
+        }
+        return Ok(());
+    }
+    match cluster {
+        Some(cluster) => {
+            install_agent(&cluster, &registered.cluster).await.map_err(|error| failed(&error))?;
+            print(&format!("cluster {id} is registered, and its agent is installed there"));
+        }
+        None => {
+            registered.cluster.iter().try_for_each(print_object)?;
+            eprintln!("note: cluster {id} is registered; install in it what was printed");
+        }
+    }
+    Ok(())
+}
+
+async fn connect_to(file: PathBuf, context: Option<String>) -> Result<ClusterClient, Failure> {
+    // A kubeconfig may run a program, which blocks.
+    let connect = move || -> Result<ClusterClient, Failure> {
+        let contained = kubeconfig::self_contained(&file, context.as_deref(), Timestamp::now())
+            .map_err(|error| Failure::because(&error))?;
+        let config = contained.config().map_err(|error| Failure::because(&error))?;
+        ClusterClient::new(config).map_err(|error| Failure::because(&error))
+    };
+    let connected = tokio::task::spawn_blocking(connect).await;
+    connected.map_err(|_| Failure::new("reading the kubeconfig was interrupted"))?
+}
+
+fn print_object(object: &Value) -> Result<(), Failure> {
+    let yaml = serde_saphyr::to_string(object).map_err(|error| Failure::because(&error))?;
+    print(&format!("---\n{}", yaml.trim_end()));
     Ok(())
 }
 

@@ -1,11 +1,15 @@
-//! `run`: starts an operator and waits for the signal to stop.
+//! `run` and `agent`: start an operator and wait for the signal to stop.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use fleet_core::cluster::ClusterId;
+use fleet_core::resolve::Resolve;
+use fleet_kube::agent::Renewal;
 use fleet_kube::api::parse_duration;
+use fleet_kube::definitions::Family;
 use fleet_kube::helm::Mirror;
 use fleet_kube::leader::Timing;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::EnvFilter;
 
 use super::{ApiArg, DataArg, Failure, OWN_NAMESPACE, StoreArg, called, print, terminal};
-use crate::run::{LeaderElection, Operator, Options};
+use crate::run::{AgentOptions, LeaderElection, Operator, Options, RunsOn, StoreKind};
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -22,9 +26,6 @@ pub(super) struct RunArgs {
     /// nothing is written into it. Without it, definitions come from the management cluster that KUBECONFIG names, or
     /// that the operator runs in.
     folder: Option<PathBuf>,
-    /// Where events are taken over HTTP; beside it are /healthz, /readyz and /metrics.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
     #[command(flatten)]
     data: DataArg,
     #[command(flatten)]
@@ -35,6 +36,8 @@ pub(super) struct RunArgs {
     /// (`--leader-elect`).
     #[arg(long, value_name = "NAMESPACE", default_value = OWN_NAMESPACE, env = "POD_NAMESPACE")]
     namespace: String,
+    #[command(flatten)]
+    process: ProcessArgs,
     /// Run only while holding a Lease, so that of several operators on one management cluster one runs and the others
     /// wait: they are alive (/healthz) and not ready (/readyz says who leads). Needs `--store kubernetes`.
     #[arg(long)]
@@ -46,6 +49,22 @@ pub(super) struct RunArgs {
     /// thirds of that.
     #[arg(long, value_name = "SECONDS", default_value = "15s", value_parser = lease, requires = "leader_elect")]
     lease_duration: Timing,
+    /// A Cluster that is deleted stays until what was put there is withdrawn, and so do its Secret's credentials in the
+    /// operator's memory; but no longer than this after its deletion. Then an Event and the log say what is left behind.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
+    withdraw_timeout: Duration,
+    /// An agent (`register cluster --agent`) that has not been heard of for so long counts as silent: its Cluster is not
+    /// ready, and what is known of its Works is shown as unknown. Nothing is withdrawn because of that.
+    #[arg(long, value_name = "DURATION", default_value = "40s", value_parser = parse_duration)]
+    agent_silent_after: Duration,
+}
+
+/// What every process that runs an engine is started with.
+#[derive(Debug, Args)]
+pub(super) struct ProcessArgs {
+    /// Where events are taken over HTTP; beside it are /healthz, /readyz and /metrics.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
     /// How long SIGTERM or SIGINT lets what is under way take to end. What is not done then is given back, or done after
     /// the next start. Give the process 5 s more (terminationGracePeriodSeconds, TimeoutStopSec).
     #[arg(long, value_name = "SECONDS", default_value = "20s", value_parser = seconds)]
@@ -58,10 +77,6 @@ pub(super) struct RunArgs {
     /// kube-system, kube-public, kube-node-lease, default, and the operator's own (`--namespace`).
     #[arg(long, value_name = "NAMESPACE")]
     protect_namespace: Vec<String>,
-    /// A Cluster that is deleted stays until what was put there is withdrawn, and so do its Secret's credentials in the
-    /// operator's memory; but no longer than this after its deletion. Then an Event and the log say what is left behind.
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
-    withdraw_timeout: Duration,
     /// The helm program that installs charts, version 4 or 3: its path, or a name that is looked for in PATH. Charts are
     /// kept in the data folder.
     #[arg(long, value_name = "PATH", default_value = "helm")]
@@ -73,6 +88,35 @@ pub(super) struct RunArgs {
     /// How log lines on stderr look. What is logged: RUST_LOG, by default `info,async_nats=off`.
     #[arg(long, default_value = "text")]
     log_format: LogFormat,
+}
+
+/// What an agent is started with.
+#[derive(Debug, Args)]
+pub(super) struct AgentArgs {
+    /// The agent's cluster, as its Cluster is called at the hub.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    cluster: ClusterId,
+    /// The kubeconfig for the hub; it is read again when it changes, and a renewed token is kept in the data folder. Without
+    /// it, it is in the Secret fleet-agent-hub of the agent's namespace, where a renewed token is kept too.
+    #[arg(long, value_name = "FILE")]
+    hub_kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArg,
+    /// The agent's own namespace in its cluster, for its Works.
+    #[arg(long, value_name = "NAMESPACE", default_value = "fleet-events", env = "POD_NAMESPACE")]
+    namespace: String,
+    /// Where to reach what a name stands for that does not resolve here; may be given many times. Certificates are still
+    /// checked against the name.
+    #[arg(long, value_name = "HOST:PORT=ADDRESS")]
+    resolve: Vec<Resolve>,
+    /// How often the hub is given a sign of life.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    heartbeat: Duration,
+    /// After which share of its life the token for the hub is renewed.
+    #[arg(long, value_name = "PERCENT", default_value = "50%", value_parser = share)]
+    renew_token_at: u8,
+    #[command(flatten)]
+    process: ProcessArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -90,6 +134,13 @@ fn percent(text: &str) -> Result<usize, String> {
     }
 }
 
+fn share(text: &str) -> Result<u8, String> {
+    match text.trim_end_matches('%').parse() {
+        Ok(percent @ 1..=95) => Ok(percent),
+        _ => Err("expected a share from 1% to 95%".to_owned()),
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.trim_end_matches('s').parse() {
         Ok(seconds) if seconds <= 3600 => Ok(Duration::from_secs(seconds)),
@@ -102,26 +153,65 @@ fn lease(text: &str) -> Result<Timing, String> {
 }
 
 pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
-    log(args.log_format);
+    let RunArgs {
+        folder,
+        data,
+        store,
+        api,
+        namespace,
+        process,
+        leader_elect,
+        lease_name,
+        lease_duration,
+        ..
+    } = args;
+    let options = Options {
+        on: folder.map_or(RunsOn::Management, RunsOn::Folder),
+        api: api.api.into(),
+        store: store.store,
+        leader_election: leader_elect.then_some(LeaderElection { lease: lease_name, timing: lease_duration }),
+        withdraw_timeout: args.withdraw_timeout,
+        agent_silent_after: args.agent_silent_after,
+        ..process.options(data.data, namespace)
+    };
+    serve(options, process.log_format).await
+}
+
+pub(super) async fn agent(args: AgentArgs) -> Result<(), Failure> {
+    let AgentArgs { cluster, hub_kubeconfig, data, namespace, resolve, heartbeat, renew_token_at, process } =
+        args;
+    let renewal = Renewal { after_percent: renew_token_at, ..Renewal::default() };
+    let agent = AgentOptions { cluster, hub_kubeconfig, resolve, heartbeat, renewal };
+    let options = Options { on: RunsOn::Agent(agent), ..process.options(data.data, namespace) };
+    serve(options, process.log_format).await
+}
+
+impl ProcessArgs {
+    fn options(&self, data: PathBuf, namespace: String) -> Options {
+        Options {
+            on: RunsOn::Management,
+            api: Family::Fleet,
+            listen: self.listen,
+            data,
+            store: StoreKind::Kubernetes,
+            namespace,
+            leader_election: None,
+            drain: self.drain_timeout,
+            max_withdraw_percent: self.max_withdraw,
+            protect_namespaces: self.protect_namespace.clone(),
+            helm: self.helm.clone(),
+            chart_mirrors: self.chart_mirror.clone(),
+            withdraw_timeout: Duration::MAX,
+            agent_silent_after: Duration::MAX,
+        }
+    }
+}
+
+/// Runs what the options say until a signal comes.
+async fn serve(options: Options, log_format: LogFormat) -> Result<(), Failure> {
+    log(log_format);
     // Before anything else, so that a signal during the start is not lost.
     let signals = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
-    let options = Options {
-        folder: args.folder,
-        api: args.api.api.into(),
-        listen: args.listen,
-        data: args.data.data,
-        store: args.store.store,
-        namespace: args.namespace,
-        leader_election: args
-            .leader_elect
-            .then_some(LeaderElection { lease: args.lease_name, timing: args.lease_duration }),
-        drain: args.drain_timeout,
-        max_withdraw_percent: args.max_withdraw,
-        protect_namespaces: args.protect_namespace,
-        helm: args.helm,
-        chart_mirrors: args.chart_mirror,
-        withdraw_timeout: args.withdraw_timeout,
-    };
     let shutdown = CancellationToken::new();
     let stopper = AbortOnDropHandle::new(tokio::spawn(stop_on(signals, shutdown.clone())));
     let Some(operator) = shutdown.run_until_cancelled(Operator::start(&options)).await else {
@@ -172,9 +262,12 @@ fn log(format: LogFormat) {
 /// A few lines on what to do next, in the words of this very start.
 fn greet(options: &Options, address: SocketAddr) {
     let data = options.data.display();
-    let (runs_on, event) = match &options.folder {
-        Some(folder) => (folder.display().to_string(), folder.join("login.json")),
-        None => ("the management cluster's definitions".to_owned(), PathBuf::new()),
+    let (runs_on, event) = match &options.on {
+        RunsOn::Folder(folder) => (folder.display().to_string(), folder.join("login.json")),
+        RunsOn::Management => ("the management cluster's definitions".to_owned(), PathBuf::new()),
+        RunsOn::Agent(agent) => {
+            (format!("what the hub defines for cluster {}", agent.cluster), PathBuf::new())
+        }
     };
     let event = if event.is_file() { event.display().to_string() } else { "EVENT.json".to_owned() };
     let usual_port = address.port() == 8080 && address.ip().is_loopback();

@@ -16,7 +16,7 @@ use fleet_kube::connection::{ClusterDefinition, Connection};
 use fleet_kube::definitions::{Definitions, Transport};
 use tokio::sync::watch;
 
-use super::definitions::{Recorded, Troubles};
+use super::definitions::{OfAgents, Recorded, Troubles};
 use crate::control::{Answer, Answering, Question};
 use crate::render;
 use crate::show::{self, ClusterRow, ClusterState, HandledRow, SourceRow, Tally, TriggerRow};
@@ -28,6 +28,8 @@ pub(super) struct Running {
     pub(super) catalog: Arc<Recorded>,
     pub(super) troubles: Troubles,
     pub(super) clusters: Arc<Clusters>,
+    /// What agents do, if this is their hub.
+    pub(super) agents: Option<OfAgents>,
     pub(super) engine: Handle,
 }
 
@@ -35,7 +37,7 @@ pub(super) struct Running {
 impl Answering for Running {
     async fn answer(&self, question: Question) -> Result<Answer, String> {
         let definitions = self.definitions.borrow().clone().unwrap_or_default();
-        let live = Live { catalog: &self.catalog, clusters: &self.clusters };
+        let live = Live { catalog: &self.catalog, clusters: &self.clusters, agents: self.agents.as_ref() };
         let mut notes: Vec<String> =
             definitions.problems.iter().map(ToString::to_string).chain(self.troubles.now()).collect();
         if question == Question::ConfirmWithdrawals {
@@ -129,6 +131,7 @@ pub async fn without_operator(
 struct Live<'a> {
     catalog: &'a Recorded,
     clusters: &'a Clusters,
+    agents: Option<&'a OfAgents>,
 }
 
 impl Live<'_> {
@@ -147,7 +150,19 @@ async fn rows(
 ) -> Result<Answer, String> {
     let failed = |error: StoreError| error.to_string();
     match question {
-        Question::Addons => Answer::new(&show::addons(store).await.map_err(failed)?, notes),
+        Question::Addons => {
+            let mut rows = show::addons(store).await.map_err(failed)?;
+            if let Some(OfAgents { agents, mirrored }) = live.and_then(|live| live.agents) {
+                let is_silent = |id: &ClusterId| agents.health(id).is_none_or(|health| health.silent);
+                match mirrored.list().await {
+                    Ok(works) => show::add_mirrored(&mut rows, &works, is_silent),
+                    Err(failure) => {
+                        notes.push(format!("what agents have done cannot be read now: {failure}"))
+                    }
+                }
+            }
+            Answer::new(&rows, notes)
+        }
         Question::DeadLetters => {
             let mut rows = show::dead_letters(boxes, &mut notes).await;
             rows.extend(show::stalled(store).await.map_err(failed)?);
@@ -216,10 +231,23 @@ fn state_of(cluster: &ClusterId, definitions: &Definitions, live: Option<&Live<'
 }
 
 fn cluster(definition: &ClusterDefinition, live: Option<&Live<'_>>) -> ClusterRow {
+    if matches!(definition.connection, Connection::Agent) {
+        let health = live.and_then(|live| live.agents?.agents.health(&definition.id));
+        return ClusterRow {
+            namespace: definition.id.namespace().to_owned(),
+            name: definition.id.name().to_owned(),
+            ready: health.as_ref().map(|health| health.ready),
+            version: health.as_ref().and_then(|health| health.version.clone()),
+            connection: "agent".to_owned(),
+            labels: definition.labels.clone(),
+            message: health.filter(|health| !health.ready).map(|health| health.message).unwrap_or_default(),
+        };
+    }
     let health = live.and_then(|live| live.clusters.health(&definition.id));
     let connection = match definition.connection {
         Connection::Directory => "directory",
         Connection::InCluster => "inCluster",
+        Connection::Agent => "agent",
         Connection::KubeconfigSecret { .. } | Connection::KubeconfigFile(_) => "kubeconfig",
     };
     ClusterRow {

@@ -14,6 +14,7 @@ use fleet_core::engine::Handle;
 use fleet_core::source::SourceStatus;
 use fleet_kube::cluster_nats::{self, Told, follow};
 use fleet_kube::clusters::Clusters;
+use fleet_kube::connection::Connection;
 use fleet_kube::definitions::{ClusterNats, ClusterSecret, Definitions, NatsTransport, Transport};
 use fleet_nats::connection::Connections;
 use fleet_nats::place::Place;
@@ -25,6 +26,7 @@ use tracing::warn;
 
 use self::standing::{Advised, Standing};
 use super::definitions::Recorded;
+use super::sources::read_by_agents;
 use super::transport;
 
 /// A Secret in a cluster.
@@ -43,8 +45,8 @@ pub(super) struct ClusterFeeds {
     followed: BTreeMap<SecretIn, AbortOnDropHandle<()>>,
     told: Arc<Heard>,
     read: BTreeMap<SourceIn, Reading>,
-    /// EventSources that are read nowhere, and of which that was said.
-    nowhere: BTreeSet<Arc<str>>,
+    /// EventSources that are not read from here, of which that was said, and whether agents read them.
+    nowhere: BTreeMap<Arc<str>, bool>,
 }
 
 /// What was heard of each Secret last.
@@ -86,7 +88,7 @@ impl ClusterFeeds {
             followed: BTreeMap::new(),
             told: Arc::default(),
             read: BTreeMap::new(),
-            nowhere: BTreeSet::new(),
+            nowhere: BTreeMap::new(),
         }
     }
 
@@ -316,18 +318,36 @@ impl ClusterFeeds {
         reading.said = status;
     }
 
+    /// Whether a trigger of an EventSource selects a cluster with an agent.
+    fn is_read_by_agents(&self, name: &Arc<str>) -> bool {
+        let triggers = self.definitions.catalog.triggers.values();
+        let triggers: Vec<_> = triggers.filter(|it| it.source.as_ref() == Some(name)).collect();
+        let agents = self.definitions.clusters.iter().filter(|it| matches!(it.connection, Connection::Agent));
+        agents
+            .into_iter()
+            .any(|it| triggers.iter().any(|trigger| trigger.source_clusters.matches(&it.labels)))
+    }
+
     fn tell_of_those_read_nowhere(&mut self) {
         let read: BTreeSet<&Arc<str>> = self.read.keys().map(|(name, _)| name).collect();
         let in_clusters = self.definitions.transports.iter();
         let in_clusters = in_clusters.filter(|(_, it)| matches!(it, Transport::ClusterNats(_)));
-        let nowhere: BTreeSet<Arc<str>> =
-            in_clusters.map(|(name, _)| name).filter(|name| !read.contains(name)).cloned().collect();
-        for name in nowhere.difference(&self.nowhere) {
-            let message =
-                "no trigger of it selects a cluster by its sourceClusterSelector, so nothing is read";
-            warn!("EventSource {name}: {message}");
-            let (reason, message) = ("NoClusters".to_owned(), message.to_owned());
-            let condition = Condition { ready: false, reason, message };
+        let nowhere = in_clusters.map(|(name, _)| name).filter(|name| !read.contains(name));
+        let nowhere: BTreeMap<Arc<str>, bool> =
+            nowhere.map(|name| (Arc::clone(name), self.is_read_by_agents(name))).collect();
+        for (name, by_agents) in &nowhere {
+            if self.nowhere.get(name) == Some(by_agents) {
+                continue;
+            }
+            let condition = if *by_agents {
+                read_by_agents()
+            } else {
+                let message =
+                    "no trigger of it selects a cluster by its sourceClusterSelector, so nothing is read";
+                warn!("EventSource {name}: {message}");
+                let (reason, message) = ("NoClusters".to_owned(), message.to_owned());
+                Condition { ready: false, reason, message }
+            };
             self.catalog.report(&Subject::Source(Arc::clone(name)), condition);
         }
         self.nowhere = nowhere;

@@ -8,7 +8,7 @@ use fleet_core::environment::Environment;
 use fleet_core::languages::Languages;
 use fleet_kube::catalog::Holding;
 use fleet_kube::clusters::Clusters;
-use fleet_kube::connection::ClusterDefinition;
+use fleet_kube::connection::{ClusterDefinition, Connection};
 use fleet_kube::definitions::Definitions;
 use fleet_kube::helm::HelmSetup;
 use fleet_kube::leader::Tenure;
@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use super::answers::Running;
 use super::cluster_feeds::ClusterFeeds;
-use super::definitions::Origin;
+use super::definitions::{Around, Origin};
 use super::route::{Leads, Routed};
 use super::sources::Sources;
 use super::{Site, StartError, store};
@@ -64,7 +64,7 @@ impl Composed {
                 async move { show::remains(&*works, &cluster).await }.boxed()
             }),
         };
-        let origin = Origin::open(base, &options.data, options.api, holding)?;
+        let origin = Origin::open(base, options, holding)?;
         let catalog = origin.catalog();
         let clusters = Arc::new(Clusters::new());
         let mut protected = options.protect_namespaces.clone();
@@ -96,6 +96,7 @@ impl Composed {
             catalog: Arc::clone(&catalog),
             troubles: origin.troubles(),
             clusters: Arc::clone(&clusters),
+            agents: origin.agents(base),
             engine: handle.clone(),
         });
         let connections = Connections::new();
@@ -135,8 +136,13 @@ impl Composed {
             applier,
         } = self;
         let tasks = TaskTracker::new();
+        let around = Around {
+            clusters: Arc::clone(&clusters),
+            store: Arc::clone(&running.store),
+            catalog: Arc::clone(&running.catalog),
+        };
         tasks.spawn(control.run(running, shutdown.clone()));
-        tasks.spawn(origin.follow(Arc::clone(&clusters), shutdown.clone()));
+        tasks.spawn(origin.follow(around, shutdown.clone()));
         tasks.spawn(cluster_feeds.run(definitions.clone(), shutdown.clone()));
         tasks.spawn(follow(definitions, clusters, applier, sources, shutdown.clone()));
         // The engine outlives the server, so that requests under way are still answered.
@@ -187,17 +193,21 @@ async fn follow(
     loop {
         let now = definitions.borrow_and_update().clone();
         if let Some(now) = now {
-            let mut all = now.clusters.clone();
+            // In a cluster with an agent nobody acts from here.
+            let from_here = |it: &&ClusterDefinition| !matches!(it.connection, Connection::Agent);
+            let leaving: Vec<_> = now.leaving.iter().filter(from_here).cloned().collect();
+            let mut all: Vec<_> = now.clusters.iter().filter(from_here).cloned().collect();
             if !now.catalog.complete {
                 // What is missing is not gone.
-                let told =
-                    |old: &ClusterDefinition| all.iter().chain(&now.leaving).any(|new| new.id == old.id);
+                let told = |old: &ClusterDefinition| {
+                    now.clusters.iter().chain(&now.leaving).any(|new| new.id == old.id)
+                };
                 known.retain(|old| !told(old));
                 all.append(&mut known);
             }
             applier.note(&all);
-            applier.note(&now.leaving);
-            clusters.update_all(all.clone(), now.leaving.clone());
+            applier.note(&leaving);
+            clusters.update_all(all.clone(), leaving);
             known = all;
             sources.follow(&now);
         }

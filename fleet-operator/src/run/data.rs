@@ -64,6 +64,11 @@ impl DataFolder {
         self.root.join("helm")
     }
 
+    /// The kubeconfig for the hub with an agent's newest token.
+    pub fn hub_kubeconfig(&self) -> PathBuf {
+        self.root.join("hub-kubeconfig.json")
+    }
+
     /// Opens the database to look at it, while no operator runs. One that was not closed properly is repaired.
     ///
     /// # Errors

@@ -1,23 +1,26 @@
 //! Where definitions come from, and what the engine says of them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use fleet_core::catalog::{Catalog, CatalogError, CatalogSnapshot, Condition, Subject};
+use fleet_core::store::WorkStore;
+use fleet_kube::agent::{AgentNews, Agents, Mirrored};
 use fleet_kube::catalog::{Holding, KubeCatalog};
 use fleet_kube::client::ClusterClient;
 use fleet_kube::clusters::Clusters;
-use fleet_kube::definitions::{Definitions, Family};
+use fleet_kube::definitions::Definitions;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::StartError;
+use super::agent::{AgentBase, FromHub};
 use super::management::{self, ManagementError};
+use super::{Options, RunsOn, StartError};
 use crate::folder::{Folder, Follower};
 
 /// What an operator runs on.
@@ -26,13 +29,19 @@ pub(super) enum Base {
     Folder(PathBuf),
     /// A management cluster.
     Management(ClusterClient),
+    /// An agent's own cluster, and the hub.
+    Agent(Box<AgentBase>),
 }
 
 impl Base {
-    pub(super) async fn of(folder: Option<&Path>) -> Result<Self, ManagementError> {
-        match folder {
-            Some(folder) => Ok(Self::Folder(folder.to_owned())),
-            None => Ok(Self::Management(management::connect().await?)),
+    pub(super) async fn of(on: &RunsOn) -> Result<Self, ManagementError> {
+        match on {
+            RunsOn::Folder(folder) => Ok(Self::Folder(folder.clone())),
+            RunsOn::Management => Ok(Self::Management(management::connect().await?)),
+            RunsOn::Agent(agent) => {
+                let own = management::connect().await?;
+                Ok(Self::Agent(Box::new(AgentBase { own, options: agent.clone() })))
+            }
         }
     }
 }
@@ -41,26 +50,34 @@ impl Base {
 pub(super) enum Origin {
     /// A folder, which has to be followed.
     Folder(Arc<Folder>, Box<Follower>),
-    /// A management cluster, which is watched.
-    Management(Arc<KubeCatalog>),
+    /// A management cluster, which is watched; and the agents that it is the hub of.
+    Management(Arc<KubeCatalog>, Arc<Agents>),
+    /// The hub, for an agent.
+    Agent(Box<FromHub>),
+}
+
+/// What goes on beside the engine.
+pub(super) struct Around {
+    pub(super) clusters: Arc<Clusters>,
+    pub(super) store: Arc<dyn WorkStore>,
+    pub(super) catalog: Arc<Recorded>,
 }
 
 impl Origin {
-    pub(super) fn open(
-        base: &Base,
-        data: &Path,
-        family: Family,
-        holding: Holding,
-    ) -> Result<Self, StartError> {
+    pub(super) fn open(base: &Base, options: &Options, holding: Holding) -> Result<Self, StartError> {
         match base {
             Base::Folder(folder) => {
-                let (folder, follower) = Folder::open(folder, data);
+                let (folder, follower) = Folder::open(folder, &options.data);
                 Ok(Self::Folder(folder, Box::new(follower)))
             }
             Base::Management(client) => {
                 let watches = client.for_watches().map_err(ManagementError::from)?;
-                Ok(Self::Management(Arc::new(KubeCatalog::start_holding(watches, family, holding))))
+                let leads = Arc::clone(&holding.leads);
+                let catalog = Arc::new(KubeCatalog::start_holding(watches, options.api, holding));
+                let agents = Agents::new(client.clone(), options.agent_silent_after, leads);
+                Ok(Self::Management(catalog, Arc::new(agents)))
             }
+            Base::Agent(agent) => Ok(Self::Agent(Box::new(FromHub::start(agent, options)))),
         }
     }
 
@@ -68,55 +85,94 @@ impl Origin {
     pub(super) fn definitions(&self) -> watch::Receiver<Option<Arc<Definitions>>> {
         match self {
             Self::Folder(folder, _) => folder.definitions(),
-            Self::Management(catalog) => catalog.definitions(),
+            Self::Management(catalog, _) => catalog.definitions(),
+            Self::Agent(hub) => hub.catalog.definitions(),
         }
     }
 
     pub(super) fn catalog(&self) -> Arc<Recorded> {
         let catalog: Arc<dyn Catalog> = match self {
             Self::Folder(folder, _) => Arc::clone(folder) as _,
-            Self::Management(catalog) => Arc::clone(catalog) as _,
+            Self::Management(catalog, _) => Arc::clone(catalog) as _,
+            Self::Agent(hub) => Arc::clone(&hub.catalog) as _,
         };
         Arc::new(Recorded { catalog, conditions: Mutex::default() })
     }
 
     /// What keeps definitions from being read.
     pub(super) fn troubles(&self) -> Troubles {
-        Troubles(match self {
-            Self::Folder(..) => None,
-            Self::Management(catalog) => Some(catalog.health()),
-        })
+        match self {
+            Self::Folder(..) => Troubles(Arc::new(Vec::new)),
+            Self::Management(catalog, _) => {
+                let health = catalog.health();
+                Troubles(Arc::new(move || health.borrow().troubles.clone()))
+            }
+            Self::Agent(hub) => hub.troubles(),
+        }
     }
 
-    /// Follows the folder, or tells the management cluster how the managed clusters are doing, until `shutdown`.
-    pub(super) async fn follow(self, clusters: Arc<Clusters>, shutdown: CancellationToken) {
+    /// What agents do, if this is their hub.
+    pub(super) fn agents(&self, base: &Base) -> Option<OfAgents> {
+        match (self, base) {
+            (Self::Management(_, agents), Base::Management(client)) => {
+                Some(OfAgents { agents: Arc::clone(agents), mirrored: Mirrored::new(client.clone()) })
+            }
+            _ => None,
+        }
+    }
+
+    /// Follows the folder; or tells the management cluster how the managed clusters are doing, and agents what there is to
+    /// do; or tells the hub what an agent does; until `shutdown`.
+    pub(super) async fn follow(self, around: Around, shutdown: CancellationToken) {
         match self {
             Self::Folder(_, follower) => follower.run(shutdown).await,
-            Self::Management(catalog) => {
-                let mut changes = clusters.health_changes();
-                let mut withdrawals = clusters.withdrawals();
-                loop {
-                    tokio::select! {
-                        () = shutdown.cancelled() => return,
-                        Some(id) = withdrawals.next() => catalog.withdrawn_cluster(&id),
-                        Some((id, health)) = changes.next() => if let Some(health) = health {
-                            let version = health.version.as_deref();
-                            catalog.report_cluster(&id, health.ready, version, health.reason, &health.message);
-                        },
-                        else => return,
-                    }
-                }
+            Self::Management(catalog, agents) => {
+                let of_agents = agents.run(catalog.definitions(), tell_of_agents(&catalog), shutdown.clone());
+                tokio::join!(of_agents, tell_of_clusters(&catalog, &around.clusters, shutdown));
             }
+            Self::Agent(hub) => hub.follow(around, shutdown).await,
+        }
+    }
+}
+
+/// What is known of agents and of what they did.
+pub(super) struct OfAgents {
+    pub(super) agents: Arc<Agents>,
+    pub(super) mirrored: Mirrored,
+}
+
+fn tell_of_agents(catalog: &KubeCatalog) -> impl FnMut(AgentNews) {
+    |news| match news {
+        AgentNews::Health(id, health) => {
+            let version = health.version.as_deref();
+            catalog.report_cluster(&id, health.ready, version, health.reason, &health.message);
+        }
+        AgentNews::Withdrawn(id) => catalog.withdrawn_cluster(&id),
+    }
+}
+
+async fn tell_of_clusters(catalog: &KubeCatalog, clusters: &Clusters, shutdown: CancellationToken) {
+    let mut changes = clusters.health_changes();
+    let mut withdrawals = clusters.withdrawals();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            Some(id) = withdrawals.next() => catalog.withdrawn_cluster(&id),
+            Some((id, health)) = changes.next() => if let Some(health) = health {
+                let version = health.version.as_deref();
+                catalog.report_cluster(&id, health.ready, version, health.reason, &health.message);
+            },
+            else => return,
         }
     }
 }
 
 /// What keeps definitions from being read, in sentences that say what to do.
-pub(super) struct Troubles(Option<watch::Receiver<fleet_kube::catalog::CatalogHealth>>);
+pub(super) struct Troubles(pub(super) Arc<dyn Fn() -> Vec<String> + Send + Sync>);
 
 impl Troubles {
     pub(super) fn now(&self) -> Vec<String> {
-        self.0.as_ref().map(|health| health.borrow().troubles.clone()).unwrap_or_default()
+        (self.0)()
     }
 }
 
@@ -130,6 +186,13 @@ impl Recorded {
     /// What was said last.
     pub(super) fn condition(&self, subject: &Subject) -> Option<Condition> {
         self.conditions.lock().unwrap_or_else(PoisonError::into_inner).get(subject).cloned()
+    }
+
+    /// What is not as it should be.
+    pub(super) fn unready(&self) -> Vec<String> {
+        let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        let unready = conditions.iter().filter(|(_, condition)| !condition.ready);
+        unready.map(|(subject, it)| format!("{subject}: {}: {}", it.reason, it.message)).collect()
     }
 }
 

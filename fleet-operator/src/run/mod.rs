@@ -1,5 +1,6 @@
 //! The operator: composes definitions, clusters, sources, the database and the engine, runs them and stops them.
 
+mod agent;
 mod answers;
 mod cluster_feeds;
 mod compose;
@@ -26,6 +27,7 @@ use fleet_kube::leader::{Election, Lost};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use self::agent::AgentOptions;
 pub use self::answers::without_operator;
 pub use self::data::DataFolder;
 pub use self::leading::LeaderElection;
@@ -41,8 +43,8 @@ use crate::http::{Intake, Limits, Server};
 /// What an operator is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The folder of manifests; `None`: definitions come from the management cluster.
-    pub folder: Option<PathBuf>,
+    /// Where definitions come from, and what is managed.
+    pub on: RunsOn,
     /// Whose kinds definitions are, in a management cluster.
     pub api: Family,
     /// Where HTTP is served.
@@ -65,8 +67,21 @@ pub struct Options {
     pub chart_mirrors: Vec<Mirror>,
     /// How long a Cluster that is deleted is held back while what is in it cannot be withdrawn.
     pub withdraw_timeout: Duration,
+    /// An agent that has not been heard of for so long counts as silent.
+    pub agent_silent_after: Duration,
     /// How long stopping may take until what is in flight is cut off; a few seconds more for what is given back then.
     pub drain: Duration,
+}
+
+/// Where definitions come from, and what is managed.
+#[derive(Clone, Debug)]
+pub enum RunsOn {
+    /// A folder of manifests.
+    Folder(PathBuf),
+    /// The management cluster.
+    Management,
+    /// The one cluster that an agent runs in, with definitions from the hub.
+    Agent(AgentOptions),
 }
 
 /// Why an operator could not start.
@@ -195,14 +210,16 @@ impl Operator {
             std::io::ErrorKind::WouldBlock => StartError::InUse { path: options.data.clone() },
             _ => unusable(error),
         })?;
-        let base = Base::of(options.folder.as_deref()).await?;
+        let base = Base::of(&options.on).await?;
         if let (Family::Sveltos, Base::Management(client)) = (options.api, &base) {
             management::refuse_beside_sveltos(client).await?;
         }
         let store = store::Place::of(options.store, &options.namespace, &base)?;
         let election = match (&options.leader_election, &base, &store) {
             (None, ..) => None,
-            (Some(_), Base::Folder(_), _) => return Err(StartError::ElectionNeedsManagement),
+            (Some(_), Base::Folder(_) | Base::Agent(_), _) => {
+                return Err(StartError::ElectionNeedsManagement);
+            }
             (Some(_), _, store::Place::File) => return Err(StartError::ElectionNeedsSharedStore),
             (Some(how), Base::Management(client), _) => {
                 let lease = format!("{}/{}", options.namespace, how.lease);

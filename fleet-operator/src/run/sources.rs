@@ -1,10 +1,11 @@
 //! The EventSources that run: made, replaced and stopped as definitions change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fleet_core::catalog::{Catalog, Condition, Subject};
 use fleet_core::engine::Handle;
+use fleet_kube::agent::is_read_by_agents_alone;
 use fleet_kube::definitions::{Definitions, Transport};
 use fleet_nats::connection::{ConfigError, Connections};
 
@@ -14,6 +15,12 @@ use super::definitions::Recorded;
 use super::transport::{self, Built};
 use crate::http::Intake;
 
+/// What is said of an EventSource that agents read.
+pub(super) fn read_by_agents() -> Condition {
+    let message = "it is read by the agents in the clusters that its triggers select, and not from here";
+    Condition { ready: true, reason: "ReadByAgents".to_owned(), message: message.to_owned() }
+}
+
 /// Attaches sources to an engine.
 pub(super) struct Sources {
     engine: Handle,
@@ -21,6 +28,8 @@ pub(super) struct Sources {
     catalog: Arc<Recorded>,
     connections: Connections,
     running: BTreeMap<Arc<str>, Transport>,
+    /// Those that agents read, and nobody from here.
+    left: BTreeSet<Arc<str>>,
 }
 
 impl Sources {
@@ -30,12 +39,21 @@ impl Sources {
         catalog: Arc<Recorded>,
         connections: Connections,
     ) -> Self {
-        Self { engine, intake, catalog, connections, running: BTreeMap::new() }
+        Self { engine, intake, catalog, connections, running: BTreeMap::new(), left: BTreeSet::new() }
     }
 
     /// Makes what runs agree with what is defined. What did not change is left alone.
     pub(super) fn follow(&mut self, definitions: &Definitions) {
         for (name, wanted) in &definitions.transports {
+            if is_read_by_agents_alone(definitions, name) {
+                if self.left.insert(Arc::clone(name)) {
+                    self.engine.detach(name);
+                    self.running.remove(name);
+                    self.catalog.report(&Subject::Source(Arc::clone(name)), read_by_agents());
+                }
+                continue;
+            }
+            self.left.remove(name);
             if self.running.get(name) == Some(wanted) {
                 continue;
             }
@@ -62,6 +80,7 @@ impl Sources {
                 self.engine.detach(&name);
                 self.running.remove(&name);
             }
+            self.left.retain(|name| !gone(name));
         }
     }
 

@@ -29,18 +29,33 @@ pub(super) async fn open(place: &Place, data: &DataFolder) -> Result<Arc<dyn Wor
         Place::Kubernetes { client, namespace } => {
             Arc::new(KubeStore::open(client.clone(), namespace).await?)
         }
+        Place::OwnCluster { client, namespace } => {
+            Arc::new(KubeStore::open_in_one(client.clone(), namespace).await?)
+        }
     })
 }
 
 /// A kind of store, and what it takes.
 pub(super) enum Place {
     File,
-    Kubernetes { client: ClusterClient, namespace: String },
+    Kubernetes {
+        client: ClusterClient,
+        namespace: String,
+    },
+    /// In an agent's own cluster, all in its namespace.
+    OwnCluster {
+        client: ClusterClient,
+        namespace: String,
+    },
 }
 
 impl Place {
     pub(super) fn of(kind: StoreKind, namespace: &str, base: &Base) -> Result<Self, StartError> {
         match (kind, base) {
+            // What an agent has done outlives its pod.
+            (_, Base::Agent(agent)) => {
+                Ok(Self::OwnCluster { client: agent.own.clone(), namespace: namespace.to_owned() })
+            }
             (StoreKind::File, _) => Ok(Self::File),
             (StoreKind::Kubernetes, Base::Management(client)) => {
                 Ok(Self::Kubernetes { client: client.clone(), namespace: namespace.to_owned() })

@@ -10,6 +10,7 @@ use fleet_core::health::Health;
 use fleet_core::manifest::ObjectRef;
 use fleet_core::store::{StoreError, WorkStore};
 use fleet_core::work::{AppliedState, AppliedWork, Work};
+use fleet_kube::agent::MirroredWork;
 use fleet_kube::helm::is_release;
 
 use super::rows::{AddonRow, Tally};
@@ -26,7 +27,7 @@ pub async fn addons(store: &dyn WorkStore) -> Result<Vec<AddonRow>, StoreError> 
     let mut owners = Owners::default();
     each_applied(store, |work, applied| {
         owners.know(work);
-        rows.extend(of_one(work, applied));
+        rows.extend(of_one(&work.trigger, applied));
     })
     .await?;
     for row in &mut rows {
@@ -38,8 +39,28 @@ pub async fn addons(store: &dyn WorkStore) -> Result<Vec<AddonRow>, StoreError> 
     Ok(rows)
 }
 
+/// Adds what agents have done, as far as they told. Of one that is silent, nobody knows whether it is so still.
+pub fn add_mirrored(
+    rows: &mut Vec<AddonRow>,
+    works: &[MirroredWork],
+    is_silent: impl Fn(&ClusterId) -> bool,
+) {
+    for MirroredWork { trigger, applied } in works {
+        let mut added = of_one(&trigger.as_str().into(), applied);
+        if is_silent(&applied.cluster) {
+            for row in &mut added {
+                row.message = format!("its agent is silent; {} when it was last heard of", row.state);
+                row.state = "Unknown".to_owned();
+                row.health = None;
+            }
+        }
+        rows.extend(added);
+    }
+    rows.sort_by(|a, b| key(a).cmp(&key(b)));
+}
+
 /// What one Work has, wants or would do in one cluster: a row for each object, or one if there is none.
-fn of_one(work: &Work, applied: &AppliedWork) -> Vec<AddonRow> {
+fn of_one(trigger: &Arc<str>, applied: &AppliedWork) -> Vec<AddonRow> {
     let (state, message) = describe(&applied.state);
     let without_object = AddonRow {
         cluster: applied.cluster.to_string(),
@@ -49,8 +70,8 @@ fn of_one(work: &Work, applied: &AppliedWork) -> Vec<AddonRow> {
         // An object has none; a release has its chart's.
         version: None,
         time: None,
-        profiles: vec![rule(&work.trigger)],
-        work: work.id.to_string(),
+        profiles: vec![rule(trigger)],
+        work: applied.work.to_string(),
         state: state.to_owned(),
         message,
         health: applied.health.clone(),

@@ -30,7 +30,8 @@ pub struct AddonRow {
     pub profiles: Vec<String>,
     /// The Work that it belongs to.
     pub work: String,
-    /// How far the Work is in the cluster: `Applied`, `Pending`, `Waiting`, `Stalled`, `Retrying`, `Previewed`, `Left`.
+    /// How far the Work is in the cluster: `Applied`, `Pending`, `Waiting`, `Stalled`, `Retrying`, `Previewed`, `Left`;
+    /// `Unknown` if the agent that did it is silent.
     pub state: String,
     /// Why it is not further, or why it is as it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -180,7 +181,7 @@ pub struct ClusterRow {
     /// The version of Kubernetes that it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// How it is reached: `directory`, `kubeconfig`, `inCluster`.
+    /// How it is reached: `directory`, `kubeconfig`, `inCluster`; `agent`: not from here.
     pub connection: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,

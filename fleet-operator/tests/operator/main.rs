@@ -7,6 +7,7 @@
     reason = "a test that meets the unexpected says so and stops; so do its helpers"
 )]
 
+mod agent;
 mod article;
 mod asked;
 mod bad_input;

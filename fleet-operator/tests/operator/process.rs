@@ -109,9 +109,13 @@ impl Home {
 
     /// The command that runs an operator, without what it runs on. It appends to the home's log.
     pub(crate) fn command(&self) -> Command {
+        self.command_of("run")
+    }
+
+    fn command_of(&self, what: &str) -> Command {
         let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let mut command = Command::new(PROGRAM);
-        command.args(["run", "--listen", "127.0.0.1:0", "--data"]).arg(self.data());
+        command.args([what, "--listen", "127.0.0.1:0", "--data"]).arg(self.data());
         command.env_remove("RUST_LOG").env_remove("KUBECONFIG").stdout(Stdio::null()).stderr(log);
         command
     }
@@ -125,8 +129,16 @@ impl Home {
 
     /// Runs, ready or not.
     pub(crate) fn launch(&self, how: impl FnOnce(&mut Command) -> &mut Command) -> Operator<'_> {
-        let mut command = self.command();
-        let mut child = how(&mut command).stdout(Stdio::piped()).spawn().unwrap();
+        self.launch_command(how(&mut self.command()))
+    }
+
+    /// An agent, ready or not.
+    pub(crate) fn launch_agent(&self, how: impl FnOnce(&mut Command) -> &mut Command) -> Operator<'_> {
+        self.launch_command(how(&mut self.command_of("agent")))
+    }
+
+    fn launch_command(&self, command: &mut Command) -> Operator<'_> {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut greeting = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         while !greeting.contains("show addons") {

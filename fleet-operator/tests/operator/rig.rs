@@ -106,13 +106,19 @@ impl Rig {
         }
     }
 
-    /// Prepares the management cluster as the README says, but for the definitions.
-    pub(crate) fn prepare(&self) {
+    /// Installs the definitions of our kinds in the management cluster.
+    pub(crate) fn install_crds(&self) {
         let management = self.management();
         let crds = Command::new(PROGRAM).arg("crds").output().unwrap();
         let crds = String::from_utf8(crds.stdout).unwrap();
         self.kubectl_ok(&management, &["apply", "--server-side", "-f", "-"], &crds);
         self.kubectl_ok(&management, &["wait", "--for=condition=Established", "crd", "--all"], "");
+    }
+
+    /// Prepares the management cluster as the README says, but for the definitions.
+    pub(crate) fn prepare(&self) {
+        let management = self.management();
+        self.install_crds();
         for cluster in self.lab.clusters() {
             let output = Command::new(PROGRAM)
                 .args([

@@ -13,6 +13,8 @@ use super::{Unsupported, fields};
 struct Spec {
     kubeconfig_name: Option<String>,
     kubeconfig_key_name: Option<String>,
+    #[serde(default)]
+    pull_mode: bool,
     // How often it is looked at, and what it is for besides, is not ours to know.
     #[serde(default)]
     consecutive_failure_threshold: Option<Value>,
@@ -20,7 +22,7 @@ struct Spec {
     data: Option<Value>,
 }
 
-const UNSUPPORTED: [Unsupported; 7] = [
+const UNSUPPORTED: [Unsupported; 6] = [
     ("paused", "take the cluster out of what selects it, by its labels"),
     (
         "tokenRequestRenewalOption",
@@ -29,7 +31,6 @@ const UNSUPPORTED: [Unsupported; 7] = [
     ("activeWindow", "clusters are always active"),
     ("readinessChecks", "a cluster is ready when its API server answers"),
     ("livenessChecks", "a cluster is ready when its API server answers"),
-    ("pullMode", "run `fleet-operator agent` in the cluster"),
     ("workloadIdentity", "put a kubeconfig into a Secret"),
 ];
 
@@ -40,6 +41,9 @@ pub(in super::super) fn cluster(
     object: &Map<String, Value>,
 ) -> Result<ClusterDraft, Vec<Problem>> {
     let spec: Spec = fields(place, "/spec", object.get("spec"), &UNSUPPORTED)?;
+    if spec.pull_mode {
+        return ClusterDraft::of_agent(place, metadata);
+    }
     let name = match (spec.kubeconfig_name, &place.id) {
         (Some(name), _) if !name.is_empty() => name,
         (_, Some(id)) => format!("{}-sveltos-kubeconfig", id.name),

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::cache::Cache;
 use super::objects::{Objects, deadline};
-use super::record::{Place, PlannedWork};
+use super::record::{Place, PlannedWork, Rooms};
 use crate::api::WorkStatus;
 use crate::client::Failure;
 use summary::sum_up;
@@ -97,11 +97,11 @@ impl Statuses {
 }
 
 /// Writes statuses until it is dropped.
-pub(super) async fn mirror(cache: Arc<Cache>, objects: Objects, namespace: Arc<str>) {
+pub(super) async fn mirror(cache: Arc<Cache>, objects: Objects, rooms: Rooms) {
     loop {
         let work = cache.statuses.next().await;
         let began = Instant::now();
-        match write(&cache, &objects, &namespace, &work).await {
+        match write(&cache, &objects, &rooms, &work).await {
             Ok(false) => {}
             Ok(true) => sleep((began.elapsed() * REST).min(LONGEST_REST)).await,
             // Gone, or another one by now, which was marked for that.
@@ -124,7 +124,7 @@ fn reason(failure: &Failure) -> String {
 }
 
 /// Whether anything had to be written.
-async fn write(cache: &Cache, objects: &Objects, namespace: &str, id: &WorkId) -> Result<bool, Failure> {
+async fn write(cache: &Cache, objects: &Objects, rooms: &Rooms, id: &WorkId) -> Result<bool, Failure> {
     let place = Place::of_work(id);
     let (work, version) = {
         let works = cache.lock::<PlannedWork>();
@@ -149,7 +149,7 @@ async fn write(cache: &Cache, objects: &Objects, namespace: &str, id: &WorkId) -
         // A merge keeps what it does not name.
         fields.entry("failing").or_insert(Value::Null);
     }
-    let address = place.address(namespace);
+    let address = place.address(rooms);
     let written = objects.write_status(&address, &version.uid, value, deadline()).await?;
     // Takes the new resourceVersion; a deletion needs it.
     cache.lock::<PlannedWork>().is_news(&place, &written);
