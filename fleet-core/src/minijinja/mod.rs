@@ -53,7 +53,7 @@
 //! * `safe`, `escape`, `pprint`, `debug`, `{% autoescape %}` and other templates (`include`, `import`, `extends`) are
 //!   not available. Work is limited, as are size and depth of the result.
 //!
-//! What the template's own text means is what it means to `kubectl apply` (see [`yaml`]); that a key comes
+//! What the template's own text means is what it means to `kubectl apply` (see [`yaml`](crate::yaml)); that a key comes
 //! twice is an error. Documents are separated by `---`; empty ones are left out. A text that is no template (applied as
 //! it stands) follows the same rules, without any of the above.
 //!
