@@ -136,9 +136,9 @@ impl Agents {
         let mut leases: Option<BoxStream<'static, _>> = None;
         let mut listed = BTreeSet::new();
         let mut retry_at: Option<Instant> = None;
-        definitions.mark_changed();
+        let mut news = true;
         loop {
-            if definitions.has_changed().unwrap_or(false) {
+            if std::mem::take(&mut news) {
                 if let Some(now) = definitions.borrow_and_update().clone() {
                     self.compile(&now);
                 }
@@ -159,7 +159,10 @@ impl Agents {
             };
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                changed = definitions.changed() => if changed.is_err() { return },
+                changed = definitions.changed() => match changed {
+                    Ok(()) => news = true,
+                    Err(_) => return,
+                },
                 Some(event) = heard => self.hear(event, &mut listed),
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}

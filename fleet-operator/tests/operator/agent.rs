@@ -263,7 +263,7 @@ fn an_agent_does_in_its_cluster_what_the_hub_defines_and_may_do_no_more() {
     let hub = fleet.hub("file");
     let second = fleet.rig.kubeconfig(fleet.cluster(1)).display().to_string();
     fleet.register(0, &[]);
-    fleet.register(1, &["--apply", "--kubeconfig", &second]);
+    fleet.register(1, &["--apply", "--kubeconfig", &second, "--token-lifetime", "10m"]);
     for index in [0, 1] {
         fleet.tell(index, "nats", json!({"subjects": ["users.>"]}));
     }
