@@ -37,7 +37,7 @@ async fn what_is_wrong_with_a_chart_or_its_values_is_told_without_them() {
     let world = World::new("faulty").await;
     let first = world.applied(&world.release(json!({"values": {"greeting": "well"}})), &[]).await;
     let cases: [(Value, &[&str]); 7] = [
-        (json!({"values": {"fail": "not on a Friday"}}), &["helm upgrade failed", "objects.yaml"]),
+        (json!({"values": {"fail": "s3cret on a Friday"}}), &["helm upgrade failed", "objects.yaml"]),
         (json!({"values": {"count": "s3cret-number"}}), &["count"]),
         (json!({"values": {"greeting": "forbidden s3cret-word"}}), &["greeting"]),
         (json!({"chartVersion": "9.9.9"}), &["9.9.9", "no such chart or version", "chartVersion"]),

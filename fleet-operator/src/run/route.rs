@@ -261,4 +261,53 @@ mod tests {
         leads.store(true, Ordering::Relaxed);
         assert_eq!(routed.remove(remove()).await, [Outcome::Gone], "it was still there");
     }
+
+    #[tokio::test]
+    async fn charts_and_objects_of_one_request_keep_its_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = ClusterId::new("civo", "one").unwrap();
+        let clusters = Arc::new(Clusters::new());
+        clusters.update(vec![ClusterDefinition {
+            id: id.clone(),
+            labels: Labels::new(),
+            annotations: Labels::new(),
+            resolve: Vec::new(),
+            connection: Connection::Directory,
+        }]);
+        let folders = DirectoryApplier::new(dir.path()).unwrap();
+        let helm = HelmSetup::new(dir.path().join("helm"));
+        let routed = Routed::new(clusters, folders, helm, Vec::new(), Arc::new(|| true));
+        let chart = json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": helm::KIND,
+            "metadata": {"name": "nats", "namespace": "nats"}, "spec": {}});
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}});
+        let manifests: Vec<Manifest> =
+            [&chart, &object, &chart].map(|it| Manifest::new(it.clone()).unwrap()).into();
+        let request = ApplyRequest {
+            cluster: Arc::new(Cluster::new(id, Labels::new())),
+            work: WorkId::new("t", &EventKey::Text("k".to_owned())),
+            manifests: manifests.clone().into(),
+            inventory: Vec::new(),
+            identity: None,
+            claims: Vec::new(),
+            policy: Arc::default(),
+            mode: Mode::Write,
+            deadline: Duration::from_secs(5),
+        };
+        let outcomes = routed.apply(request.clone()).await;
+        let [Outcome::Rejected { reason }, Outcome::Applied(Placed { uid, .. }), Outcome::Rejected { .. }] =
+            &outcomes[..]
+        else {
+            panic!("{outcomes:?}")
+        };
+        assert!(reason.contains("is a folder"), "{reason}");
+        let item = |manifest: &Manifest| InventoryItem {
+            uid: Some(Arc::clone(uid)),
+            ..InventoryItem::planned(manifest.id().clone())
+        };
+        let ApplyRequest { cluster, work, identity, mode, deadline, .. } = request;
+        let items = manifests.iter().map(item).collect();
+        let removed = routed.remove(RemoveRequest { cluster, work, items, mode, identity, deadline }).await;
+        assert_eq!(removed, [Outcome::Gone, Outcome::Gone, Outcome::Gone]);
+        assert!(!dir.path().join("civo/one/_cluster/namespace.core/a.yaml").exists());
+    }
 }
