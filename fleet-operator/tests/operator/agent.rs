@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use async_nats::ConnectOptions;
@@ -18,6 +18,20 @@ use crate::rig::Rig;
 
 const INSIDE: &str = "nats.nats.svc.cluster.local:4222";
 const USERS: &str = "authorization { users: [{user: admin, password: my-password}] }";
+
+/// A kubeconfig with the token of the account that the agent has in its cluster.
+pub(crate) fn own_kubeconfig(rig: &Rig, dir: &Path, index: usize) -> PathBuf {
+    let cluster = &rig.lab.clusters()[index];
+    let create = ["create", "token", "fleet-agent", "-n", "fleet-events"];
+    let token = rig.kubectl_ok(&rig.kubeconfig(cluster), &create, "");
+    let admin = cluster.kubeconfig().unwrap();
+    let (server, _) = admin.split_once("users:").unwrap();
+    let name = cluster.name();
+    let file = dir.join(format!("{name}-own.kubeconfig"));
+    let user = format!("users:\n- name: {name}\n  user:\n    token: {}\n", token.trim());
+    fs::write(&file, format!("{server}{user}")).unwrap();
+    file
+}
 
 /// A hub and two clusters with agents.
 struct Fleet {
@@ -136,20 +150,8 @@ impl Fleet {
         self.rig.home.run(|run| run.env("KUBECONFIG", management).args(args))
     }
 
-    /// A kubeconfig with the token of the account that the agent has in its cluster.
-    fn own_kubeconfig(&self, index: usize) -> PathBuf {
-        let token = self.kubectl(index, &["create", "token", "fleet-agent", "-n", "fleet-events"], "");
-        let admin = self.cluster(index).kubeconfig().unwrap();
-        let (server, _) = admin.split_once("users:").unwrap();
-        let name = self.cluster(index).name();
-        let file = self.dir.path().join(format!("{name}-own.kubeconfig"));
-        let user = format!("users:\n- name: {name}\n  user:\n    token: {}\n", token.trim());
-        fs::write(&file, format!("{server}{user}")).unwrap();
-        file
-    }
-
     fn agent(&self, index: usize, further: &[&str]) -> Operator<'_> {
-        let own = self.own_kubeconfig(index);
+        let own = own_kubeconfig(&self.rig, self.dir.path(), index);
         let (id, resolve) =
             (format!("prod{0}/cluster{0}", index + 1), format!("{INSIDE}={}", self.address(index)));
         self.homes[index].launch_agent(|agent| {

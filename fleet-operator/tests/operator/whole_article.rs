@@ -1,16 +1,19 @@
 //! The article that this project starts from, as a whole: NATS in every production cluster from a chart, the Secret that
 //! says how it is reached, and logins in one cluster. On real API servers, by the real helm, with a real NATS server for
-//! each cluster (the chart's own would need nodes); once with our kinds, once with Sveltos' manifests byte for byte.
+//! each cluster (the chart's own would need nodes); once with our kinds, once with Sveltos' manifests byte for byte, and
+//! with both once more where nobody reaches the clusters from outside.
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use async_nats::ConnectOptions;
 use local_fleet::{Nats, NatsOptions, Program, Progress, Route, install};
 use serde_json::{Value, json};
 
+use crate::agent::own_kubeconfig;
 use crate::charts::{helm, serve};
-use crate::process::{Operator, eventually, example};
+use crate::process::{Home, Operator, PROGRAM, eventually, example};
 use crate::rig::Rig;
 
 const INSIDE: &str = "nats.nats.svc.cluster.local:4222";
@@ -37,7 +40,11 @@ struct Story {
     rig: Rig,
     program: PathBuf,
     charts: String,
-    _folders: [tempfile::TempDir; 2],
+    folders: [tempfile::TempDir; 2],
+    /// What the clusters are called.
+    ids: [&'static str; 2],
+    /// Where agents run, if they do.
+    agents: Option<[Home; 2]>,
 }
 
 impl Story {
@@ -58,7 +65,8 @@ impl Story {
         helm(&program, &["package", chart.to_str().unwrap(), "-d", to]);
         helm(&program, &["repo", "index", to]);
         let charts = serve(folders[1].path().to_owned());
-        Self { nats, rig, program, charts, _folders: folders }
+        let ids = ["civo/cluster1", "civo/cluster2"];
+        Self { nats, rig, program, charts, folders, ids, agents: None }
     }
 
     /// Where the NATS of a cluster is reached from outside.
@@ -66,13 +74,68 @@ impl Story {
         format!("{INSIDE}={}", self.nats[index].url(Route::Direct).split_once("://").unwrap().1)
     }
 
-    fn run(&self, args: &[&str]) -> Operator<'_> {
+    /// How charts are installed.
+    fn helm(&self) -> [String; 4] {
         let mirror = format!("https://nats-io.github.io/k8s/helm/charts/={}", self.charts);
-        let program = self.program.display().to_string();
-        self.rig.home.run(|run| {
-            let run = run.env("KUBECONFIG", self.rig.management()).args(args);
-            run.args(["--helm", &program, "--chart-mirror", &mirror])
-        })
+        ["--helm".to_owned(), self.program.display().to_string(), "--chart-mirror".to_owned(), mirror]
+    }
+
+    fn run(&self, args: &[&str]) -> Operator<'_> {
+        let management = self.rig.management();
+        self.rig.home.run(|run| run.env("KUBECONFIG", management).args(args).args(self.helm()))
+    }
+
+    /// An agent in each cluster, which are called otherwise: each in a namespace of its own.
+    fn with_agents(mut self) -> Self {
+        self.ids = ["prod1/cluster1", "prod2/cluster2"];
+        self.agents = Some([Home::new(), Home::new()]);
+        for (id, cluster) in self.ids.iter().zip(self.rig.lab.clusters()) {
+            let (namespace, name) = id.split_once('/').unwrap();
+            let output = Command::new(PROGRAM)
+                .args(["register", "cluster", name, "-n", namespace, "--labels", "env=production"])
+                .args(["--agent", "--image", "fleet-operator:test"])
+                .env("KUBECONFIG", self.rig.management())
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let kubeconfig = self.rig.kubeconfig(cluster);
+            let printed = String::from_utf8(output.stdout).unwrap();
+            self.rig.kubectl_ok(&kubeconfig, &["apply", "-f", "-"], &printed);
+            self.rig.kubectl_ok(&kubeconfig, &["wait", "--for=condition=Established", "crd", "--all"], "");
+        }
+        self
+    }
+
+    fn launch_agents(&self) -> Vec<Operator<'_>> {
+        let agents = self.agents.iter().flatten().enumerate().map(|(index, home)| {
+            let own = own_kubeconfig(&self.rig, self.folders[0].path(), index);
+            home.launch_agent(|agent| {
+                let agent = agent.env("KUBECONFIG", own).args(self.helm());
+                agent.args(["--cluster", self.ids[index], "--resolve", &self.mapping(index)])
+            })
+        });
+        agents.collect()
+    }
+
+    /// What everybody logged.
+    fn log(&self) -> String {
+        let agents = self.agents.iter().flatten().map(Home::log);
+        std::iter::once(self.rig.home.log()).chain(agents).collect::<Vec<_>>().join("\nagent:\n")
+    }
+
+    /// Waits until events are read in both clusters.
+    fn until_read(&self) {
+        eventually(&format!("both are read\n{}", self.log()), || match &self.agents {
+            None => {
+                let row = self.rig.home.show("sources").pop()?;
+                row["message"].as_str()?.contains("all 2 feeds are read").then_some(())
+            }
+            Some(homes) => {
+                let is_read =
+                    |home: &Home| home.show("sources").pop().is_some_and(|row| row["ready"] == true);
+                homes.iter().all(is_read).then_some(())
+            }
+        });
     }
 
     fn apply(&self, object: &Value) {
@@ -110,7 +173,7 @@ impl Story {
     }
 
     fn until_shown(&self, cluster: &str, expected: &[&str]) {
-        eventually(&format!("{cluster} shows {expected:?}\n{}", self.rig.home.log()), || {
+        eventually(&format!("{cluster} shows {expected:?}\n{}", self.log()), || {
             let shown = self.shown(cluster);
             expected.iter().all(|it| shown.iter().any(|row| row.starts_with(it))).then_some(())
         });
@@ -118,7 +181,7 @@ impl Story {
 
     /// Tells the story from the third step on.
     fn tell(&self, folder: &str) {
-        let (one, two) = ("civo/cluster1", "civo/cluster2");
+        let [one, two] = self.ids;
         const CHART: &str = "helm chart nats nats 1.2.9";
         const SECRET: &str = ":Secret projectsveltos sveltos-nats";
         // The Secret's profile first: it waits for the chart's.
@@ -140,24 +203,21 @@ impl Story {
             assert!(config.contains("my-password"), "the chart has its values: {config}");
         }
         self.apply_file(folder, "user-operation.yaml");
-        eventually(&format!("both are read\n{}", self.rig.home.log()), || {
-            let row = self.rig.home.show("sources").pop()?;
-            row["message"].as_str()?.contains("all 2 feeds are read").then_some(())
-        });
+        self.until_read();
 
         let [first, second] = self.rig.lab.clusters() else { panic!("two clusters were asked for") };
         self.publish(0, &event("login"));
-        eventually(&format!("the namespace is there\n{}", self.rig.home.log()), || {
+        eventually(&format!("the namespace is there\n{}", self.log()), || {
             self.rig.namespace(first, "mgianluc")
         });
         self.until_shown(one, &[CHART, SECRET, ":Namespace"]);
         let table = String::from_utf8(self.rig.home.cli(&["show", "addons"]).stdout).unwrap();
         for expected in [
-            "| civo/cluster1 | helm chart    | nats           | nats         | 1.2.9   |",
-            "| civo/cluster1 | :Secret       | projectsveltos | sveltos-nats | N/A     |",
-            "| civo/cluster1 | :Namespace    |                | mgianluc     | N/A     |",
+            " | helm chart    | nats           | nats         | 1.2.9   |",
+            " | :Secret       | projectsveltos | sveltos-nats | N/A     |",
+            " | :Namespace    |                | mgianluc     | N/A     |",
         ] {
-            assert!(table.contains(expected), "{expected}\n{table}");
+            assert!(table.contains(&format!("| {one}{expected}")), "{expected}\n{table}");
         }
         assert!(self.rig.namespace(second, "mgianluc").is_none(), "the event was not of the other cluster");
 
@@ -165,7 +225,7 @@ impl Story {
         self.publish(1, &event("login"));
         eventually("the namespace is there, too", || self.rig.namespace(second, "mgianluc"));
         self.publish(0, &event("logout"));
-        eventually(&format!("the namespace is gone\n{}", self.rig.home.log()), || {
+        eventually(&format!("the namespace is gone\n{}", self.log()), || {
             self.rig.namespace(first, "mgianluc").is_none().then_some(())
         });
         assert!(self.rig.namespace(second, "mgianluc").is_some());
@@ -180,7 +240,7 @@ impl Story {
             let args = ["delete", "--wait=false", "-f", path.to_str().unwrap()];
             self.rig.kubectl_ok(&self.rig.management(), &args, "");
         }
-        eventually(&format!("nothing is left\n{}", self.rig.home.log()), || {
+        eventually(&format!("nothing is left\n{}", self.log()), || {
             self.rig.home.show("addons").is_empty().then_some(())
         });
         assert!(self.rig.namespace(second, "mgianluc").is_none());
@@ -207,6 +267,18 @@ fn with_our_kinds() {
     }
     let operator = story.run(&[]);
     story.tell("article");
+    assert!(operator.stop().success());
+}
+
+#[test]
+fn with_our_kinds_and_agents() {
+    let story = Story::new();
+    story.rig.install_crds();
+    let story = story.with_agents();
+    let operator = story.run(&[]);
+    let agents = story.launch_agents();
+    story.tell("article");
+    assert!(agents.into_iter().all(|agent| agent.stop().success()));
     assert!(operator.stop().success());
 }
 
