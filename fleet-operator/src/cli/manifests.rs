@@ -19,6 +19,10 @@ pub(super) struct ManifestsArgs {
     /// times. They are read in these, which have to be there already, and in the operator's own namespace; nowhere else.
     #[arg(long, value_name = "NAMESPACE", value_delimiter = ',')]
     read_namespace: Vec<String>,
+    /// A namespace with a Cluster that is driven by an agent; may be given many times. The operator writes there what the
+    /// agent is to do.
+    #[arg(long, value_name = "NAMESPACE", value_delimiter = ',')]
+    agent_namespace: Vec<String>,
     /// Where Works, what was applied for them, floors and dead letters are kept; `file` needs a volume that outlives the pod
     /// (a PersistentVolumeClaim).
     #[arg(long, value_name = "STORE", default_value = "kubernetes")]
@@ -32,9 +36,17 @@ pub(super) struct ManifestsArgs {
 }
 
 pub(super) fn manifests(args: ManifestsArgs) -> Result<(), Failure> {
-    let ManifestsArgs { image, namespace, read_namespace, store, leader_elect, replicas } = args;
-    let options =
-        Options { namespace, image, store, leader_elect, replicas, read_namespaces: read_namespace };
+    let ManifestsArgs { image, namespace, read_namespace, agent_namespace, store, leader_elect, replicas } =
+        args;
+    let options = Options {
+        namespace,
+        image,
+        store,
+        leader_elect,
+        replicas,
+        read_namespaces: read_namespace,
+        agent_namespaces: agent_namespace,
+    };
     let mut objects = Vec::new();
     for crd in crds() {
         objects.push(serde_json::to_value(crd).map_err(|error| Failure::because(&error))?);

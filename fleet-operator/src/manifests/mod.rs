@@ -29,6 +29,8 @@ pub struct Options {
     pub replicas: u16,
     /// Where ConfigMaps and Secrets are that definitions refer to, beside its own namespace.
     pub read_namespaces: Vec<String>,
+    /// Namespaces with Clusters that agents drive.
+    pub agent_namespaces: Vec<String>,
 }
 
 /// Why there are no objects for these options.
@@ -64,7 +66,8 @@ pub enum ManifestsError {
 /// # Errors
 /// When the options do not go together.
 pub fn operator(options: &Options) -> Result<Vec<Value>, ManifestsError> {
-    for name in options.read_namespaces.iter().chain([&options.namespace]) {
+    let others = options.read_namespaces.iter().chain(&options.agent_namespaces);
+    for name in others.chain([&options.namespace]) {
         if let Err(why) = names::dns_label(name) {
             return Err(ManifestsError::Namespace { name: name.clone(), why });
         }

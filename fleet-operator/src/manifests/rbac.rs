@@ -1,5 +1,5 @@
-//! What an account has to be allowed, and no more: what the documentation of `fleet_kube`'s `catalog`, `store` and `leader`
-//! lists, each as narrow as its requests are.
+//! What an account has to be allowed, and no more: what the documentation of `fleet_kube`'s `catalog`, `store`, `leader` and
+//! `agent` lists, each as narrow as its requests are.
 //!
 //! What is applied in managed clusters is not among it: there the operator is who the kubeconfig of the Cluster says.
 
@@ -52,6 +52,11 @@ pub(super) fn operator(options: &Options) -> Grants {
         own.push(rule(CORE, &["configmaps"], &["get", "create", "update"]));
         own.push(rule(CORE, &["secrets"], &["get", "list", "create", "update", "delete"]));
     }
+    if !options.agent_namespaces.is_empty() {
+        // Whether agents live, and what they have done.
+        everywhere.push(rule("coordination.k8s.io", &["leases"], &["list", "watch"]));
+        everywhere.push(rule(GROUP, &["appliedworks"], &["list"]));
+    }
     if options.leader_elect {
         let lease = PolicyRule {
             resource_names: Some(vec![OPERATOR.to_owned()]),
@@ -64,6 +69,13 @@ pub(super) fn operator(options: &Options) -> Grants {
     let mut within: BTreeMap<String, Vec<PolicyRule>> =
         read.into_iter().map(|namespace| (namespace.clone(), vec![definitions()])).collect();
     within.entry(options.namespace.clone()).or_default().extend(own);
+    for namespace in &options.agent_namespaces {
+        // The definitions that concern an agent's cluster, and its Lease.
+        within.entry(namespace.clone()).or_default().extend([
+            rule(CORE, &["secrets"], &["create", "patch"]),
+            rule("coordination.k8s.io", &["leases"], &["create", "patch"]),
+        ]);
+    }
     Grants { account: OPERATOR, everywhere, within }
 }
 
@@ -115,5 +127,37 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
         resources: Some(owned(resources)),
         verbs: owned(verbs),
         ..PolicyRule::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_agents_an_operator_takes_only_what_is_in_their_namespaces() {
+        let options = Options {
+            namespace: "fleet".to_owned(),
+            image: "x".to_owned(),
+            store: StoreKind::File,
+            leader_elect: false,
+            replicas: 1,
+            read_namespaces: Vec::new(),
+            agent_namespaces: vec!["prod1".to_owned()],
+        };
+        let writes_secrets = |rules: &[PolicyRule]| {
+            rules.iter().any(|rule| {
+                rule.resources.iter().flatten().any(|it| it == "secrets")
+                    && rule.verbs.iter().any(|verb| verb == "create")
+            })
+        };
+        let Grants { everywhere, within, .. } = operator(&options);
+        assert!(writes_secrets(&within["prod1"]) && !writes_secrets(&within["fleet"]));
+        assert!(!writes_secrets(&everywhere));
+        let without = operator(&Options { agent_namespaces: Vec::new(), ..options });
+        assert!(!without.within.contains_key("prod1"));
+        assert!(
+            without.everywhere.iter().all(|rule| rule.resources.iter().flatten().all(|it| it != "leases"))
+        );
     }
 }

@@ -29,14 +29,14 @@ fn a_login_is_seen_in_production_and_nowhere_else() {
         if all { Ok(listed) } else { Err(listed) }
     });
     let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0], ["NAMESPACE", "NAME", "READY", "VERSION", "AGE", "LABELS"]);
+    assert_eq!(lines[0], ["NAMESPACE", "NAME", "READY", "BY", "VERSION", "AGE", "LABELS"]);
     for (line, (name, env)) in lines[1..].iter().zip([
         ("cluster1", "production"),
         ("cluster2", "production"),
         ("cluster3", "staging"),
     ]) {
-        assert_eq!(line[..4], ["civo", name, "True", version], "{listed}");
-        assert_eq!(line[5], format!("env={env},fleet-events.dev/kubernetes-version={version}"), "{listed}");
+        assert_eq!(line[..5], ["civo", name, "True", "hub", version], "{listed}");
+        assert_eq!(line[6], format!("env={env},fleet-events.dev/kubernetes-version={version}"), "{listed}");
     }
 
     world.publish("user-operation", &event("login", "mgianluc"));
