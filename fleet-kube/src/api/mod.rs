@@ -61,6 +61,12 @@ pub const VERSION: &str = "v1alpha1";
 /// A ConfigMap or Secret with this annotation set to `"true"` holds templates; others are applied as they stand.
 pub const TEMPLATE_ANNOTATION: &str = "fleet-events.dev/template";
 
+/// A ConfigMap or Secret with this annotation of Sveltos' holds Go templates over the event, whatever its value.
+pub const GO_EVENT_ANNOTATION: &str = "projectsveltos.io/instantiate";
+
+/// A ConfigMap or Secret with this annotation of Sveltos' holds Go templates over the target cluster, whatever its value.
+pub const GO_CLUSTER_ANNOTATION: &str = "projectsveltos.io/template";
+
 /// The annotation of a SveltosCluster that says what `resolve` says in the spec of a Cluster: mappings, with commas
 /// between them.
 pub const RESOLVE_ANNOTATION: &str = "fleet-events.dev/resolve";

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::object::{Fault, Place, Problem, join};
 use super::parse::Metadata;
 use super::sveltos;
-use crate::api::TEMPLATE_ANNOTATION;
+use crate::api::{GO_CLUSTER_ANNOTATION, GO_EVENT_ANNOTATION, TEMPLATE_ANNOTATION};
 
 /// What a ConfigMap or Secret holds.
 pub(crate) struct Contents {
@@ -72,7 +72,7 @@ impl Contents {
             None | Some("false") => {}
             Some(_) => refuse(TEMPLATE_ANNOTATION, Fault::Invalid, "must be \"true\" or \"false\""),
         }
-        let passes = match (has(sveltos::INSTANTIATE), has(sveltos::TEMPLATE)) {
+        let passes = match (has(GO_EVENT_ANNOTATION), has(GO_CLUSTER_ANNOTATION)) {
             (true, true) => Some(GoPasses::Both),
             (true, false) => Some(GoPasses::Event),
             (false, true) => Some(GoPasses::Cluster),

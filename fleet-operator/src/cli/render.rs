@@ -23,8 +23,8 @@ pub(super) struct RenderArgs {
     /// The file that holds the event, a CloudEvent in JSON or YAML; `-` is stdin.
     #[arg(long, value_name = "FILE")]
     event: PathBuf,
-    /// A folder or a file of manifests, as `run` takes them: EventSource, EventTrigger, ConfigMap, Secret and Cluster;
-    /// `-` is stdin. Without it, definitions come from the management cluster.
+    /// A folder or a file of manifests, as `run` takes them; `-` is stdin. Without it, definitions come from the
+    /// management cluster.
     path: Option<PathBuf>,
     /// The EventSource that the event comes from; may be left out if there is only one.
     #[arg(long, value_name = "NAME")]

@@ -22,8 +22,8 @@ use crate::run::{AgentOptions, LeaderElection, Operator, Options, RunsOn, StoreK
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// A folder of manifests: Cluster, EventSource, EventTrigger, ConfigMap and Secret, in YAML or JSON. It is watched;
-    /// nothing is written into it. Without it, definitions come from the management cluster that KUBECONFIG names, or
+    /// A folder of manifests, in YAML or JSON: Cluster, EventSource, EventTrigger, ClusterProfile, ConfigMap and Secret,
+    /// also Sveltos' own. It is watched; nothing is written into it. Without it, definitions come from the management cluster that KUBECONFIG names, or
     /// that the operator runs in.
     folder: Option<PathBuf>,
     #[command(flatten)]

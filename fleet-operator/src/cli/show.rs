@@ -26,13 +26,13 @@ const KINDS: &str = "addons|clusters|sources|triggers|events|dryrun|usage|strays
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// What events have put into clusters.
+    /// What events and ClusterProfiles have put into clusters.
     Addons(InClusters),
     /// The managed clusters.
     Clusters(InClusters),
     /// The EventSources, and whether events can arrive.
     Sources(Whole),
-    /// The EventTriggers, and how their Works are doing.
+    /// The EventTriggers and ClusterProfiles, and how their Works are doing.
     Triggers(Whole),
     /// The last events that came, what became of each, and how long that took. Nothing of what they hold.
     ///

@@ -5,13 +5,12 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fleet_core::render::GoPasses;
-use fleet_kube::api::{GROUP, RESOLVE_ANNOTATION, TEMPLATE_ANNOTATION, VERSION};
+use fleet_kube::api::{
+    GO_CLUSTER_ANNOTATION, GO_EVENT_ANNOTATION, GROUP, RESOLVE_ANNOTATION, TEMPLATE_ANNOTATION, VERSION,
+};
 use serde_json::{Map, Value, json};
 
 use super::template::translate;
-
-const INSTANTIATE: &str = "projectsveltos.io/instantiate";
-const TEMPLATE: &str = "projectsveltos.io/template";
 
 /// A template in an object that has no translation.
 #[derive(Debug, PartialEq, Eq)]
@@ -199,14 +198,14 @@ impl Rewriter {
         let has = |annotation: &str| {
             object.pointer("/metadata/annotations").is_some_and(|all| all.get(annotation).is_some())
         };
-        let passes = match (has(INSTANTIATE), has(TEMPLATE)) {
+        let passes = match (has(GO_EVENT_ANNOTATION), has(GO_CLUSTER_ANNOTATION)) {
             (true, true) => GoPasses::Both,
             (true, false) => GoPasses::Event,
             (false, true) => GoPasses::Cluster,
             (false, false) => return object.clone(),
         };
         let mut rewritten = object.clone();
-        without_annotations(&mut rewritten, &BTreeSet::from([INSTANTIATE, TEMPLATE]));
+        without_annotations(&mut rewritten, &BTreeSet::from([GO_EVENT_ANNOTATION, GO_CLUSTER_ANNOTATION]));
         if let Some(metadata) = rewritten.get_mut("metadata").and_then(Value::as_object_mut) {
             let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
             annotations[TEMPLATE_ANNOTATION] = "true".into();

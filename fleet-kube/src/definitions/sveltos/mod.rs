@@ -27,10 +27,6 @@ pub(super) const CONFIG: &str = "config.projectsveltos.io/v1beta1";
 /// The group of everything else, with its version.
 pub(super) const LIB: &str = "lib.projectsveltos.io/v1beta1";
 
-/// A ConfigMap or Secret with this annotation holds Go templates over the event, whatever its value.
-pub(super) const INSTANTIATE: &str = "projectsveltos.io/instantiate";
-/// A ConfigMap or Secret with this annotation holds Go templates over the target cluster, whatever its value.
-pub(super) const TEMPLATE: &str = "projectsveltos.io/template";
 /// A ConfigMap or Secret with this annotation holds Lua.
 pub(super) const LUA: &str = "projectsveltos.io/lua";
 
