@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use fleet_core::catalog::TriggerDef;
 use fleet_core::cluster::{Cluster, ClusterId};
 use fleet_core::engine::{Config, Engine, Parts};
 use fleet_core::environment::Environment;
@@ -19,10 +20,10 @@ pub(crate) const NAMESPACE: &str =
     "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {{ event.subject }}\n";
 
 pub(crate) async fn measure(events: usize, users: usize) {
-    let nothing = run(events, users, 1, Arc::new(Nothing::default()), "x").await;
+    let nothing = run(events, users, 1, Arc::new(Nothing::default()), [trigger("x")]).await;
     line("engine alone, renderer that does nothing, 1 cluster", format!("{nothing:.0} events/s"));
     for clusters in [1, 2] {
-        let template = run(events, users, clusters, Arc::new(MinijinjaRenderer), NAMESPACE).await;
+        let template = run(events, users, clusters, Arc::new(MinijinjaRenderer), [trigger(NAMESPACE)]).await;
         line(
             &format!("engine with the quickstart's template, {clusters} cluster(s)"),
             format!("{template:.0} events/s"),
@@ -31,12 +32,12 @@ pub(crate) async fn measure(events: usize, users: usize) {
 }
 
 /// Events a second, from the first delivery to the last Work applied in every cluster.
-async fn run(
+pub(crate) async fn run(
     events: usize,
     users: usize,
     clusters: usize,
     renderer: Arc<dyn Renderer>,
-    template: &str,
+    triggers: impl IntoIterator<Item = TriggerDef>,
 ) -> f64 {
     let cluster = |number| {
         // Constants that are valid.
@@ -45,7 +46,7 @@ async fn run(
     };
     let parts = Parts {
         store: Arc::new(MemoryStore::default()),
-        catalog: Arc::new(MemoryCatalog::new([source()], [trigger(template)])),
+        catalog: Arc::new(MemoryCatalog::new([source()], triggers)),
         clusters: Arc::new(MemoryClusters::new((0..clusters).map(cluster))),
         renderer,
         applier: Arc::new(MemoryApplier::default()),

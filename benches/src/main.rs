@@ -10,6 +10,7 @@ mod scale;
 mod selector;
 mod slow;
 mod table;
+mod triggers;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -85,6 +86,15 @@ enum What {
     /// Fleet's own process of that.
     #[command(hide = true)]
     ScaleSide { folder: PathBuf, clusters: usize, users: usize, value: String },
+    /// What an event costs that one of many triggers of a source wants, next to the same event with that one alone.
+    Triggers {
+        /// How many triggers.
+        #[arg(long, default_value_t = 1_000)]
+        triggers: usize,
+        /// How many events.
+        #[arg(long, default_value_t = 20_000)]
+        events: usize,
+    },
     /// One selector against many clusters.
     Selector {
         /// How many clusters.
@@ -111,6 +121,7 @@ async fn main() -> Result<(), Failure> {
         What::ScaleSide { folder, clusters, users, value } => {
             scale::side::run(&folder, clusters, users, &value).await?;
         }
+        What::Triggers { triggers, events } => triggers::measure(triggers, events).await?,
         What::Selector { clusters } => selector::measure(clusters),
     }
     Ok(())

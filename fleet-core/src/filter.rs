@@ -1,18 +1,22 @@
-//! Filters on events, in the dialects of the [CloudEvents Subscriptions API] 1.0 and two of our own: regular expressions
-//! over attributes, and over the subject that the message was sent to.
+//! Filters on events, in the dialects of the [CloudEvents Subscriptions API] 1.0 and three of our own: regular expressions
+//! over attributes, and over the subject that the message was sent to, and CEL over all of the event (feature `cel`).
 //!
 //! [CloudEvents Subscriptions API]: https://github.com/cloudevents/spec/blob/main/subscriptions/spec.md#324-filters
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "cel")]
+use serde_json::json;
 
 use crate::event::Event;
+#[cfg(feature = "cel")]
+use crate::expression::{Expression, InvalidExpression, NoAnswer, Scope};
 use crate::source::Message;
 
-/// A filter expression over an event's attributes. The default lets everything through.
+/// A filter on events. The default lets everything through.
 ///
 /// An attribute that the event does not have equals nothing; an empty map or list of attributes is no condition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +39,103 @@ pub enum Filter {
     Pattern(BTreeMap<String, Pattern>),
     /// In the subject (NATS) or path (HTTP) that the message was sent to the pattern is found.
     MessageSubject(Pattern),
+    /// This is true of the event.
+    #[cfg(feature = "cel")]
+    Cel(EventExpression),
+}
+
+/// An event and how it arrived, as filters see it. What only some filters look at is made ready when the first of them
+/// asks, for all that are asked about the same event.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    event: &'a Event,
+    message: &'a Message,
+    #[cfg(feature = "cel")]
+    scope: std::cell::OnceCell<Scope>,
+}
+
+impl<'a> Facts<'a> {
+    /// What is known of an event that arrived with this message.
+    pub fn new(event: &'a Event, message: &'a Message) -> Self {
+        #[cfg(feature = "cel")]
+        return Self { event, message, scope: std::cell::OnceCell::new() };
+        #[cfg(not(feature = "cel"))]
+        Self { event, message }
+    }
+
+    #[cfg(feature = "cel")]
+    fn scope(&self) -> &Scope {
+        self.scope.get_or_init(|| {
+            let tokens: Vec<&str> = self.message.tokens().collect();
+            let message = json!({"subject": self.message.subject, "tokens": tokens});
+            let mut event = self.event.to_json();
+            // As in templates: bytes are their base64.
+            if let Some(event) = event.as_object_mut()
+                && let Some(bytes) = event.remove("data_base64")
+            {
+                event.insert("data".to_owned(), bytes);
+            }
+            let variables = [("event", &event), ("message", &message)];
+            Scope::new(variables.into_iter().filter_map(|(name, value)| Some((name, value.as_object()?))))
+        })
+    }
+}
+
+/// An [expression](crate::expression) in CEL over `event` (attributes and extensions by their names, and `data`) and
+/// `message` (`subject`, `tokens`). What is not there makes it false: an attribute that the event does not have, a field that
+/// its data does not have.
+#[cfg(feature = "cel")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EventExpression(Expression);
+
+#[cfg(feature = "cel")]
+impl EventExpression {
+    /// Compiles an expression.
+    ///
+    /// # Errors
+    /// As of [`Expression::compile`]; the sentence says line and column.
+    pub fn new(text: &str) -> Result<Self, InvalidExpression> {
+        Expression::compile(text, &["event", "message"]).map(Self)
+    }
+
+    /// The text that it was compiled from.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    fn holds(&self, facts: &Facts<'_>) -> Result<bool, FilterError> {
+        match self.0.holds(facts.scope()) {
+            Err(NoAnswer::NoField | NoAnswer::NoItem) => Ok(false),
+            answer => {
+                answer.map_err(|why| FilterError { filter: self.as_str().to_owned(), why: why.to_string() })
+            }
+        }
+    }
+}
+
+#[cfg(feature = "cel")]
+impl TryFrom<String> for EventExpression {
+    type Error = InvalidExpression;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::new(&text)
+    }
+}
+
+#[cfg(feature = "cel")]
+impl From<EventExpression> for String {
+    fn from(expression: EventExpression) -> Self {
+        expression.as_str().to_owned()
+    }
+}
+
+/// A filter that cannot tell whether it lets an event through. Shows nothing of the event.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the expression {filter:?} {why}")]
+pub struct FilterError {
+    filter: String,
+    why: String,
 }
 
 /// A regular expression in RE2's syntax. It is found anywhere in a text: write `^` and `$` to mean all of it.
@@ -111,22 +212,72 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// Whether an event passes that arrived with this message.
-    pub fn matches(&self, event: &Event, message: &Message) -> bool {
+    /// Whether an event passes. Filters in a list are asked in their order, until one settles it.
+    ///
+    /// # Errors
+    /// When an expression cannot be evaluated for this event.
+    pub fn matches(&self, facts: &Facts<'_>) -> Result<bool, FilterError> {
+        let Facts { event, message, .. } = facts;
         let every = |wanted: &BTreeMap<String, String>, test: fn(&str, &str) -> bool| {
             wanted.iter().all(|(name, value)| event.attribute(name).is_some_and(|found| test(&found, value)))
         };
-        match self {
+        Ok(match self {
             Self::Exact(wanted) => every(wanted, |found, value| found == value),
             Self::Prefix(wanted) => every(wanted, |found, value| found.starts_with(value)),
             Self::Suffix(wanted) => every(wanted, |found, value| found.ends_with(value)),
-            Self::All(filters) => filters.iter().all(|filter| filter.matches(event, message)),
-            Self::Any(filters) => filters.iter().any(|filter| filter.matches(event, message)),
-            Self::Not(filter) => !filter.matches(event, message),
+            Self::All(filters) => {
+                for filter in filters {
+                    if !filter.matches(facts)? {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            Self::Any(filters) => {
+                for filter in filters {
+                    if filter.matches(facts)? {
+                        return Ok(true);
+                    }
+                }
+                false
+            }
+            Self::Not(filter) => !filter.matches(facts)?,
             Self::Pattern(wanted) => wanted
                 .iter()
                 .all(|(name, pattern)| event.attribute(name).is_some_and(|found| pattern.is_in(&found))),
             Self::MessageSubject(pattern) => pattern.is_in(&message.subject),
+            #[cfg(feature = "cel")]
+            Self::Cel(expression) => expression.holds(facts)?,
+        })
+    }
+
+    /// Attributes of which each has to have one of the values named, or the filter lets nothing through: what to look an
+    /// event's filters up by.
+    pub(crate) fn needs(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+        match self {
+            Self::Exact(wanted) => {
+                wanted.iter().map(|(name, value)| (name.as_str(), BTreeSet::from([value.as_str()]))).collect()
+            }
+            Self::All(filters) => {
+                let mut needs = BTreeMap::new();
+                for (name, values) in filters.iter().flat_map(Self::needs) {
+                    needs.entry(name).or_insert(values);
+                }
+                needs
+            }
+            Self::Any(filters) => {
+                let mut each = filters.iter().map(Self::needs);
+                let Some(mut needs) = each.next() else { return BTreeMap::new() };
+                for other in each {
+                    needs.retain(|name, values| {
+                        let others = other.get(name);
+                        values.extend(others.into_iter().flatten());
+                        others.is_some()
+                    });
+                }
+                needs
+            }
+            _ => BTreeMap::new(),
         }
     }
 }
@@ -137,9 +288,11 @@ mod tests {
 
     fn passes(filter: &str) -> Result<bool, String> {
         let event = Event::builder("1", "auth.example.com", "auth.example.com.login").subject("mgianluc");
+        let data = serde_json::json!({"plan": {"seats": 20}, "tags": ["new", "gold"], "secret": "hunter2"});
+        let event = event.extension("region", "eu").json(data);
         let message = Message { subject: "user.operation".to_owned(), headers: Vec::new() };
         let filter: Filter = serde_json::from_str(filter).map_err(|error| error.to_string())?;
-        Ok(filter.matches(&event.build().unwrap(), &message))
+        filter.matches(&Facts::new(&event.build().unwrap(), &message)).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -156,6 +309,103 @@ mod tests {
             (r#"{"not": {"messageSubject": "x"}}"#, true),
         ] {
             assert_eq!(passes(filter), Ok(expected), "{filter}");
+        }
+    }
+
+    #[test]
+    fn the_dialects_of_the_subscriptions_api() {
+        for (filter, expected) in [
+            (r#"{"exact": {"type": "auth.example.com.login", "subject": "mgianluc"}}"#, true),
+            (r#"{"exact": {"type": "auth.example.com.login", "subject": "other"}}"#, false),
+            (r#"{"exact": {"subject": "MGIANLUC"}}"#, false),
+            (r#"{"exact": {"region": "eu"}}"#, true),
+            (r#"{"exact": {"absent": ""}}"#, false),
+            (r#"{"prefix": {"type": "auth.", "source": "auth."}}"#, true),
+            (r#"{"prefix": {"type": "login"}}"#, false),
+            (r#"{"prefix": {"absent": ""}}"#, false),
+            (r#"{"suffix": {"type": ".login"}}"#, true),
+            (r#"{"suffix": {"type": ".logout"}}"#, false),
+            (r#"{"all": [{"prefix": {"type": "auth."}}, {"suffix": {"type": ".login"}}]}"#, true),
+            (r#"{"all": [{"prefix": {"type": "auth."}}, {"suffix": {"type": ".logout"}}]}"#, false),
+            (r#"{"all": []}"#, true),
+            (r#"{"any": [{"suffix": {"type": ".logout"}}, {"suffix": {"type": ".login"}}]}"#, true),
+            (r#"{"any": [{"suffix": {"type": ".logout"}}]}"#, false),
+            (r#"{"any": []}"#, false),
+            (r#"{"not": {"suffix": {"type": ".logout"}}}"#, true),
+            (r#"{"not": {"any": [{"exact": {"absent": "x"}}, {"not": {"exact": {"id": "2"}}}]}}"#, false),
+        ] {
+            assert_eq!(passes(filter), Ok(expected), "{filter}");
+        }
+    }
+
+    #[cfg(feature = "cel")]
+    #[test]
+    fn an_expression_sees_attributes_data_and_message() {
+        for (expression, expected) in [
+            ("event.type.endsWith('.login') && event.data.plan.seats > 10", true),
+            ("event.data.plan.seats + 1 == 21 && event.region == 'eu'", true),
+            ("event.data.tags.exists(t, t == 'gold')", true),
+            ("message.tokens[1] == 'operation' && message.subject.startsWith('user.')", true),
+            ("has(event.subject) && !has(event.time)", true),
+            ("has(event.data.plan.name)", false),
+            // What is not there is not as it should be.
+            ("event.absent == 'x'", false),
+            ("event.data.plan.absent > 1", false),
+            ("event.data.tags[7] == 'x'", false),
+        ] {
+            let filter = serde_json::json!({"cel": expression}).to_string();
+            assert_eq!(passes(&filter), Ok(expected), "{expression}");
+        }
+        // What cannot be told is told, without any value of the event.
+        let why = passes(r#"{"cel": "event.data.secret > 3"}"#).unwrap_err();
+        assert!(why.contains("event.data.secret > 3") && why.contains("string, int"), "{why}");
+        assert!(!why.contains("hunter2"), "{why}");
+        // Nobody asks it once another filter has settled the matter.
+        let settled = r#"{"all": [{"exact": {"type": "x"}}, {"cel": "event.data.secret > 3"}]}"#;
+        assert_eq!(passes(settled), Ok(false));
+    }
+
+    #[cfg(feature = "cel")]
+    #[test]
+    fn an_expression_that_is_none_is_refused_with_its_place() {
+        for (bad, why) in [
+            ("event.type ==", "line 1, column 14"),
+            (
+                "true &&\n evnt.type == 'x'",
+                "line 2, column 2: evnt is not known; the expression sees event and message",
+            ),
+            ("event.type", "gives"),
+            ("size(event.type)", "gives a number"),
+        ] {
+            let filter = serde_json::json!({"cel": bad}).to_string();
+            match (bad, passes(&filter)) {
+                // What a field holds is not known before there is an event.
+                ("event.type", told) => assert!(told.unwrap_err().contains("neither true nor false")),
+                (_, told) => assert!(told.as_ref().unwrap_err().contains(why), "{bad}: {told:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_filter_needs_is_told_by_its_exact_parts() {
+        let needs = |filter: &str| {
+            let filter: Filter = serde_json::from_str(filter).unwrap();
+            let needs = filter.needs().into_iter();
+            needs
+                .map(|(name, values)| format!("{name}={}", Vec::from_iter(values).join("|")))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(needs(r#"{"exact": {"type": "a", "source": "b"}}"#), ["source=b", "type=a"]);
+        assert_eq!(needs(r#"{"all": [{"prefix": {"id": "1"}}, {"exact": {"type": "a"}}]}"#), ["type=a"]);
+        let any = r#"{"any": [{"exact": {"type": "a", "id": "1"}}, {"exact": {"type": "b"}}]}"#;
+        assert_eq!(needs(any), ["type=a|b"]);
+        for none in [
+            r#"{"any": [{"exact": {"type": "a"}}, {"prefix": {"type": "b"}}]}"#,
+            r#"{"any": []}"#,
+            r#"{"not": {"exact": {"type": "a"}}}"#,
+            r#"{"prefix": {"type": "a"}}"#,
+        ] {
+            assert!(needs(none).is_empty(), "{none}");
         }
     }
 

@@ -18,6 +18,8 @@ pub mod directory;
 pub mod engine;
 pub mod environment;
 pub mod event;
+#[cfg(feature = "cel")]
+pub mod expression;
 pub mod filter;
 #[cfg(feature = "go-templates")]
 pub mod gotemplate;

@@ -114,7 +114,8 @@ mod real {
             "metadata": {"name": "c", "namespace": "default"}, "spec": {"directory": {}}});
         let nats = json!({"apiVersion": version, "kind": "EventSource", "metadata": {"name": "s"},
             "spec": {"nats": {"urls": ["nats://a:4222"], "subjects": ["x"]},
-                "filters": [{"exact": {"type": "a"}}, {"not": {"any": [{"prefix": {"source": "b"}}]}}],
+                "filters": [{"exact": {"type": "a"}}, {"not": {"any": [{"prefix": {"source": "b"}}]}},
+                    {"cel": "event.data.seats > 10"}],
                 "origin": {"extension": "cluster"}}});
         let trigger = json!({"apiVersion": version, "kind": "EventTrigger", "metadata": {"name": "t"},
             "spec": {"eventSourceName": "s", "sourceClusterSelector": {"matchLabels": {"env": "production"}},

@@ -11,6 +11,7 @@ use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
 use crate::engine::judge::{Intention, Refusal, Verdict, judge};
 use crate::engine::triggers::{Definitions, Fault, Rendered, Trigger};
+use crate::filter::Facts;
 use crate::manifest::Manifest;
 use crate::position::Positions;
 use crate::render::{Arrival, Renderer};
@@ -291,7 +292,7 @@ fn unwanted(source: &crate::catalog::SourceDef, trigger: &Trigger, delivery: &De
         return format!("it listens to EventSource {other}");
     }
     match &delivery.event {
-        Ok(event) if !source.filter.matches(event, &delivery.message) => {
+        Ok(event) if source.filter.matches(&Facts::new(event, &delivery.message)) == Ok(false) => {
             format!("the filter of EventSource {} keeps the event out", source.name)
         }
         _ => "its filter keeps the event out".to_owned(),

@@ -9,6 +9,7 @@ use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
 use crate::engine::triggers::{Definitions, Trigger, guarded};
 use crate::event::Event;
+use crate::filter::Facts;
 use crate::render::{Context, Template, TemplateError};
 use crate::source::{Delivery, Message};
 use crate::work::{EventKey, Intent, WorkId};
@@ -67,13 +68,24 @@ pub(super) fn judge(
         Ok(event) => event,
         Err(error) => return refused("NotACloudEvent", error.to_string()),
     };
-    if !source.filter.matches(event, &delivery.message) {
-        return Verdict::Unwanted;
+    let facts = Facts::new(event, &delivery.message);
+    match source.filter.matches(&facts) {
+        Ok(true) => {}
+        Ok(false) => return Verdict::Unwanted,
+        Err(error) => {
+            return refused("FilterFailed", format!("the filter of EventSource {}: {error}", source.name));
+        }
     }
-    let listening = definitions.listening(&source.name).iter();
-    let mut wanting = listening
-        .filter(|it| {
-            only.is_none_or(|only| *it.def.name == *only) && it.def.filter.matches(event, &delivery.message)
+    let candidates = definitions.listening(&source.name, event, only);
+    let mut wanting = candidates
+        .into_iter()
+        .filter_map(|trigger| match trigger.def.filter.matches(&facts) {
+            Ok(wants) => wants.then_some(Ok(trigger)),
+            Err(error) => {
+                let name = &trigger.def.name;
+                let detail = format!("the filter of EventTrigger {name}: {error}");
+                Some(Err(Refusal { trigger: Some(Arc::clone(name)), reason: "FilterFailed", detail }))
+            }
         })
         .peekable();
     if wanting.peek().is_none() {
@@ -85,6 +97,7 @@ pub(super) fn judge(
     };
     let origin_cluster = origin.as_ref().and_then(|origin| clusters.get(origin));
     let intentions = wanting.map(|trigger| {
+        let trigger = trigger?;
         intention(trigger, event, &delivery.message, origin.as_ref(), origin_cluster.as_deref()).map_err(
             |(reason, detail)| Refusal { trigger: Some(Arc::clone(&trigger.def.name)), reason, detail },
         )

@@ -20,6 +20,7 @@ mod handle;
 mod holdings;
 mod judge;
 mod lane;
+mod listening;
 mod observing;
 mod others;
 mod payload;

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use crate::catalog::{CatalogSnapshot, Condition, SourceDef, Subject, TriggerDef};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
+use crate::engine::listening::Listening;
 use crate::engine::payload::Piece;
 use crate::engine::reads::PayloadReads;
+use crate::event::Event;
 use crate::health::{self, Check};
 use crate::manifest::{Gvk, Manifest, ObjectRef};
 use crate::observe::Depth;
@@ -103,7 +105,7 @@ impl Targets {
 }
 
 impl Trigger {
-    fn compile(def: Arc<TriggerDef>, renderer: &dyn Renderer) -> Self {
+    pub(super) fn compile(def: Arc<TriggerDef>, renderer: &dyn Renderer) -> Self {
         let title = Subject::of_trigger(&def.name);
         let text = |part: &str, template: &Option<String>| {
             template.as_ref().map(|text| {
@@ -318,7 +320,7 @@ impl Trigger {
 pub(super) struct Definitions {
     pub(super) sources: BTreeMap<Arc<str>, Arc<SourceDef>>,
     pub(super) triggers: BTreeMap<Arc<str>, Arc<Trigger>>,
-    by_source: BTreeMap<Arc<str>, Vec<Arc<Trigger>>>,
+    by_source: BTreeMap<Arc<str>, Listening>,
     /// Whether a trigger that is not among them is known to be gone.
     complete: bool,
     /// Triggers that are about to go: gone for us, and held back until nothing is left of them.
@@ -349,9 +351,14 @@ impl Definitions {
         self.leaving.iter()
     }
 
-    /// Triggers that listen to a source.
-    pub(super) fn listening(&self, source: &str) -> &[Arc<Trigger>] {
-        self.by_source.get(source).map(Vec::as_slice).unwrap_or_default()
+    /// Triggers that listen to a source, those left out whose filter needs another attribute than the event's; or the one
+    /// that is named, if it listens.
+    pub(super) fn listening(&self, source: &str, event: &Event, only: Option<&str>) -> Vec<&Arc<Trigger>> {
+        if let Some(only) = only {
+            let trigger = self.triggers.get(only);
+            return trigger.filter(|it| it.def.source.as_deref() == Some(source)).into_iter().collect();
+        }
+        self.by_source.get(source).map(|listening| listening.to(event)).unwrap_or_default()
     }
 
     /// A trigger by its name.
@@ -401,6 +408,7 @@ impl Definitions {
                 by_source.entry(Arc::clone(source)).or_default().push(Arc::clone(trigger));
             }
         }
+        let by_source = by_source.into_iter().map(|(source, it)| (source, Listening::new(it))).collect();
         let complete = snapshot.complete;
         Changed {
             definitions: Self { sources, triggers, by_source, complete, leaving: snapshot.leaving.clone() },

@@ -3,6 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::Health;
+#[cfg(feature = "cel")]
+use crate::expression::{Expression, Scope};
 use crate::manifest::ObjectRef;
 use crate::policy::HealthCheck;
 
@@ -11,7 +13,7 @@ use crate::policy::HealthCheck;
 pub struct Check {
     check: HealthCheck,
     #[cfg(feature = "cel")]
-    program: super::cel::Program,
+    expression: Expression,
 }
 
 impl Check {
@@ -22,8 +24,8 @@ impl Check {
     /// this was built without the feature `cel`. The sentence names the check, line and column.
     pub fn compile(check: &HealthCheck) -> Result<Self, String> {
         #[cfg(feature = "cel")]
-        match super::cel::Program::compile(&check.expression) {
-            Ok(program) => Ok(Self { check: check.clone(), program }),
+        match Expression::compile(&check.expression, &["object"]) {
+            Ok(expression) => Ok(Self { check: check.clone(), expression }),
             Err(why) => Err(format!("check {}: {why}", check.name)),
         }
         #[cfg(not(feature = "cel"))]
@@ -42,7 +44,7 @@ impl Check {
     pub fn evaluate(&self, object: &Map<String, Value>) -> Health {
         let name = &self.check.name;
         #[cfg(feature = "cel")]
-        match self.program.evaluate(object) {
+        match self.expression.holds(&Scope::new([("object", object)])) {
             Ok(true) => Health::Ready,
             Ok(false) => Health::progressing(format!("check {name} is not true yet")),
             Err(why) => Health::progressing(format!("check {name} {why}")),

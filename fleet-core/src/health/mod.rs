@@ -3,8 +3,6 @@
 //!
 //! [kstatus]: https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus
 
-#[cfg(feature = "cel")]
-mod cel;
 mod check;
 mod kstatus;
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fleet_core::catalog::OriginRule;
+use fleet_core::catalog::{OriginRule, TriggerDef};
+use fleet_core::filter::{EventExpression, Filter};
 use fleet_core::memory::Settled;
 
 use crate::rig::{Rig, Setup, event, login, source, trigger};
@@ -48,6 +49,32 @@ async fn an_action_or_key_that_fails_is_refused() {
         refused(&rig, settled, reason).await;
         rig.stop().await;
     }
+}
+
+/// What a filter cannot tell is not taken for a no; what it can tell, other triggers still get.
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_cannot_be_evaluated_is_told() {
+    let setup = Setup::default();
+    setup.catalog.edit(|snapshot| {
+        let names = Arc::clone(&snapshot.triggers["names"]);
+        let mut picky = TriggerDef::clone(&names);
+        picky.name = "picky".into();
+        picky.filter =
+            Filter::Cel(EventExpression::new("event.type == 'auth.login' && event.subject > 3").unwrap());
+        snapshot.triggers.insert("picky".into(), Arc::new(picky));
+    });
+    let rig = setup.start();
+    assert_eq!(rig.source.send(login("x")).await.await, Settled::Acked);
+    rig.until_names("c1", &["x"]).await;
+    let letters = rig.store.dead_letters(None, 100).await.unwrap();
+    let [letter] = &letters[..] else { panic!("{letters:?}") };
+    assert_eq!((letter.reason.as_str(), letter.trigger.as_deref()), ("FilterFailed", Some("picky")));
+    assert!(
+        letter.detail.starts_with("the filter of EventTrigger picky: the expression"),
+        "{}",
+        letter.detail
+    );
+    rig.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

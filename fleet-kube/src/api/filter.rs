@@ -24,6 +24,7 @@ pub(super) fn filters(_: &mut SchemaGenerator) -> Schema {
                 "suffix": attributes,
                 "pattern": attributes,
                 "messageSubject": {"type": "string", "minLength": 1, "maxLength": 4096},
+                "cel": {"type": "string", "minLength": 1, "maxLength": 2048},
                 "all": {"type": "array", "items": nested},
                 "any": {"type": "array", "items": nested},
                 "not": nested,

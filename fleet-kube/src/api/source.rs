@@ -78,7 +78,8 @@ pub struct EventSourceSpec {
     pub nats: Option<NatsSpec>,
     /// Which events count: all of these filters must let an event pass. The dialects are those of CloudEvents
     /// Subscriptions (exact, prefix, suffix, all, any, not), `pattern`, regular expressions in RE2's syntax that are found
-    /// in attributes, and `messageSubject`, one that is found in the subject of the NATS message.
+    /// in attributes, `messageSubject`, one that is found in the subject of the NATS message, and `cel`, an expression over
+    /// `event` (attributes, extensions, `data`) and `message` (`subject`, `tokens`): `event.data.seats > 10`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "filter::filters")]
     pub filters: Vec<Filter>,

@@ -100,7 +100,9 @@ pub struct EventTriggerSpec {
     pub key: Option<String>,
     /// Which of the source's events count: all of these filters must let an event pass. The dialects are those of
     /// CloudEvents Subscriptions (exact, prefix, suffix, all, any, not), `pattern`, regular expressions in RE2's syntax
-    /// that are found in attributes, and `messageSubject`, one that is found in the subject of the NATS message.
+    /// that are found in attributes, `messageSubject`, one that is found in the subject of the NATS message, and `cel`, an
+    /// expression over `event` (attributes, extensions, `data`) and `message` (`subject`, `tokens`): `event.data.seats > 10`.
+    /// An event for which it cannot be evaluated is a dead letter; what is not there makes it false.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "filter::filters")]
     pub filters: Vec<Filter>,

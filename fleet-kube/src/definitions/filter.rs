@@ -38,7 +38,7 @@ fn check(place: &Place, pointer: &str, filter: &Filter, problems: &mut Vec<Probl
                 "must not be empty",
             ));
         }
-        Filter::MessageSubject(_) => {}
+        Filter::MessageSubject(_) | Filter::Cel(_) => {}
         other => problems.push(place.problem(
             pointer,
             Fault::NotSupported,

@@ -92,6 +92,12 @@ fn each_mistake_gives_one_clear_problem() {
         ),
         (
             "  - exact: {source: auth.example.com}\n",
+            "  - not: {cel: \"event.type == 'a' && evnt.data.seats > 10\"}\n",
+            "f.yaml:17: EventSource user-operation: spec.filters[0].not.cel: line 1, column 22: evnt is not known; the \
+             expression sees event and message",
+        ),
+        (
+            "  - exact: {source: auth.example.com}\n",
             "  - exact: {source: auth.example.com}\n    prefix: {type: auth}\n",
             "f.yaml:16: EventSource user-operation: spec.filters[0]: must be a mapping with exactly one key; write one \
              item of the list for each",

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use fleet_core::catalog::{Payload, profile_name};
 use fleet_core::event::Event;
+use fleet_core::filter::Facts;
 use fleet_core::policy::SyncMode;
 use fleet_core::render::{GoPasses, Language, TemplateKind};
 use fleet_core::source::Message;
@@ -43,7 +44,7 @@ fn the_trigger_of_the_article_is_read_as_it_is() {
     ] {
         let event = Event::builder("1", source, "auth.example.com.login").build().unwrap();
         let message = Message { subject: subject.to_owned(), headers: Vec::new() };
-        assert_eq!(filter.matches(&event, &message), expected, "{subject} {source}");
+        assert_eq!(filter.matches(&Facts::new(&event, &message)), Ok(expected), "{subject} {source}");
     }
 }
 
