@@ -36,6 +36,58 @@ use crate::work::WorkId;
 ///   keep the others from being tried, unless the cluster itself is out of reach. Only a conflict does, unless
 ///   [`Policy::continue_on_conflict`] is set: those not tried are [`Outcome::Waiting`].
 /// * MUST return by the deadline. Cancelled, what was under way counts as unknown.
+///
+/// # Example
+/// A policy around any Applier: nothing of kind ClusterRole is written. What is refused is [`Outcome::Rejected`] in its
+/// place, all else goes on:
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use async_trait::async_trait;
+/// use fleet_core::apply::{Applier, ApplyRequest, Outcome, RemoveRequest};
+/// use fleet_core::cluster::ClusterId;
+/// use fleet_core::manifest::{Gvk, Manifest};
+/// use fleet_core::observe::{Depth, Observation};
+/// use futures::stream::BoxStream;
+///
+/// struct NoClusterRoles(Arc<dyn Applier>);
+///
+/// fn is_allowed(manifest: &Manifest) -> bool {
+///     &*manifest.id().gvk.kind != "ClusterRole"
+/// }
+///
+/// #[async_trait]
+/// impl Applier for NoClusterRoles {
+///     async fn apply(&self, mut request: ApplyRequest) -> Vec<Outcome> {
+///         let asked = Arc::clone(&request.manifests);
+///         request.manifests = asked.iter().filter(|it| is_allowed(it)).cloned().collect();
+///         let mut outcomes = self.0.apply(request).await.into_iter();
+///         let outcome = |manifest| {
+///             if is_allowed(manifest) {
+///                 // One outcome for each manifest, in their order.
+///                 outcomes.next().unwrap_or(Outcome::Unknown { reason: "no outcome was given".to_owned() })
+///             } else {
+///                 Outcome::Rejected { reason: "ClusterRoles are not for events to make".to_owned() }
+///             }
+///         };
+///         asked.iter().map(outcome).collect()
+///     }
+///
+///     async fn remove(&self, request: RemoveRequest) -> Vec<Outcome> {
+///         self.0.remove(request).await
+///     }
+///
+///     fn settle_time(&self) -> Duration {
+///         self.0.settle_time()
+///     }
+///
+///     fn observe(&self, cluster: &ClusterId, kind: &Gvk, depth: Depth) -> BoxStream<'static, Observation> {
+///         self.0.observe(cluster, kind, depth)
+///     }
+/// }
+/// ```
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait Applier: Send + Sync + 'static {

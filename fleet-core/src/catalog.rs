@@ -24,6 +24,32 @@ use crate::selector::LabelSelector;
 ///   definitions that are gone. Either the last good version stays in the snapshot, or `complete` is false, and then
 ///   nothing that is missing is withdrawn.
 /// * A definition that cannot be used MUST NOT hide the others.
+/// * Cancel safe: dropping the future or the stream leaves nothing behind.
+///
+/// # Example
+/// Definitions that a program was built with:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use async_trait::async_trait;
+/// use fleet_core::catalog::{Catalog, CatalogError, CatalogSnapshot, Condition, Subject};
+/// use futures::stream::{self, BoxStream, StreamExt};
+///
+/// struct BuiltIn(Arc<CatalogSnapshot>);
+///
+/// #[async_trait]
+/// impl Catalog for BuiltIn {
+///     async fn subscribe(&self) -> Result<BoxStream<'static, Arc<CatalogSnapshot>>, CatalogError> {
+///         let now = Arc::clone(&self.0);
+///         Ok(stream::once(async { now }).chain(stream::pending()).boxed())
+///     }
+///
+///     fn report(&self, subject: &Subject, condition: Condition) {
+///         eprintln!("{subject:?}: {}", condition.message);
+///     }
+/// }
+/// ```
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait Catalog: Send + Sync + 'static {

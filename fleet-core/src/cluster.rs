@@ -154,6 +154,27 @@ pub struct ClusterFeed {
 /// * Matching labels is not its business: the engine matches and indexes, so that no implementation can get the
 ///   semantics wrong.
 /// * Cancel safe: dropping the future or the feed leaves nothing behind.
+///
+/// # Example
+/// An inventory that never changes:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use async_trait::async_trait;
+/// use fleet_core::cluster::{Cluster, ClusterError, ClusterFeed, ClusterSelector};
+/// use futures::stream::{self, StreamExt};
+///
+/// struct Inventory(Vec<Arc<Cluster>>);
+///
+/// #[async_trait]
+/// impl ClusterSelector for Inventory {
+///     async fn subscribe(&self) -> Result<ClusterFeed, ClusterError> {
+///         // A stream that ended would have the engine open another feed, again and again.
+///         Ok(ClusterFeed { snapshot: self.0.clone(), changes: stream::pending().boxed() })
+///     }
+/// }
+/// ```
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait ClusterSelector: Send + Sync + 'static {

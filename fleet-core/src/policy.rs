@@ -64,6 +64,7 @@ impl Policy {
 
 /// When a payload is applied again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum SyncMode {
     /// Once for each event and cluster.
     OneTime,
@@ -165,6 +166,7 @@ impl JsonPointer {
 
 /// In how many clusters at a time a change is brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MaxUpdate {
     /// So many, at least one.
     Clusters(u32),
@@ -185,6 +187,7 @@ impl MaxUpdate {
 
 /// What becomes of what was applied in a cluster that stops to match.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum StopMatching {
     /// It is taken away.
     #[default]

@@ -19,6 +19,79 @@ use crate::source::Message;
 ///   the template alone (and on its own `if` and `for`).
 /// * Errors name template and line, and never show a value of the context.
 /// * Runs on the caller's thread; it MUST bound its own work.
+///
+/// # Example
+/// Templates in JSON, in which `"$subject"` stands for the event's subject. The value is put into the parsed tree, so it
+/// cannot become structure:
+///
+/// ```
+/// use std::collections::BTreeSet;
+/// use std::sync::Arc;
+///
+/// use fleet_core::manifest::Manifest;
+/// use fleet_core::render::{Context, Renderer, Template, TemplateError, TemplateFault, TemplateSource};
+/// use serde_json::Value;
+///
+/// struct Json;
+///
+/// struct Parsed {
+///     name: String,
+///     tree: Value,
+///     reads: BTreeSet<String>,
+/// }
+///
+/// fn error(name: &str, fault: TemplateFault, reason: String) -> TemplateError {
+///     TemplateError::new(name, fault, reason)
+/// }
+///
+/// impl Renderer for Json {
+///     fn compile(&self, source: &TemplateSource) -> Result<Arc<dyn Template>, TemplateError> {
+///         let tree = serde_json::from_str(&source.text).map_err(|why| {
+///             let line = u32::try_from(why.line()).ok();
+///             TemplateError { line, ..error(&source.name, TemplateFault::Syntax, "this is no JSON".into()) }
+///         })?;
+///         let reads = ["event.subject".to_owned()].into();
+///         Ok(Arc::new(Parsed { name: source.name.clone(), tree, reads }))
+///     }
+/// }
+///
+/// impl Parsed {
+///     fn fill(&self, node: &Value, subject: &str) -> Value {
+///         match node {
+///             Value::String(text) if text == "$subject" => subject.into(),
+///             Value::Array(items) => items.iter().map(|item| self.fill(item, subject)).collect(),
+///             Value::Object(fields) => {
+///                 fields.iter().map(|(key, value)| (key.clone(), self.fill(value, subject))).collect()
+///             }
+///             other => other.clone(),
+///         }
+///     }
+///
+///     fn filled(&self, context: &Context<'_>) -> Result<Value, TemplateError> {
+///         let subject = context.event.and_then(|event| event.subject()).ok_or_else(|| {
+///             error(&self.name, TemplateFault::Undefined, "the event has no subject".into())
+///         })?;
+///         Ok(self.fill(&self.tree, subject))
+///     }
+/// }
+///
+/// impl Template for Parsed {
+///     fn reads(&self) -> &BTreeSet<String> {
+///         &self.reads
+///     }
+///
+///     fn manifests<'a>(&self, context: &Context<'a>) -> Result<Vec<Manifest>, TemplateError> {
+///         let manifest = Manifest::new(self.filled(context)?)
+///             .map_err(|why| error(&self.name, TemplateFault::Output, why.to_string()))?;
+///         Ok(vec![manifest])
+///     }
+///
+///     fn text<'a>(&self, context: &Context<'a>) -> Result<String, TemplateError> {
+///         let text = self.filled(context)?.as_str().map(str::to_owned);
+///         text.ok_or_else(|| error(&self.name, TemplateFault::Output, "a string was expected".into()))
+///     }
+/// }
+/// ```
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 pub trait Renderer: Send + Sync + 'static {
     /// Compiles a template, so that syntax errors are known before an event needs it.
@@ -168,6 +241,13 @@ pub struct TemplateError {
     pub fault: TemplateFault,
     /// What is wrong, and what to do.
     pub reason: String,
+}
+
+impl TemplateError {
+    /// A fault of a template as a whole. Neither name nor reason may hold a value of the context.
+    pub fn new(template: impl Into<String>, fault: TemplateFault, reason: impl Into<String>) -> Self {
+        Self { template: template.into(), line: None, fault, reason: reason.into() }
+    }
 }
 
 /// The kinds of [`TemplateError`].

@@ -30,6 +30,41 @@ use crate::position::Position;
 /// * A [`SourceItem::Snapshot`] MUST come from a complete list; a failed or partial one says nothing.
 /// * Reading is pulled by the consumer of the stream. A source MUST NOT buffer without bound while it is not polled.
 /// * Cancel safe: dropping the stream closes the source; deliveries handed out before stay valid.
+///
+/// # Example
+/// A source of what a program tells it, which cannot deliver anything again:
+///
+/// ```
+/// use async_trait::async_trait;
+/// use bytes::Bytes;
+/// use fleet_core::event::Event;
+/// use fleet_core::position::Position;
+/// use fleet_core::source::{Delivery, EventSource, Settle, SourceError, SourceItem};
+/// use futures::stream::{BoxStream, StreamExt};
+/// use tokio::sync::Mutex;
+/// use tokio::sync::mpsc::Receiver;
+///
+/// struct Told(Mutex<Option<Receiver<Bytes>>>);
+///
+/// #[async_trait]
+/// impl EventSource for Told {
+///     fn name(&self) -> &str {
+///         "told"
+///     }
+///
+///     async fn open(&self, _floors: Vec<Position>) -> Result<BoxStream<'static, SourceItem>, SourceError> {
+///         let told = self.0.lock().await.take();
+///         let told = told.ok_or_else(|| SourceError { reason: "told is open already".to_owned() })?;
+///         // Pulled by whoever reads the stream; what does not fit into the channel keeps the teller waiting.
+///         Ok(futures::stream::unfold(told, |mut told| async move {
+///             let raw = told.recv().await?;
+///             let delivery = Delivery::new(Event::from_json(&raw), raw, Settle::nothing());
+///             Some((SourceItem::Delivery(delivery), told))
+///         })
+///         .boxed())
+///     }
+/// }
+/// ```
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait EventSource: Send + Sync + 'static {
@@ -116,6 +151,18 @@ pub struct SourceStatus {
     pub lost: u64,
 }
 
+impl SourceStatus {
+    /// Events can arrive.
+    pub fn ready(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { ready: true, reason: reason.into(), message: message.into(), lost: 0 }
+    }
+
+    /// No event can arrive until what the message says is mended.
+    pub fn trouble(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { ready: false, ..Self::ready(reason, message) }
+    }
+}
+
 /// An event as it arrived.
 pub struct Delivery {
     /// The event, or why the message is none.
@@ -133,6 +180,15 @@ pub struct Delivery {
     pub published: Option<Timestamp>,
     /// Settles the delivery. Dropped unsettled, it comes again where the source can redeliver.
     pub settle: Settle,
+}
+
+impl Delivery {
+    /// A delivery of which nothing is known but the message. What is known beside that is set on top:
+    /// `Delivery { position: Some(position), ..Delivery::new(event, raw, settle) }`.
+    pub fn new(event: Result<Event, DecodeError>, raw: impl Into<Bytes>, settle: Settle) -> Self {
+        let (origin, message, position, published) = Default::default();
+        Self { event, origin, message, raw: raw.into(), position, published, settle }
+    }
 }
 
 impl fmt::Debug for Delivery {

@@ -21,6 +21,29 @@ use crate::work::{AppliedWork, Work, WorkId};
 ///   latest once [`watch`](Self::watch) has told of it; after a [`StoreError::Conflict`] the record is read anew.
 ///   Floors and epochs are always read as they are.
 /// * A floor is never lowered.
+/// * What a call reads or writes is bounded by its arguments: pages have a limit.
+///
+/// # Example
+/// How the engine changes a record: read, decide, write what was read, and begin anew where somebody was faster.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use fleet_core::store::{StoreError, WorkStore};
+/// use fleet_core::work::WorkId;
+///
+/// async fn touch(store: &dyn WorkStore, id: &WorkId) -> Result<(), StoreError> {
+///     loop {
+///         let Some(stored) = store.work(id).await? else { return Ok(()) };
+///         let mut work = (*stored.value).clone();
+///         work.generation += 1;
+///         match store.put_work(Arc::new(work), Some(stored.revision), Vec::new()).await {
+///             Err(error) if error.is_conflict() => continue,
+///             written => return written.map(drop),
+///         }
+///     }
+/// }
+/// ```
 #[cfg_attr(any(test, feature = "testing"), mockall::automock)]
 #[async_trait]
 pub trait WorkStore: Send + Sync + 'static {

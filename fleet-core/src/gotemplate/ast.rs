@@ -4,6 +4,7 @@
 //! is a definition and a call of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// A template.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,7 +16,7 @@ pub struct Tree {
 }
 
 /// A part of a template.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Node {
     /// Text that stands in the template, already trimmed as `{{-` and `-}}` ask.
     Text {
@@ -88,7 +89,7 @@ pub struct Command {
 }
 
 /// A value within a command.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Operand {
     /// `.`
     Dot,
@@ -122,6 +123,42 @@ pub enum Operand {
         /// The names, at least one.
         fields: Vec<String>,
     },
+}
+
+/// The template may come from a Secret: what it says is not shown, only how it is built.
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text { line, .. } => write!(f, "Text(line {line})"),
+            Self::Comment { line, .. } => write!(f, "Comment(line {line})"),
+            Self::Action(pipeline) => f.debug_tuple("Action").field(pipeline).finish(),
+            Self::If(branch) => f.debug_tuple("If").field(branch).finish(),
+            Self::With(branch) => f.debug_tuple("With").field(branch).finish(),
+            Self::Range(branch) => f.debug_tuple("Range").field(branch).finish(),
+            Self::Break => f.write_str("Break"),
+            Self::Continue => f.write_str("Continue"),
+            Self::Template { line, .. } => write!(f, "Template(line {line})"),
+        }
+    }
+}
+
+/// As for [`Node`]: no text and no number of the template.
+impl fmt::Debug for Operand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dot => f.write_str("Dot"),
+            Self::Nil => f.write_str("Nil"),
+            Self::Bool(_) => f.write_str("Bool"),
+            Self::Int(_) => f.write_str("Int"),
+            Self::Float(_) => f.write_str("Float"),
+            Self::Text(_) => f.write_str("Text"),
+            Self::Field(names) => f.debug_tuple("Field").field(names).finish(),
+            Self::Variable { name, fields } => f.debug_tuple("Variable").field(name).field(fields).finish(),
+            Self::Function(name) => f.debug_tuple("Function").field(name).finish(),
+            Self::Parentheses(pipeline) => f.debug_tuple("Parentheses").field(pipeline).finish(),
+            Self::Chain { of, fields } => f.debug_tuple("Chain").field(of).field(fields).finish(),
+        }
+    }
 }
 
 impl Pipeline {

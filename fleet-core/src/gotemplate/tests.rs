@@ -166,3 +166,12 @@ proptest! {
         let _ = value(&text, &data);
     }
 }
+
+#[test]
+fn what_a_tree_shows_of_itself_holds_no_text_of_the_template() {
+    let text = "hunter2 {{/* hunter2 */}}{{ if eq .a \"hunter2\" }}{{ $x := \"hunter2\" }}{{ else }}hunter2{{ end }}\
+                {{ (printf \"hunter2\").b }}{{ template \"hunter2\" . }}";
+    let shown = format!("{:?}", super::parse::parse(text).unwrap());
+    assert!(shown.contains("If(") && shown.contains("Field([\"a\"])"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}

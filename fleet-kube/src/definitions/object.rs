@@ -72,6 +72,7 @@ impl fmt::Display for Location {
 
 /// The kinds that definitions are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Kind {
     /// Where events come from.
     EventSource,
@@ -96,6 +97,7 @@ impl Kind {
 
 /// Whose custom resources definitions are made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Family {
     /// Ours, of group `fleet-events.dev`.
     #[default]

@@ -48,6 +48,7 @@ pub struct Registration {
 
 /// How a cluster is reached.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Access {
     /// By a kubeconfig file of this machine.
     Kubeconfig {
