@@ -10,7 +10,7 @@ use fleet_core::dead_letter::{DeadLetterBox, InStore};
 use fleet_core::engine::{Handle, ResendError, Resent};
 use fleet_core::policy::SyncMode;
 use fleet_core::store::{StoreError, WorkStore};
-use fleet_core::work::WorkId;
+use fleet_core::work::{AppliedState, WorkId};
 use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::{ClusterDefinition, Connection};
 use fleet_kube::definitions::{Definitions, Transport};
@@ -52,7 +52,7 @@ impl Answering for Running {
         }
         match &question {
             Question::Resend { id, as_new } => resend(&self.engine, id, *as_new).await,
-            Question::DropDeadLetter { id } => drop_dead_letter(&self.engine, id).await,
+            Question::DropDeadLetter { id } => drop_dead_letter(&self.engine, &*self.store, id).await,
             Question::Events => Answer::new(&show::events(self.engine.recent()), notes),
             Question::Strays => {
                 let rows = show::strays(&*self.store, &self.engine.strays()).await;
@@ -91,7 +91,7 @@ async fn resend(engine: &Handle, id: &str, as_new: bool) -> Result<Answer, Strin
     }
 }
 
-async fn drop_dead_letter(engine: &Handle, id: &str) -> Result<Answer, String> {
+async fn drop_dead_letter(engine: &Handle, store: &dyn WorkStore, id: &str) -> Result<Answer, String> {
     let handled = |detail: &str| {
         let row = HandledRow { id: id.to_owned(), result: "Dropped".to_owned(), detail: detail.to_owned() };
         Answer::new(&[row], Vec::new())
@@ -99,11 +99,20 @@ async fn drop_dead_letter(engine: &Handle, id: &str) -> Result<Answer, String> {
     if engine.drop_dead_letter(id).await.map_err(|error| error.to_string())? {
         return handled("the letter is gone");
     }
-    match WorkId::from_stored(id) {
-        Some(work) if engine.give_up(&work).await.map_err(|error| error.to_string())? => {
-            handled("the Work is given up: what it has put into clusters is taken away, as by a Delete event")
-        }
-        _ => Err(format!("there is no dead letter and no Work {id}")),
+    let Some(work) = WorkId::from_stored(id) else {
+        return Err(format!("there is no dead letter {id}"));
+    };
+    let applied = store.applied(&work).await.map_err(|error| error.to_string())?;
+    if !applied.iter().any(|it| matches!(it.value.state, AppliedState::Stalled { .. })) {
+        return Err(format!(
+            "there is no dead letter and no stalled Work {id}; a Work that is not stalled ends by an event that deletes its \
+             key, or with its trigger"
+        ));
+    }
+    if engine.give_up(&work).await.map_err(|error| error.to_string())? {
+        handled("the Work is given up: what it has put into clusters is taken away, as by a Delete event")
+    } else {
+        Err(format!("Work {id} cannot be given up: it is on its way out, or what is always on"))
     }
 }
 

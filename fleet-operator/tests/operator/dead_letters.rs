@@ -113,9 +113,22 @@ fn a_stalled_work_is_among_them_is_tried_again_now_and_can_be_given_up() {
     eventually("it is applied", || home.dead_letters().is_empty().then_some(()));
     assert!(std::fs::read_to_string(&foreign).unwrap().contains("fleet-events.dev/work"));
 
-    assert_eq!(did(&home, &["dead-letters", "drop", id])[0]["result"], "Dropped");
-    eventually("it is gone everywhere", || {
-        let there = ["cluster1", "cluster2"].map(|cluster| home.namespace_file(cluster, "alice").exists());
-        (there == [false, false]).then_some(())
+    let refused = text(&home, &["dead-letters", "drop", id]);
+    assert!(refused.contains("a Work that is not stalled ends by an event"), "{refused}");
+    assert!(foreign.exists(), "what is not stalled stays");
+
+    let foreign = home.namespace_file("cluster1", "bob");
+    std::fs::create_dir_all(foreign.parent().unwrap()).unwrap();
+    std::fs::write(&foreign, "apiVersion: v1\nkind: Namespace\nmetadata: {name: bob}\n").unwrap();
+    operator.accepts(&event("login", "bob"));
+    let stalled = eventually("it is listed", || home.dead_letters().pop());
+    let ours = home.namespace_file("cluster2", "bob");
+    eventually("the other cluster has it", || ours.exists().then_some(()));
+    assert_eq!(
+        did(&home, &["dead-letters", "drop", stalled["id"].as_str().unwrap()])[0]["result"],
+        "Dropped"
+    );
+    eventually("ours is gone, and somebody else's stays", || {
+        (!ours.exists() && foreign.exists()).then_some(())
     });
 }
