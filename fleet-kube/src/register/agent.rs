@@ -14,6 +14,7 @@ use super::{DEADLINE, KUBECONFIG_KEY, RegisterError, get, objects, refused, requ
 use crate::agent::{AGENT_LABEL, label_value, object_name, owner_reference};
 use crate::api;
 use crate::client::{Call, ClusterClient};
+use crate::definitions::Family;
 
 /// The Secret in the cluster with the kubeconfig for the hub.
 pub const HUB_SECRET: &str = "fleet-agent-hub";
@@ -27,6 +28,8 @@ pub struct AgentRegistration {
     pub id: ClusterId,
     /// The labels that it shall have.
     pub labels: Labels,
+    /// Whose kinds the definitions at the hub are: it becomes a Cluster, or a SveltosCluster.
+    pub family: Family,
     /// The agent's namespace in the cluster.
     pub namespace: String,
     /// The image with the operator's program.
@@ -61,16 +64,16 @@ pub async fn register_agent(
     hub: &ClusterClient,
     registration: &AgentRegistration,
 ) -> Result<AgentRegistered, RegisterError> {
-    let AgentRegistration { id, labels, dry_run, .. } = registration;
-    let cluster = objects::build_agent(id, labels);
+    let AgentRegistration { id, labels, family, dry_run, .. } = registration;
+    let objects = objects::build_agent(id, labels, *family);
     let mut account = account(id);
     let token = if *dry_run {
         SecretString::from(format!("the token of service account {}/{}", id.namespace(), object_name(id)))
     } else {
-        write(hub, &cluster).await?;
-        let what = format!("Cluster {id}");
-        let written =
-            get(hub, &objects::cluster_path(id)).await.map_err(|failure| refused(&what, failure))?;
+        write(hub, &objects).await?;
+        let [_, cluster] = &objects;
+        let written = get(hub, &objects::path(cluster)).await;
+        let written = written.map_err(|failure| refused(&objects::title(cluster), failure))?;
         // It all goes with the Cluster.
         let owner: Vec<Value> = written.as_ref().and_then(owner_reference).into_iter().collect();
         for object in &mut account {
@@ -84,7 +87,7 @@ pub async fn register_agent(
     let kubeconfig = hub.kubeconfig_with_token(registration.hub_server.as_deref(), token);
     let kubeconfig = kubeconfig.map_err(|fault| refused("the kubeconfig for the agent", fault))?;
     let cluster_objects = in_cluster(registration, &kubeconfig)?;
-    Ok(AgentRegistered { hub: cluster.into_iter().chain(account).collect(), cluster: cluster_objects })
+    Ok(AgentRegistered { hub: objects.into_iter().chain(account).collect(), cluster: cluster_objects })
 }
 
 /// Installs in a cluster what [`register_agent`] told.

@@ -250,6 +250,10 @@ async fn write(management: &ClusterClient, objects: &[Value]) -> Result<(), Regi
             continue;
         }
         apply(management, &path, object).await.map_err(|failure| match failure {
+            Failure::NoSuchPath if what.starts_with("SveltosCluster ") => refused(
+                &what,
+                "the management cluster does not know this kind; are Sveltos' definitions installed?",
+            ),
             Failure::NoSuchPath => RegisterError::NotInstalled,
             failure => refused(&what, failure),
         })?;

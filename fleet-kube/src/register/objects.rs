@@ -6,6 +6,8 @@ use fleet_core::cluster::{ClusterId, Labels};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
+use crate::definitions::Family;
+
 /// The key of the kubeconfig in its Secret.
 pub const KUBECONFIG_KEY: &str = "kubeconfig";
 pub use fleet_core::cluster::LEAVE_ANNOTATION;
@@ -50,15 +52,19 @@ pub(super) fn build(id: &ClusterId, labels: &Labels, kubeconfig: Option<&SecretS
     objects
 }
 
-/// Namespace and Cluster of one that an agent drives.
-pub(super) fn build_agent(id: &ClusterId, labels: &Labels) -> Vec<Value> {
-    vec![
+/// Namespace and Cluster of one that an agent drives; in place of the Cluster a SveltosCluster, if definitions are Sveltos'.
+pub(super) fn build_agent(id: &ClusterId, labels: &Labels, family: Family) -> [Value; 2] {
+    let (api_version, kind, spec) = match family {
+        Family::Fleet => ("fleet-events.dev/v1alpha1", "Cluster", json!({"agent": {}})),
+        Family::Sveltos => ("lib.projectsveltos.io/v1beta1", "SveltosCluster", json!({"pullMode": true})),
+    };
+    [
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": id.namespace()}}),
         json!({
-            "apiVersion": "fleet-events.dev/v1alpha1",
-            "kind": "Cluster",
+            "apiVersion": api_version,
+            "kind": kind,
             "metadata": {"name": id.name(), "namespace": id.namespace(), "labels": labels},
-            "spec": {"agent": {}},
+            "spec": spec,
         }),
     ]
 }

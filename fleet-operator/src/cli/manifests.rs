@@ -3,7 +3,7 @@
 use clap::Args;
 use fleet_kube::api::crds;
 
-use super::{Failure, OWN_NAMESPACE, print};
+use super::{ApiArg, Failure, OWN_NAMESPACE, print};
 use crate::manifests::{Options, operator, yaml};
 use crate::run::StoreKind;
 
@@ -12,6 +12,8 @@ pub(super) struct ManifestsArgs {
     /// The image, whose entry point is this program.
     #[arg(long)]
     image: String,
+    #[command(flatten)]
+    api: ApiArg,
     /// The operator's own namespace.
     #[arg(short, long, default_value = OWN_NAMESPACE)]
     namespace: String,
@@ -36,11 +38,20 @@ pub(super) struct ManifestsArgs {
 }
 
 pub(super) fn manifests(args: ManifestsArgs) -> Result<(), Failure> {
-    let ManifestsArgs { image, namespace, read_namespace, agent_namespace, store, leader_elect, replicas } =
-        args;
+    let ManifestsArgs {
+        image,
+        api,
+        namespace,
+        read_namespace,
+        agent_namespace,
+        store,
+        leader_elect,
+        replicas,
+    } = args;
     let options = Options {
         namespace,
         image,
+        api: api.api.into(),
         store,
         leader_elect,
         replicas,

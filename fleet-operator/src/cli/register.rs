@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::progress::Spinner;
 use super::terminal::note;
-use super::{Failure, print};
+use super::{ApiFamily, Failure, print};
 use crate::run::connect_management;
 
 /// How often is said that a Cluster is still waited for.
@@ -96,6 +96,9 @@ struct AgentArgs {
     /// The image with this program, for the agent.
     #[arg(long, requires = "agent")]
     image: Option<String>,
+    /// Whose kinds the definitions in the management cluster are: it becomes a Cluster, or a SveltosCluster with pullMode.
+    #[arg(long, value_name = "API", default_value = "fleet", requires = "agent")]
+    api: ApiFamily,
     /// The agent's namespace in the cluster.
     #[arg(long, value_name = "NAMESPACE", default_value = "fleet-events", requires = "agent")]
     agent_namespace: String,
@@ -184,12 +187,21 @@ pub(super) async fn register(args: RegisterArgs) -> Result<(), Failure> {
 
 async fn register_with_agent(args: RegisterClusterArgs) -> Result<(), Failure> {
     let AgentArgs {
-        apply, image, agent_namespace, cluster_role, hub_server, resolve, token_lifetime, ..
+        apply,
+        image,
+        api,
+        agent_namespace,
+        cluster_role,
+        hub_server,
+        resolve,
+        token_lifetime,
+        ..
     } = args.with_agent;
     let failed = |error: &dyn std::error::Error| Failure::because(error);
     let registration = AgentRegistration {
         id: args.name.id()?,
         labels: args.labels.into_iter().collect::<Labels>(),
+        family: api.into(),
         namespace: agent_namespace,
         image: image.unwrap_or_default(),
         cluster_role,

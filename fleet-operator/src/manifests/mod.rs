@@ -6,6 +6,7 @@ mod rbac;
 
 use fleet_core::manifest::names;
 use fleet_core::yaml;
+use fleet_kube::definitions::Family;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -21,6 +22,8 @@ pub struct Options {
     pub namespace: String,
     /// The image; its entry point is the program.
     pub image: String,
+    /// Whose kinds the definitions are.
+    pub api: Family,
     /// Where it keeps Works.
     pub store: StoreKind,
     /// Whether it runs only while it leads.

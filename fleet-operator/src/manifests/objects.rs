@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fleet_kube::definitions::Family;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction,
@@ -132,6 +133,7 @@ fn container(options: &Options) -> Container {
         StoreKind::File => "file",
         StoreKind::Kubernetes => "kubernetes",
     };
+    let api = if options.api == Family::Sveltos { "sveltos" } else { "fleet" };
     Container {
         name: OPERATOR.to_owned(),
         image: Some(options.image.clone()),
@@ -140,6 +142,7 @@ fn container(options: &Options) -> Container {
         env: Some(vec![
             given("FLEET_DATA", DATA),
             given("FLEET_STORE", store),
+            given("FLEET_API", api),
             from_field("POD_NAME", "metadata.name"),
             from_field("POD_NAMESPACE", "metadata.namespace"),
         ]),

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_kube::api::GROUP;
+use fleet_kube::definitions::Family;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
@@ -17,6 +18,8 @@ use crate::run::StoreKind;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const CORE: &str = "";
+const SVELTOS_LIB: &str = "lib.projectsveltos.io";
+const SVELTOS_CONFIG: &str = "config.projectsveltos.io";
 
 /// What one service account is allowed.
 pub(super) struct Grants {
@@ -29,18 +32,9 @@ pub(super) struct Grants {
 
 /// What an operator is allowed in its management cluster.
 pub(super) fn operator(options: &Options) -> Grants {
-    let mut everywhere = vec![
-        rule(GROUP, &["clusterprofiles", "clusters", "eventsources", "eventtriggers"], &["list", "watch"]),
-        // The finalizer, and the label with a cluster's version.
-        rule(GROUP, &["clusterprofiles", "clusters", "eventtriggers"], &["patch"]),
-        rule(
-            GROUP,
-            &["clusterprofiles/status", "clusters/status", "eventsources/status", "eventtriggers/status"],
-            &["patch"],
-        ),
-        // What is left in a Cluster that goes before its time.
-        rule("events.k8s.io", &["events"], &["create", "patch"]),
-    ];
+    let mut everywhere = definitions_of(options.api);
+    // What is left in a Cluster that goes before its time.
+    everywhere.push(rule("events.k8s.io", &["events"], &["create", "patch"]));
     let mut own = Vec::new();
     if options.store == StoreKind::Kubernetes {
         let records = ["get", "list", "watch", "create", "patch", "delete"];
@@ -77,6 +71,28 @@ pub(super) fn operator(options: &Options) -> Grants {
         ]);
     }
     Grants { account: OPERATOR, everywhere, within }
+}
+
+/// Reading definitions, and writing to them: the finalizer, the label with a cluster's version, and how they are.
+fn definitions_of(api: Family) -> Vec<PolicyRule> {
+    if api == Family::Sveltos {
+        return vec![
+            rule(SVELTOS_LIB, &["eventsources", "eventtriggers", "sveltosclusters"], &["list", "watch"]),
+            rule(SVELTOS_LIB, &["eventtriggers", "sveltosclusters", "sveltosclusters/status"], &["patch"]),
+            rule(SVELTOS_CONFIG, &["clusterprofiles"], &["list", "watch", "patch"]),
+            // Whether Sveltos' own controllers run.
+            rule("apps", &["deployments"], &["list"]),
+        ];
+    }
+    vec![
+        rule(GROUP, &["clusterprofiles", "clusters", "eventsources", "eventtriggers"], &["list", "watch"]),
+        rule(GROUP, &["clusterprofiles", "clusters", "eventtriggers"], &["patch"]),
+        rule(
+            GROUP,
+            &["clusterprofiles/status", "clusters/status", "eventsources/status", "eventtriggers/status"],
+            &["patch"],
+        ),
+    ]
 }
 
 impl Grants {
@@ -139,6 +155,7 @@ mod tests {
         let options = Options {
             namespace: "fleet".to_owned(),
             image: "x".to_owned(),
+            api: Family::Fleet,
             store: StoreKind::File,
             leader_elect: false,
             replicas: 1,

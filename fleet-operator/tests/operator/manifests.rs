@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::process::{Home, PROGRAM, event, eventually};
 use crate::rig::Rig;
 
-fn manifests(args: &[&str]) -> String {
+pub(crate) fn manifests(args: &[&str]) -> String {
     let output =
         Command::new(PROGRAM).args(["manifests", "--image", "fleet:test"]).args(args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -17,7 +17,7 @@ fn manifests(args: &[&str]) -> String {
 }
 
 /// A kubeconfig with the token of the account that the manifests make.
-fn account(rig: &Rig, namespace: &str) -> PathBuf {
+pub(crate) fn account(rig: &Rig, namespace: &str) -> PathBuf {
     let token =
         rig.kubectl_ok(&rig.management(), &["create", "token", "fleet-operator", "-n", namespace], "");
     let kubeconfig = rig.home.folder().join(format!("{namespace}.account"));
@@ -28,7 +28,7 @@ fn account(rig: &Rig, namespace: &str) -> PathBuf {
 }
 
 /// Whether the account may do that, by its own token.
-fn may(rig: &Rig, account: &Path, what: &[&str]) -> bool {
+pub(crate) fn may(rig: &Rig, account: &Path, what: &[&str]) -> bool {
     let output = rig.kubectl(account, &[&["auth", "can-i"], what].concat(), "");
     match String::from_utf8_lossy(&output.stdout).trim() {
         "yes" => true,
