@@ -239,6 +239,7 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::selector::Requirement;
     use proptest::prelude::*;
 
     fn id(number: u8) -> ClusterId {
@@ -259,31 +260,41 @@ mod tests {
         ]
     }
 
-    fn selectors() -> Vec<LabelSelector> {
-        [
-            "{}",
-            r#"{"matchLabels":{"a":"x"}}"#,
-            r#"{"matchLabels":{"a":"x","b":"y"}}"#,
-            r#"{"matchExpressions":[{"key":"a","operator":"In","values":["x","y"]}]}"#,
-            r#"{"matchExpressions":[{"key":"a","operator":"In","values":["x","x"]}]}"#,
-            r#"{"matchExpressions":[{"key":"a","operator":"NotIn","values":["x"]}]}"#,
-            r#"{"matchExpressions":[{"key":"b","operator":"DoesNotExist"}]}"#,
-        ]
-        .map(|json| serde_json::from_str(json).unwrap())
-        .into()
+    /// Any selector over these labels, and over one that no cluster has.
+    fn selector() -> impl Strategy<Value = LabelSelector> {
+        let operator = prop::sample::select(vec![
+            Operator::In,
+            Operator::NotIn,
+            Operator::Exists,
+            Operator::DoesNotExist,
+        ]);
+        let requirement =
+            ("[abc]", operator, prop::collection::vec("[xyz]", 1..3)).prop_map(|(key, operator, values)| {
+                let values = match operator {
+                    Operator::In | Operator::NotIn => values,
+                    Operator::Exists | Operator::DoesNotExist => Vec::new(),
+                };
+                Requirement { key, operator, values }
+            });
+        let labels = prop::collection::btree_map("[abc]", "[xyz]", 0..3);
+        (labels, prop::collection::vec(requirement, 0..3))
+            .prop_map(|(labels, requirements)| LabelSelector::new(labels, requirements).unwrap())
     }
 
     proptest! {
         /// Whatever happened, index and kept selections say what looking at every cluster says.
         #[test]
-        fn the_index_agrees_with_looking_at_every_cluster(changes in prop::collection::vec(change(), 0..40)) {
+        fn the_index_agrees_with_looking_at_every_cluster(
+            changes in prop::collection::vec(change(), 0..40),
+            selectors in prop::collection::vec(selector(), 1..8),
+        ) {
             let index = ClusterIndex::default();
-            for selector in selectors() {
-                index.select(&selector);
+            for selector in &selectors {
+                index.select(selector);
             }
             for change in &changes {
                 index.change(change);
-                for selector in selectors() {
+                for selector in &selectors {
                     let sorted = |clusters: &[Arc<Cluster>]| {
                         let mut clusters = clusters.to_vec();
                         clusters.sort_by(|a, b| a.id.cmp(&b.id));
@@ -292,8 +303,8 @@ mod tests {
                     let expected: Vec<_> =
                         index.all().into_iter().filter(|cluster| selector.matches(&cluster.labels)).collect();
                     let expected = sorted(&expected);
-                    prop_assert_eq!(&sorted(&index.select(&selector)), &expected);
-                    prop_assert_eq!(&sorted(&index.compute(&selector)), &expected);
+                    prop_assert_eq!(&sorted(&index.select(selector)), &expected);
+                    prop_assert_eq!(&sorted(&index.compute(selector)), &expected);
                 }
             }
         }
