@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fleet_core::catalog::{Payload, SourceDef, TriggerDef};
+use fleet_core::catalog::{Payload, SourceDef, Tells, TriggerDef};
 use fleet_core::event::Event;
 use fleet_core::filter::Filter;
 use fleet_core::manifest::Manifest;
@@ -92,6 +92,7 @@ pub(crate) fn source() -> SourceDef {
         origin: None,
         max_event_bytes: 262_144,
         dedupe: None,
+        tells: Tells::Events,
     }
 }
 

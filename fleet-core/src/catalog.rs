@@ -96,6 +96,21 @@ pub struct SourceDef {
     /// Within this time an event of one key with the source and id of an earlier one is a duplicate. `None`: equal ids
     /// say nothing, as producers do use them for different events.
     pub dedupe: Option<Duration>,
+    /// What its events are.
+    pub tells: Tells,
+}
+
+/// What the events of an EventSource are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tells {
+    /// What has happened. What that asks for, a trigger's action says.
+    #[default]
+    Events,
+    /// How something is now, or that it is [gone](crate::source::GONE): what is gone is deleted, whatever a trigger's
+    /// action says. A state that a filter does not let through is gone for the trigger, for it may have been let through
+    /// before. An event that says what the key's last one said changes nothing. To triggers that come later, all that is
+    /// live is [told again](crate::source::EventSource::tell_again).
+    States,
 }
 
 /// Larger events are refused, unless a definition says otherwise.
@@ -110,6 +125,7 @@ impl SourceDef {
             origin: None,
             max_event_bytes: DEFAULT_MAX_EVENT_BYTES,
             dedupe: None,
+            tells: Tells::Events,
         }
     }
 }

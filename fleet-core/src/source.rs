@@ -27,7 +27,9 @@ use crate::position::Position;
 /// * A [`SourceItem::Floor`] MUST be true for ever: nothing at or below it comes again, also after a restart.
 ///   The reader stores a floor before it takes the next item, so a source may rely on floors that were taken: they are
 ///   handed to the next [`open`](Self::open).
-/// * A [`SourceItem::Snapshot`] MUST come from a complete list; a failed or partial one says nothing.
+/// * A [`SourceItem::Snapshot`] MUST come from a complete list; a failed or partial one says nothing. A source that tells
+///   snapshots MUST tell one of all that it tells of after each [`open`](Self::open): one that was half processed when the
+///   process ended is so processed again. The reader takes the next item once it is processed.
 /// * Reading is pulled by the consumer of the stream. A source MUST NOT buffer without bound while it is not polled.
 /// * Cancel safe: dropping the stream closes the source; deliveries handed out before stay valid.
 ///
@@ -98,6 +100,10 @@ pub trait EventSource: Send + Sync + 'static {
         false
     }
 
+    /// Asks a source [of states](crate::catalog::Tells::States) to deliver again all that is live, and to tell snapshots
+    /// of it: there is somebody who has not heard of it. By default nothing happens.
+    fn tell_again(&self) {}
+
     /// Reads the event out of a message of this source that was kept as a dead letter. A source that knows more forms
     /// than the JSON of a CloudEvent MUST decode as it does for its deliveries.
     ///
@@ -107,6 +113,10 @@ pub trait EventSource: Send + Sync + 'static {
         Event::from_json(raw)
     }
 }
+
+/// With this the type of an event ends by which a source [of states](crate::catalog::Tells::States) says that what it is
+/// about is not there any more.
+pub const GONE: &str = ".gone";
 
 /// What a source tells.
 // Nearly every item is a delivery: a box would cost an allocation each and save nothing.
@@ -127,15 +137,44 @@ pub enum SourceItem {
     Status(SourceStatus),
 }
 
-/// The complete set of keys that are live in a scope.
+/// The complete set of keys that are live in a scope. What else is there of the EventSource's is deleted as by a Delete
+/// event, as far as its key saw nothing later. Too many at once wait to be confirmed.
+///
+/// Keys are told apart by the last event of each: by the cluster that it came from, its source and its subject.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// The scope: all keys with this CloudEvents source.
-    pub source: String,
-    /// From which cluster, if the keys of the scope have an origin.
+    /// From which cluster the keys of the scope come, if they have an origin.
     pub origin: Option<ClusterId>,
-    /// The subjects that are live.
-    pub subjects: BTreeSet<String>,
+    /// What is live.
+    pub live: Live,
+    /// Its place in the source's feed; `None` if the source has no order of its own. Then it comes after all that was
+    /// delivered before it.
+    pub position: Option<Position>,
+}
+
+/// What is live in a scope.
+#[derive(Clone, Debug)]
+pub enum Live {
+    /// Of the keys with this CloudEvents source, those with these subjects.
+    Subjects {
+        /// The CloudEvents source.
+        source: String,
+        /// The subjects.
+        subjects: BTreeSet<String>,
+    },
+    /// Of all keys, those with one of these CloudEvents sources, as far as nothing else is said of them.
+    Sources(BTreeSet<String>),
+}
+
+impl Live {
+    /// Whether a key is not live any more; `None` if it is not in the scope.
+    pub(crate) fn lacks(&self, event: &Event) -> Option<bool> {
+        match self {
+            Self::Subjects { source, subjects } => (event.source() == source)
+                .then(|| !event.subject().is_some_and(|subject| subjects.contains(subject))),
+            Self::Sources(sources) => (!sources.contains(event.source())).then_some(true),
+        }
+    }
 }
 
 /// How a source is doing.

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
-use crate::catalog::SourceDef;
+use crate::catalog::{SourceDef, Tells};
 use crate::cluster::{Cluster, ClusterId};
 use crate::dead_letter::DeadLetter;
 use crate::engine::Shared;
@@ -98,7 +98,7 @@ pub(super) struct Accepted {
 pub(super) enum Outcome {
     /// It is Work now.
     Stored,
-    /// Something newer of its key was processed, or itself.
+    /// Something newer of its key was processed, or itself, or what says the same of a state.
     Superseded,
     /// An event with its source and id was processed lately.
     Duplicate,
@@ -131,6 +131,15 @@ impl Accepted {
                 shared.counters.superseded.add();
                 if old.positions.in_domain(&self.position.domain) == Some(&self.position) {
                     // It may have been stored by an attempt that did not get to know, or that got no further.
+                    shared.look_at(old, Some(old)).await;
+                }
+                return Ok(Outcome::Superseded);
+            }
+            if let Some(old) = old.as_ref().filter(|old| self.is_known(event, intent, old)) {
+                shared.counters.superseded.add();
+                shared.withdrawals.renewed(id);
+                if shared.unanswered.may_hold(id) {
+                    // It may have been stored by an attempt that did not get to know.
                     shared.look_at(old, Some(old)).await;
                 }
                 return Ok(Outcome::Superseded);
@@ -176,6 +185,7 @@ impl Accepted {
             match shared.store.put_work(Arc::clone(&work), revision, plans).await {
                 Ok(revision) => {
                     shared.unanswered.remove(id);
+                    shared.withdrawals.renewed(id);
                     shared.counters.stored.add();
                     if has_expired {
                         shared.counters.expired.add();
@@ -214,6 +224,15 @@ impl Accepted {
         self.refused.is_none()
             && self.position.domain == operator
             && old.positions.in_domain(&operator).is_some_and(|seen| seen.epoch > self.position.epoch)
+    }
+
+    /// Whether it tells a state in which the key is known to be.
+    fn is_known(&self, event: &Event, intent: Intent, old: &Work) -> bool {
+        self.source.tells == Tells::States
+            && old.intent == intent
+            && old.source == self.source.name
+            && old.origin == self.origin
+            && old.event.says_the_same_as(event)
     }
 
     fn is_duplicate(&self, event: &Event, old: Option<&Work>) -> bool {

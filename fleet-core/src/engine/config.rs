@@ -24,7 +24,8 @@ pub struct Config {
     pub store_patience: Duration,
     /// How long stopping may take until what is in flight is given up.
     pub drain_deadline: Duration,
-    /// The share of all Works, in percent, that a change of definitions or clusters may withdraw without being confirmed.
+    /// The share of all Works, in percent, that a change of definitions or clusters may withdraw, or a snapshot of what is
+    /// live delete, without being confirmed.
     pub max_withdraw_percent: usize,
     /// So many Works may always be withdrawn.
     pub max_withdraw_floor: usize,

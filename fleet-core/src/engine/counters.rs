@@ -66,7 +66,7 @@ pub struct Counters {
     pub unmatched: Counter,
     /// Intents that were stored as Work.
     pub stored: Counter,
-    /// Deliveries at or below a floor or their key's position: acknowledged, nothing stored.
+    /// Deliveries at or below a floor or their key's position, and states that were known: acknowledged, nothing stored.
     pub superseded: Counter,
     /// Deliveries with the source and id of one that was processed lately, where the EventSource says that this makes
     /// them duplicates: acknowledged, nothing stored.
@@ -74,6 +74,8 @@ pub struct Counters {
     /// Keys that were deleted because no event renewed them within their trigger's ttl, and events that came too late for
     /// theirs.
     pub expired: Counter,
+    /// Keys that were deleted because a snapshot of what is live lacks them.
+    pub missing: Counter,
     /// Deliveries that became dead letters, per trigger that refused them.
     pub dead_letters: Counter,
     /// Deliveries given back because nothing could be stored, or because there are too many tombstones.

@@ -16,6 +16,7 @@ use crate::engine::Shared;
 use crate::engine::accept::{Accepted, Floors, patiently};
 use crate::engine::judge::{Intention, Refusal, Verdict, judge};
 use crate::engine::recent::{Arrival, DeliveryFate, Number};
+use crate::engine::snapshots;
 use crate::engine::turns::Turn;
 use crate::position::Position;
 use crate::source::{Delivery, EventSource, Settle, SourceItem, SourceStatus};
@@ -31,19 +32,20 @@ const GIVE_BACK: Duration = Duration::from_secs(2);
 pub(super) struct Attached {
     pub(super) source: Arc<dyn EventSource>,
     pub(super) letters: Arc<dyn DeadLetterBox>,
+    /// Bounds the deliveries in flight.
+    pub(super) in_flight: Arc<Semaphore>,
     /// Ends the reading.
     pub(super) stop: CancellationToken,
 }
 
 /// Reads a source until it ends or is stopped.
 pub(super) async fn read(shared: Arc<Shared>, attached: Attached) {
-    let Attached { source, letters, stop } = attached;
+    let Attached { source, letters, in_flight, stop } = attached;
     let feed: Arc<str> = source.feed().into();
     let opened = stop.run_until_cancelled(open(&shared, &*source, &feed)).await;
     let Some(Some((mut items, floors))) = opened else {
         return;
     };
-    let in_flight = Arc::new(Semaphore::new(shared.config.max_in_flight));
     let mut reader = Reader {
         shared,
         letters,
@@ -71,8 +73,14 @@ pub(super) async fn read(shared: Arc<Shared>, attached: Attached) {
             }
             SourceItem::Settled(until) => reader.shared.expiries.settled(&feed, until),
             SourceItem::Status(status) => report(&reader.shared, &*source, status),
-            SourceItem::Snapshot(_) => {
-                tracing::warn!(source = %feed, "snapshots of keys are not supported yet; ignored");
+            SourceItem::Snapshot(snapshot) => {
+                drop(permit);
+                let most = reader.shared.config.max_in_flight;
+                let source = Arc::clone(reader.definition());
+                let taken = snapshots::take(&reader.shared, &source, &in_flight, most, snapshot);
+                if stop.run_until_cancelled(taken).await.is_none() {
+                    return;
+                }
             }
         }
     }
@@ -156,6 +164,15 @@ struct Reader {
 }
 
 impl Reader {
+    /// The source's definition. While the last deliveries of a source come whose definition is gone, its origin rule still
+    /// holds: without it they would go to every cluster.
+    fn definition(&mut self) -> &Arc<SourceDef> {
+        if let Some(now) = self.shared.definitions.load().sources.get(&self.known.name) {
+            self.known.clone_from(now);
+        }
+        &self.known
+    }
+
     /// Judges a delivery and takes its place in the queues of its keys, in the order of arrival; the rest is a task's.
     fn take(&mut self, delivery: Delivery, permit: OwnedSemaphorePermit) {
         let began = Instant::now();
@@ -171,13 +188,9 @@ impl Reader {
             });
             return;
         }
+        self.definition();
         let shared = &self.shared;
         let definitions = shared.definitions.load();
-        // While the last deliveries of a source come whose definition is gone, its origin rule still holds: without it
-        // they would go to every cluster.
-        if let Some(now) = definitions.sources.get(&self.known.name) {
-            self.known.clone_from(now);
-        }
         let mut fate = DeliveryFate::UnderWay;
         let verdict = if delivery.position.as_ref().is_some_and(|position| self.floors.cover(position)) {
             shared.counters.superseded.add();

@@ -4,9 +4,10 @@
 //! them is a feed of its own, read independently of the others; the EventSource's condition sums them up.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::catalog::Condition;
 use crate::dead_letter::DeadLetterBox;
@@ -23,6 +24,8 @@ const LONGEST: usize = 400;
 #[derive(Default)]
 pub(super) struct Feeds {
     feeds: Mutex<BTreeMap<Arc<str>, Feed>>,
+    /// The deliveries in flight of each feed, while there are any: they outlast its reading.
+    in_flight: Mutex<BTreeMap<Arc<str>, Weak<Semaphore>>>,
 }
 
 struct Feed {
@@ -31,6 +34,18 @@ struct Feed {
 }
 
 impl Feeds {
+    /// What bounds the deliveries of a feed that are in flight, those among them that an earlier one of its name delivered.
+    pub(super) fn in_flight(&self, feed: &Arc<str>, most: usize) -> Arc<Semaphore> {
+        let mut in_flight = self.in_flight.lock();
+        in_flight.retain(|_, known| known.strong_count() > 0);
+        if let Some(known) = in_flight.get(feed).and_then(Weak::upgrade) {
+            return known;
+        }
+        let new = Arc::new(Semaphore::new(most));
+        in_flight.insert(Arc::clone(feed), Arc::downgrade(&new));
+        new
+    }
+
     /// Takes a feed in place of the one of its name, which is returned.
     pub(super) fn insert(&self, feed: &Arc<str>, attached: Attached) -> Option<Attached> {
         let feed_now = Feed { attached, status: None };
@@ -84,6 +99,13 @@ impl Feeds {
         let feeds = self.feeds.lock();
         let found = feeds.values().map(|feed| &feed.attached.source).find(|source| source.name() == name);
         found.map(Arc::clone)
+    }
+
+    /// All feeds of an EventSource.
+    pub(super) fn of(&self, name: &str) -> Vec<Arc<dyn EventSource>> {
+        let feeds = self.feeds.lock();
+        let of_source = feeds.values().map(|feed| &feed.attached.source).filter(|it| it.name() == name);
+        of_source.map(Arc::clone).collect()
     }
 
     /// The feeds of an EventSource that may deliver an event of this key.

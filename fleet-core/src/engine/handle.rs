@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::catalog::Subject;
 use crate::dead_letter::DeadLetterBox;
 use crate::engine::deliver::Attached;
-use crate::engine::sweep::{self, HeldWithdrawals};
+use crate::engine::withdrawals::{self, HeldWithdrawals};
 use crate::engine::{Counters, RecentDelivery, Shared, Stray};
 use crate::source::EventSource;
 
@@ -36,7 +36,8 @@ impl Handle {
     /// The same, and what the source delivers and is refused goes to `letters` instead of the store.
     pub fn attach_with_dead_letters(&self, source: Arc<dyn EventSource>, letters: Arc<dyn DeadLetterBox>) {
         let (feed, name): (Arc<str>, Arc<str>) = (source.feed().into(), source.name().into());
-        let attached = Attached { source, letters, stop: self.shared.stop.child_token() };
+        let in_flight = self.shared.feeds.in_flight(&feed, self.shared.config.max_in_flight);
+        let attached = Attached { source, letters, in_flight, stop: self.shared.stop.child_token() };
         // What another one has settled says nothing of this one.
         self.shared.expiries.forget_settled(&feed);
         if let Some(old) = self.shared.feeds.insert(&feed, attached.clone()) {
@@ -106,12 +107,12 @@ impl Handle {
 
     /// Withdrawals that wait to be confirmed, because they are too many at once.
     pub fn held_withdrawals(&self) -> Option<HeldWithdrawals> {
-        sweep::held(&self.shared)
+        withdrawals::held(&self.shared)
     }
 
     /// Lets held withdrawals go ahead. Returns how many Works that concerns.
     pub fn confirm_withdrawals(&self) -> usize {
-        sweep::confirm(&self.shared)
+        withdrawals::confirm(&self.shared)
     }
 
     /// Looks at every Work again now: what is stalled or waits for its next try is tried at once.

@@ -4,14 +4,14 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::catalog::{OriginRule, SourceDef};
+use crate::catalog::{OriginRule, SourceDef, Tells};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
 use crate::engine::triggers::{Definitions, Trigger, guarded};
 use crate::event::Event;
 use crate::filter::Facts;
 use crate::render::{Context, Template, TemplateError};
-use crate::source::{Delivery, Message};
+use crate::source::{Delivery, GONE, Message};
 use crate::work::{EventKey, Intent, WorkId};
 
 /// What becomes of a delivery.
@@ -69,18 +69,28 @@ pub(super) fn judge(
         Err(error) => return refused("NotACloudEvent", error.to_string()),
     };
     let facts = Facts::new(event, &delivery.message);
-    match source.filter.matches(&facts) {
-        Ok(true) => {}
-        Ok(false) => return Verdict::Unwanted,
-        Err(error) => {
-            return refused("FilterFailed", format!("the filter of EventSource {}: {error}", source.name));
+    let is_state = source.tells == Tells::States;
+    let mut gone = is_state && event.ty().ends_with(GONE);
+    if !gone {
+        match source.filter.matches(&facts) {
+            Ok(true) => {}
+            Ok(false) if is_state => gone = true,
+            Ok(false) => return Verdict::Unwanted,
+            Err(error) => {
+                return refused(
+                    "FilterFailed",
+                    format!("the filter of EventSource {}: {error}", source.name),
+                );
+            }
         }
     }
-    let candidates = definitions.listening(&source.name, event, only);
+    let candidates = definitions.listening(source, event, only);
+    let wants = |trigger: &Trigger| if gone { Ok(false) } else { trigger.def.filter.matches(&facts) };
     let mut wanting = candidates
         .into_iter()
-        .filter_map(|trigger| match trigger.def.filter.matches(&facts) {
-            Ok(wants) => wants.then_some(Ok(trigger)),
+        .filter_map(|trigger| match wants(trigger) {
+            Ok(true) => Some(Ok((trigger, false))),
+            Ok(false) => is_state.then_some(Ok((trigger, true))),
             Err(error) => {
                 let name = &trigger.def.name;
                 let detail = format!("the filter of EventTrigger {name}: {error}");
@@ -96,11 +106,25 @@ pub(super) fn judge(
         Err(detail) => return refused("OriginMissing", detail),
     };
     let origin_cluster = origin.as_ref().and_then(|origin| clusters.get(origin));
-    let intentions = wanting.map(|trigger| {
-        let trigger = trigger?;
-        intention(trigger, event, &delivery.message, origin.as_ref(), origin_cluster.as_deref()).map_err(
-            |(reason, detail)| Refusal { trigger: Some(Arc::clone(&trigger.def.name)), reason, detail },
-        )
+    let arrived = Arrived {
+        event,
+        message: &delivery.message,
+        origin: origin.as_ref(),
+        origin_cluster: origin_cluster.as_deref(),
+    };
+    let intentions = wanting.filter_map(|wanting| {
+        let (trigger, gone) = match wanting {
+            Ok(wanting) => wanting,
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        match intention(trigger, &arrived, gone.then_some(Intent::Delete)) {
+            Ok(intention) => Some(Ok(intention)),
+            // What no key can be made of was never anything to the trigger.
+            Err(_) if gone => None,
+            Err((reason, detail)) => {
+                Some(Err(Refusal { trigger: Some(Arc::clone(&trigger.def.name)), reason, detail }))
+            }
+        }
     });
     let intentions = intentions.collect();
     Verdict::Wanted { origin, intentions }
@@ -138,13 +162,21 @@ fn origin(source: &SourceDef, delivery: &Delivery, event: &Event) -> Result<Opti
     }
 }
 
+/// An event, how it came, and from where.
+struct Arrived<'a> {
+    event: &'a Event,
+    message: &'a Message,
+    origin: Option<&'a ClusterId>,
+    origin_cluster: Option<&'a Cluster>,
+}
+
+/// What a trigger makes of an event, if not something else is known.
 fn intention(
     trigger: &Arc<Trigger>,
-    event: &Event,
-    message: &Message,
-    origin: Option<&ClusterId>,
-    origin_cluster: Option<&Cluster>,
+    arrived: &Arrived<'_>,
+    known: Option<Intent>,
 ) -> Result<Intention, (&'static str, String)> {
+    let Arrived { event, message, origin, origin_cluster } = *arrived;
     let context = Context {
         event: Some(event),
         message: Some(message),
@@ -175,9 +207,10 @@ fn intention(
             EventKey::Text(key.trim().to_owned())
         }
     };
-    let intent = match &trigger.action {
-        None => Intent::Create,
-        Some(template) => {
+    let intent = match (known, &trigger.action) {
+        (Some(known), _) => known,
+        (None, None) => Intent::Create,
+        (None, Some(template)) => {
             let action = text("cloudEventAction", template).map_err(|error| ("ActionInvalid", error))?;
             match action.trim() {
                 "Create" => Intent::Create,

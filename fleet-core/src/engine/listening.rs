@@ -46,6 +46,11 @@ impl Listening {
         Self { triggers, by_value, others }
     }
 
+    /// All of them, in the order of their names.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Trigger>> {
+        self.triggers.iter()
+    }
+
     /// Those that an event may concern, in the order of their names.
     pub(super) fn to(&self, event: &Event) -> Vec<&Arc<Trigger>> {
         let needing = self.by_value.iter().filter_map(|(name, values)| values.get(&*event.attribute(name)?));

@@ -33,6 +33,7 @@ mod refill;
 mod resend;
 mod rollout;
 mod schedule;
+mod snapshots;
 mod standing;
 mod summary;
 mod sweep;
@@ -40,6 +41,7 @@ mod together;
 mod tombstones;
 mod triggers;
 mod turns;
+mod withdrawals;
 mod world;
 
 use std::collections::BTreeMap;
@@ -62,7 +64,7 @@ pub use self::handle::Handle;
 pub use self::holdings::Stray;
 pub use self::recent::{DeliveryFate, EventNames, RecentDelivery, RecentWork, WorkFate};
 pub use self::resend::{ResendError, Resent};
-pub use self::sweep::HeldWithdrawals;
+pub use self::withdrawals::HeldWithdrawals;
 
 use self::accept::Unanswered;
 use self::clusters::ClusterIndex;
@@ -78,11 +80,13 @@ use self::queue::{Cause, Pace};
 use self::recent::Recent;
 use self::rollout::Rollouts;
 use self::schedule::{Schedule, Start, Verdict};
+use self::snapshots::Snapshots;
 use self::sweep::Sweeps;
 use self::together::Together;
 use self::tombstones::Tombstones;
 use self::triggers::Definitions;
 use self::turns::Turns;
+use self::withdrawals::Withdrawals;
 use crate::apply::{Applier, Outcome};
 use crate::catalog::Catalog;
 use crate::cluster::{Cluster, ClusterId, ClusterSelector};
@@ -148,6 +152,8 @@ struct Shared {
     turns: Arc<Turns>,
     schedule: Schedule,
     sweeps: Sweeps,
+    withdrawals: Withdrawals,
+    snapshots: Snapshots,
     /// How fast sweeps bring in Works.
     pace: Pace,
     rollouts: Rollouts,
@@ -203,6 +209,8 @@ impl Engine {
             turns: Arc::default(),
             schedule: Schedule::new(config.cluster_concurrency, config.max_queued),
             sweeps: Sweeps::default(),
+            withdrawals: Withdrawals::default(),
+            snapshots: Snapshots::default(),
             pace: Pace::new(config.rerenders_per_second),
             rollouts: Rollouts::default(),
             departed: Mutex::default(),
@@ -260,6 +268,7 @@ impl Engine {
             () = timers => {}
             () = tombstones::expire(&shared) => {}
             () = expiry::run(&shared) => {}
+            () = snapshots::run(&shared) => {}
             () = others::follow(&shared) => {}
             () = found::run(&shared) => {}
             () = rollout::run(&shared) => {}

@@ -103,7 +103,7 @@ pub enum WorkFate {
     UnderWay,
     /// It is Work.
     Stored,
-    /// Something newer of its key was processed, or itself.
+    /// Something newer of its key was processed, or itself, or what says the same of a state.
     Superseded,
     /// An event with its source and id was processed lately.
     Duplicate,

@@ -7,7 +7,7 @@ use crate::engine::accept::{Accepted, Outcome};
 use crate::engine::judge::{Refusal, Verdict, judge};
 use crate::engine::tombstones::forgotten_by;
 use crate::engine::{Handle, Shared};
-use crate::position::{Domain, Position};
+use crate::position::{Domain, Position, Positions};
 use crate::source::{Delivery, Settle};
 use crate::store::{StoreError, Stored};
 use crate::work::{AppliedState, EventKey, Intent, Work, WorkId};
@@ -164,9 +164,28 @@ impl Handle {
 impl Shared {
     /// Stores that a Work is to be gone, positions kept, and has that looked at; `false` if somebody wrote it meanwhile.
     pub(super) async fn end(self: &Arc<Self>, stored: &Stored<Arc<Work>>) -> Result<bool, StoreError> {
+        self.end_with(stored, stored.value.positions.clone()).await
+    }
+
+    /// The same, at a place: what lies below it does not come back.
+    pub(super) async fn end_at(
+        self: &Arc<Self>,
+        stored: &Stored<Arc<Work>>,
+        place: &Position,
+    ) -> Result<bool, StoreError> {
+        let mut positions = stored.value.positions.clone();
+        positions.record(place.clone());
+        self.end_with(stored, positions).await
+    }
+
+    async fn end_with(
+        self: &Arc<Self>,
+        stored: &Stored<Arc<Work>>,
+        positions: Positions,
+    ) -> Result<bool, StoreError> {
         let old = &stored.value;
         let generation = old.generation + 1;
-        let gone = Arc::new(Work { intent: Intent::Delete, generation, ..(**old).clone() });
+        let gone = Arc::new(Work { intent: Intent::Delete, generation, positions, ..(**old).clone() });
         match self.store.put_work(Arc::clone(&gone), Some(stored.revision.clone()), Vec::new()).await {
             Ok(_) => {
                 self.note_live(old.intent == Intent::Create, false);

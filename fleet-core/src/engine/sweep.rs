@@ -1,15 +1,10 @@
 //! Sweeps: after a change of definitions or clusters, the Works it concerns are looked at again.
-//!
-//! Absence is not an order: a change that would take away more than a share of all Works at once is held until it is
-//! confirmed, or until the definitions say otherwise.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::catalog::Subject;
 use crate::cluster::ClusterId;
@@ -17,6 +12,7 @@ use crate::engine::Shared;
 use crate::engine::queue::Cause;
 use crate::engine::together::{Place, Sets};
 use crate::engine::triggers::{Definitions, Found, Targets};
+use crate::engine::withdrawals::{self, Withdrawals};
 use crate::policy::{StopMatching, SyncMode};
 use crate::store::StoreError;
 use crate::work::{AppliedState, AppliedWork, EventKey, Intent, Work, WorkId};
@@ -24,21 +20,14 @@ use crate::work::{AppliedState, AppliedWork, EventKey, Intent, Work, WorkId};
 /// How many Works are read at a time.
 const PAGE: usize = 256;
 
-/// Withdrawals within such a time count together: many small changes in a row are one large one.
-const AT_ONCE: Duration = Duration::from_secs(60);
-
-/// A Work to be taken out of a cluster.
-pub(super) type Withdrawal = (WorkId, ClusterId);
+/// A Work in a cluster.
+pub(super) type WorkIn = (WorkId, ClusterId);
 
 /// What is to be swept.
 #[derive(Debug, Default)]
 pub(super) struct Sweeps {
     wanted: Mutex<Wanted>,
     added: Notify,
-    /// Wait to be confirmed.
-    held: Mutex<BTreeSet<Withdrawal>>,
-    /// Went ahead lately, and when.
-    allowed: Mutex<BTreeMap<Withdrawal, Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -85,15 +74,6 @@ impl Wanted {
     }
 }
 
-/// Withdrawals that wait to be confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeldWithdrawals {
-    /// How many Works would lose their resources in some cluster.
-    pub works: usize,
-    /// How many Works are to be somewhere at all.
-    pub total: usize,
-}
-
 impl Sweeps {
     pub(super) fn everything(&self) {
         self.wanted.lock().everything = true;
@@ -118,14 +98,6 @@ impl Sweeps {
         self.added.notify_one();
     }
 
-    /// A Work has something in a cluster where it does not belong: whether that may be withdrawn is decided together
-    /// with everything else, unless it is already.
-    pub(super) fn left_behind(&self, work: &Work, cluster: &ClusterId) {
-        if !self.held.lock().contains(&(work.id.clone(), cluster.clone())) {
-            self.in_cluster(cluster, [Arc::clone(&work.trigger)]);
-        }
-    }
-
     /// A cluster came (back): something of any Work may be there, whose trigger may be gone or look elsewhere now.
     pub(super) fn cluster(&self, cluster: &ClusterId) {
         self.wanted.lock().clusters.insert(cluster.clone());
@@ -133,13 +105,13 @@ impl Sweeps {
     }
 
     /// Takes out what is wanted so far; `None` if that is nothing.
-    fn take(&self) -> Option<Wanted> {
+    fn take(&self, held: &Withdrawals) -> Option<Wanted> {
         let mut wanted = std::mem::take(&mut *self.wanted.lock());
         if wanted.is_empty() {
             return None;
         }
         // What is held may not be wanted any more.
-        wanted.everything |= !self.held.lock().is_empty();
+        wanted.everything |= held.holds_in_clusters();
         Some(wanted)
     }
 }
@@ -148,7 +120,7 @@ impl Sweeps {
 pub(super) async fn run(shared: &Arc<Shared>) {
     let mut failures = 0;
     loop {
-        let Some(wanted) = shared.sweeps.take() else {
+        let Some(wanted) = shared.sweeps.take(&shared.withdrawals) else {
             shared.sweeps.added.notified().await;
             continue;
         };
@@ -160,6 +132,16 @@ pub(super) async fn run(shared: &Arc<Shared>) {
                 tokio::time::sleep(shared.pause(shared.config.retry, failures)).await;
                 failures += 1;
             }
+        }
+    }
+}
+
+impl Shared {
+    /// A Work has something in a cluster where it does not belong: whether that may be withdrawn is decided together
+    /// with everything else, unless it is already.
+    pub(super) fn left_behind(&self, work: &Work, cluster: &ClusterId) {
+        if !self.withdrawals.holds(&work.id, cluster) {
+            self.sweeps.in_cluster(cluster, [Arc::clone(&work.trigger)]);
         }
     }
 }
@@ -261,7 +243,7 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
             }
         }
     }
-    withdraw(shared, withdrawals, wanted.everything);
+    withdrawals::from_clusters(shared, withdrawals, wanted.everything);
     tell_of_withdrawn(shared, wanted, &unfinished);
     Ok(())
 }
@@ -272,7 +254,7 @@ async fn out_of_place(
     definitions: &Definitions,
     (trigger, intent): (&Arc<str>, Intent),
     applied: &AppliedWork,
-    withdrawals: &mut BTreeSet<Withdrawal>,
+    withdrawals: &mut BTreeSet<WorkIn>,
 ) {
     let AppliedWork { work, cluster, .. } = applied;
     match shared.reachable(cluster) {
@@ -319,8 +301,8 @@ fn tell_of_withdrawn(shared: &Shared, wanted: &Wanted, unfinished: &BTreeSet<Arc
 /// a page of records, and the place after which the next page begins.
 pub(super) async fn orphans(
     shared: &Shared,
-    after: Option<&Withdrawal>,
-) -> Result<Option<(Vec<Withdrawal>, Withdrawal)>, StoreError> {
+    after: Option<&WorkIn>,
+) -> Result<Option<(Vec<WorkIn>, WorkIn)>, StoreError> {
     let page = shared.store.all_applied(after.map(|(work, cluster)| (work, cluster)), PAGE).await?;
     let Some(last) = page.last() else { return Ok(None) };
     let last = (last.value.work.clone(), last.value.cluster.clone());
@@ -338,60 +320,4 @@ pub(super) async fn orphans(
         }
     }
     Ok(Some((found, last)))
-}
-
-/// Lets Works be withdrawn, or holds them if they are too many.
-fn withdraw(shared: &Arc<Shared>, withdrawals: BTreeSet<Withdrawal>, everything: bool) {
-    let config = &shared.config;
-    let mut allowed = shared.sweeps.allowed.lock();
-    allowed.retain(|_, since| since.elapsed() < AT_ONCE);
-    // Those that went ahead are not among the live ones any more.
-    let total = shared.total() + distinct(allowed.keys());
-    let most = (total * config.max_withdraw_percent / 100).max(config.max_withdraw_floor);
-    let works = distinct(withdrawals.iter().chain(allowed.keys()).collect::<BTreeSet<_>>());
-    let (ahead, too_many): (Vec<_>, Vec<_>) =
-        withdrawals.into_iter().partition(|one| works <= most || allowed.contains_key(one));
-    let now = Instant::now();
-    allowed.extend(ahead.iter().cloned().map(|one| (one, now)));
-    drop(allowed);
-    let mut held = shared.sweeps.held.lock();
-    if everything {
-        held.clear();
-    }
-    let is_held = !too_many.is_empty();
-    held.extend(too_many);
-    drop(held);
-    if is_held {
-        tracing::error!(
-            works,
-            total,
-            most,
-            "withdrawing so many Works at once has to be confirmed; they stay as they are"
-        );
-    }
-    for (work, cluster) in ahead {
-        shared.withdraw(&work, &cluster, Cause::Sweep);
-    }
-}
-
-/// How many Works these are.
-fn distinct<'a>(withdrawals: impl IntoIterator<Item = &'a Withdrawal>) -> usize {
-    let mut last = None;
-    withdrawals.into_iter().filter(|(work, _)| last.replace(work) != Some(work)).count()
-}
-
-/// What waits to be confirmed.
-pub(super) fn held(shared: &Shared) -> Option<HeldWithdrawals> {
-    let works = distinct(&*shared.sweeps.held.lock());
-    (works > 0).then(|| HeldWithdrawals { works, total: shared.total() })
-}
-
-/// Lets go ahead what is held. Returns how many Works that concerns.
-pub(super) fn confirm(shared: &Arc<Shared>) -> usize {
-    let held = std::mem::take(&mut *shared.sweeps.held.lock());
-    let works = distinct(&held);
-    for (work, cluster) in held {
-        shared.withdraw(&work, &cluster, Cause::Sweep);
-    }
-    works
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use crate::catalog::{CatalogSnapshot, Condition, SourceDef, Subject, TriggerDef};
+use crate::catalog::{CatalogSnapshot, Condition, SourceDef, Subject, Tells, TriggerDef};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
 use crate::engine::listening::Listening;
@@ -215,6 +215,13 @@ impl Trigger {
         self.is_source(cluster) || self.def.destination_clusters.as_ref().is_some_and(selects)
     }
 
+    /// Whether another version of the trigger makes the same of what it hears.
+    fn hears_as(&self, new: &Self) -> bool {
+        let (old, new) = (&self.def, &new.def);
+        (&old.source, &old.filter, &old.action, &old.key) == (&new.source, &new.filter, &new.action, &new.key)
+            && old.language == new.language
+    }
+
     /// Whether another version of the trigger asks for the same of the Works that there are: what decides which events
     /// count, and what they mean, is about later events only.
     pub(super) fn asks_for_the_same_as(&self, new: &TriggerDef) -> bool {
@@ -343,6 +350,8 @@ pub(super) struct Changed {
     pub(super) triggers: Vec<Arc<str>>,
     /// What was unknown so far is known to be gone: all Works are to be looked at.
     pub(super) everything: bool,
+    /// Sources of states that are to tell all again.
+    pub(super) told_again: BTreeSet<Arc<str>>,
 }
 
 impl Definitions {
@@ -352,13 +361,41 @@ impl Definitions {
     }
 
     /// Triggers that listen to a source, those left out whose filter needs another attribute than the event's; or the one
-    /// that is named, if it listens.
-    pub(super) fn listening(&self, source: &str, event: &Event, only: Option<&str>) -> Vec<&Arc<Trigger>> {
+    /// that is named, if it listens. What is a state concerns them all.
+    pub(super) fn listening(
+        &self,
+        source: &SourceDef,
+        event: &Event,
+        only: Option<&str>,
+    ) -> Vec<&Arc<Trigger>> {
         if let Some(only) = only {
             let trigger = self.triggers.get(only);
-            return trigger.filter(|it| it.def.source.as_deref() == Some(source)).into_iter().collect();
+            return trigger.filter(|it| it.def.source.as_ref() == Some(&source.name)).into_iter().collect();
         }
-        self.by_source.get(source).map(|listening| listening.to(event)).unwrap_or_default()
+        let Some(listening) = self.by_source.get(&source.name) else { return Vec::new() };
+        match source.tells {
+            Tells::Events => listening.to(event),
+            Tells::States => listening.all().collect(),
+        }
+    }
+
+    /// The names of all triggers that listen to a source.
+    pub(super) fn of_source(&self, source: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.by_source.get(source).into_iter().flat_map(Listening::all).map(|trigger| &trigger.def.name)
+    }
+
+    /// Sources of states that have to tell all again, as somebody hears otherwise of them than before.
+    fn to_be_told_again(&self, before: &Self) -> BTreeSet<Arc<str>> {
+        let states = self.sources.values().filter(|source| source.tells == Tells::States);
+        let told = states.filter(|source| {
+            let heard = |trigger: &Arc<str>| {
+                let now = self.triggers.get(trigger)?;
+                Some(before.triggers.get(trigger).is_some_and(|old| old.hears_as(now)))
+            };
+            before.sources.get(&source.name) != Some(source)
+                || self.of_source(&source.name).any(|trigger| heard(trigger) == Some(false))
+        });
+        told.map(|source| Arc::clone(&source.name)).collect()
     }
 
     /// A trigger by its name.
@@ -410,8 +447,10 @@ impl Definitions {
         }
         let by_source = by_source.into_iter().map(|(source, it)| (source, Listening::new(it))).collect();
         let complete = snapshot.complete;
+        let definitions = Self { sources, triggers, by_source, complete, leaving: snapshot.leaving.clone() };
         Changed {
-            definitions: Self { sources, triggers, by_source, complete, leaving: snapshot.leaving.clone() },
+            told_again: definitions.to_be_told_again(self),
+            definitions,
             triggers: changed,
             everything: complete && !self.complete,
         }

@@ -112,6 +112,9 @@ fn take_definitions(shared: &Arc<Shared>, snapshot: &CatalogSnapshot) {
         tracing::debug!(triggers = ?changed.triggers, "definitions changed");
         shared.sweeps.triggers(changed.triggers);
     }
+    for source in changed.told_again {
+        shared.feeds.of(&source).iter().for_each(|feed| feed.tell_again());
+    }
 }
 
 fn take_change(shared: &Arc<Shared>, change: &ClusterChange) {

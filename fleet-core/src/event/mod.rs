@@ -100,6 +100,16 @@ impl Event {
         self.data.as_ref()
     }
 
+    /// Whether another event says the same of the same thing: all but its id and time.
+    pub(crate) fn says_the_same_as(&self, other: &Self) -> bool {
+        let Self { id: _, time: _, source, ty, subject, data_content_type, data_schema, extensions, data } =
+            self;
+        (source, ty, subject) == (&other.source, &other.ty, &other.subject)
+            && (data_content_type, data_schema) == (&other.data_content_type, &other.data_schema)
+            && *extensions == other.extensions
+            && *data == other.data
+    }
+
     /// A context attribute or extension by its name, as text.
     pub fn attribute(&self, name: &str) -> Option<std::borrow::Cow<'_, str>> {
         use std::borrow::Cow;

@@ -20,4 +20,5 @@ mod remembering;
 mod resend;
 mod restart;
 mod rig;
+mod states;
 mod tampered;

@@ -139,6 +139,8 @@ pub(crate) struct Feed {
     feed: String,
     /// How often it was asked what is settled, if messages can wait in it.
     asked: Option<AtomicU64>,
+    /// How often it was asked to tell all again.
+    asked_again: AtomicU64,
     sender: mpsc::UnboundedSender<SourceItem>,
     receiver: Mutex<Option<mpsc::UnboundedReceiver<SourceItem>>>,
 }
@@ -162,12 +164,30 @@ impl Feed {
         let (sender, receiver) = mpsc::unbounded_channel();
         let receiver = Mutex::new(Some(receiver));
         let feed = origin.as_ref().map_or_else(|| name.to_owned(), |origin| format!("{name}/{origin}"));
-        Arc::new(Self { name, origin, feed, asked, sender, receiver })
+        Arc::new(Self { name, origin, feed, asked, asked_again: AtomicU64::new(0), sender, receiver })
     }
 
     /// How often it was asked up to when all is settled.
     pub(crate) fn asked(&self) -> u64 {
         self.asked.as_ref().map_or(0, |asked| asked.load(Ordering::Relaxed))
+    }
+
+    /// How often it was asked to tell all again.
+    pub(crate) fn asked_again(&self) -> u64 {
+        self.asked_again.load(Ordering::Relaxed)
+    }
+
+    /// Delivers what has no place but that of its acceptance.
+    pub(crate) fn tell_state(&self, event: Event) {
+        self.tell(SourceItem::Delivery(fleet_core::source::Delivery {
+            raw: event.to_json().to_string().into(),
+            event: Ok(event),
+            origin: self.origin.clone(),
+            message: Arc::default(),
+            position: None,
+            published: None,
+            settle: fleet_core::source::Settle::nothing(),
+        }));
     }
 
     pub(crate) fn deliver(&self, event: Event, position: Position) {
@@ -222,6 +242,10 @@ impl EventSource for Feed {
             receiver.recv().await.map(|item| (item, receiver))
         })
         .boxed())
+    }
+
+    fn tell_again(&self) {
+        self.asked_again.fetch_add(1, Ordering::Relaxed);
     }
 
     fn report_settled(&self) -> bool {

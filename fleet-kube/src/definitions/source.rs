@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use fleet_core::catalog::{OriginRule, SourceDef};
+use fleet_core::catalog::{OriginRule, SourceDef, Tells};
 use fleet_core::cluster::ClusterId;
 use fleet_core::filter::Filter;
 use serde_json::{Map, Value};
@@ -121,6 +121,7 @@ impl SourceDraft {
             origin: self.origin.clone(),
             max_event_bytes: self.max_event_bytes,
             dedupe: self.dedupe,
+            tells: Tells::Events,
         }
     }
 

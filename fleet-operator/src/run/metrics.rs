@@ -91,7 +91,7 @@ struct EngineCollector(Handle);
 impl Collector for EngineCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let counters = self.0.counters();
-        let counts: [(&str, &str, &Counter); 15] = [
+        let counts: [(&str, &str, &Counter); 16] = [
             ("events_received", "Deliveries read from sources", &counters.received),
             ("events_unmatched", "Deliveries that no trigger wanted", &counters.unmatched),
             ("events_stored", "Intents stored as Work", &counters.stored),
@@ -104,6 +104,11 @@ impl Collector for EngineCollector {
                 "keys_expired",
                 "Keys deleted because no event renewed them within their trigger's ttl",
                 &counters.expired,
+            ),
+            (
+                "keys_missing",
+                "Keys deleted because a list of all objects that are live lacks them",
+                &counters.missing,
             ),
             (
                 "events_duplicate",

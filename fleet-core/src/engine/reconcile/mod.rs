@@ -134,7 +134,7 @@ async fn try_step(step: &mut Step<'_>) -> Result<Verdict, StoreError> {
             if record.is_some() {
                 shared.rollouts.forget(&id, cluster);
                 // What was to be removed by an event, perhaps, before another one came for elsewhere.
-                shared.sweeps.left_behind(&work, cluster);
+                shared.left_behind(&work, cluster);
             }
             Verdict::Done
         }
