@@ -16,16 +16,19 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::{LabError, Result, private};
 
 /// An authority that lives only while it signs: its key is never written.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate with its key, both PEM.
-pub(crate) struct Pair {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+pub struct Pair {
+    /// The certificate.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
 }
 
 impl Authority {
-    pub(crate) fn new(name: &str) -> Result<Self> {
+    /// One of this name.
+    pub fn new(name: &str) -> Result<Self> {
         let mut params = named(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
@@ -35,12 +38,13 @@ impl Authority {
             .map_err(failed("the authority's certificate"))
     }
 
-    pub(crate) fn certificate(&self) -> String {
+    /// Its own certificate, PEM.
+    pub fn certificate(&self) -> String {
         self.0.pem()
     }
 
     /// For a server on this machine, with further names that it is known by.
-    pub(crate) fn server(&self, name: &str, further: &[&str]) -> Result<Pair> {
+    pub fn server(&self, name: &str, further: &[&str]) -> Result<Pair> {
         let mut params = named(name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.subject_alt_names = vec![SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))];
@@ -52,9 +56,20 @@ impl Authority {
     }
 
     /// For a client that is to be known by this name, and as a member of this group.
-    pub(crate) fn client(&self, name: &str, group: &str) -> Result<Pair> {
+    pub fn client(&self, name: &str, group: &str) -> Result<Pair> {
         let mut params = named(name);
         params.distinguished_name.push(DnType::OrganizationName, group);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params)
+    }
+
+    /// For a client that is to be known by this DNS name and this URI.
+    pub fn client_named(&self, dns: &str, uri: &str) -> Result<Pair> {
+        let mut params = named(dns);
+        params.subject_alt_names = vec![
+            SanType::DnsName(dns.try_into().map_err(failed("a client's name"))?),
+            SanType::URI(uri.try_into().map_err(failed("a client's URI"))?),
+        ];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(params)
     }

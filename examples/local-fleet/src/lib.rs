@@ -24,6 +24,7 @@ mod proxy;
 mod scratch;
 mod server;
 
+pub use certificate::{Authority, Pair};
 pub use cluster::{Cluster, ClusterOptions};
 pub use error::{LabError, Result};
 pub use etcd::Etcd;

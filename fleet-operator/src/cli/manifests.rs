@@ -4,7 +4,7 @@ use clap::Args;
 use fleet_kube::api::crds;
 
 use super::{ApiArg, Failure, OWN_NAMESPACE, print};
-use crate::manifests::{Options, operator, yaml};
+use crate::manifests::{AccessSecrets, Options, operator, yaml};
 use crate::run::StoreKind;
 
 #[derive(Debug, Args)]
@@ -35,6 +35,16 @@ pub(super) struct ManifestsArgs {
     /// How many there are; more than one needs --leader-elect.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     replicas: u16,
+    /// A Secret in the operator's own namespace with the certificate to serve HTTPS with: tls.crt and tls.key, as
+    /// cert-manager writes them.
+    #[arg(long, value_name = "NAME")]
+    tls_secret: Option<String>,
+    /// A Secret there with the authorities of client certificates that let send events: ca.crt.
+    #[arg(long, value_name = "NAME", requires = "tls_secret")]
+    client_ca_secret: Option<String>,
+    /// A Secret there with the tokens that let send events: tokens, one a line.
+    #[arg(long, value_name = "NAME")]
+    token_secret: Option<String>,
 }
 
 pub(super) fn manifests(args: ManifestsArgs) -> Result<(), Failure> {
@@ -47,6 +57,9 @@ pub(super) fn manifests(args: ManifestsArgs) -> Result<(), Failure> {
         store,
         leader_elect,
         replicas,
+        tls_secret,
+        client_ca_secret,
+        token_secret,
     } = args;
     let options = Options {
         namespace,
@@ -57,6 +70,7 @@ pub(super) fn manifests(args: ManifestsArgs) -> Result<(), Failure> {
         replicas,
         read_namespaces: read_namespace,
         agent_namespaces: agent_namespace,
+        access: AccessSecrets { tls: tls_secret, client_ca: client_ca_secret, tokens: token_secret },
     };
     let mut objects = Vec::new();
     for crd in crds() {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::EnvFilter;
 
+use super::access::AccessArgs;
 use super::{ApiArg, DataArg, Failure, OWN_NAMESPACE, StoreArg, called, print, terminal};
 use crate::run::{AgentOptions, LeaderElection, Operator, Options, RunsOn, StoreKind};
 
@@ -65,6 +66,8 @@ pub(super) struct ProcessArgs {
     /// Where events are taken over HTTP; beside it are /healthz, /readyz and /metrics.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    #[command(flatten)]
+    access: AccessArgs,
     /// How long SIGTERM or SIGINT lets what is under way take to end. What is not done then is given back, or done after
     /// the next start. Give the process 5 s more (terminationGracePeriodSeconds, TimeoutStopSec).
     #[arg(long, value_name = "SECONDS", default_value = "20s", value_parser = seconds)]
@@ -141,7 +144,7 @@ fn share(text: &str) -> Result<u8, String> {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     match text.trim_end_matches('s').parse() {
         Ok(seconds) if seconds <= 3600 => Ok(Duration::from_secs(seconds)),
         _ => Err("expected whole seconds, at most 3600".to_owned()),
@@ -192,6 +195,7 @@ impl ProcessArgs {
             on: RunsOn::Management,
             api: Family::Fleet,
             listen: self.listen,
+            access: self.access.options(),
             data,
             store: StoreKind::Kubernetes,
             namespace,
@@ -270,8 +274,12 @@ fn greet(options: &Options, address: SocketAddr) {
         }
     };
     let event = if event.is_file() { event.display().to_string() } else { "EVENT.json".to_owned() };
-    let usual_port = address.port() == 8080 && address.ip().is_loopback();
-    let to = if usual_port { String::new() } else { format!(" --to http://{address}/events") };
+    let scheme = if options.access.tls.is_some() { "https" } else { "http" };
+    let usual = address.port() == 8080 && address.ip().is_loopback() && scheme == "http";
+    let mut to = if usual { String::new() } else { format!(" --to {scheme}://{address}/events") };
+    if let Some(tokens) = &options.access.tokens {
+        to.push_str(&format!(" --token-file {}", tokens.display()));
+    }
     let usual_data = options.data == Path::new("./fleet-data");
     let of = if usual_data { String::new() } else { format!(" --data {data}") };
     let runs = match &options.leader_election {
@@ -283,7 +291,7 @@ fn greet(options: &Options, address: SocketAddr) {
     let program = called::name();
     print(&format!(
         "{runs} on {runs_on}; its data is in {data}.\n\
-         Events are taken at http://{address}/events (metrics at /metrics). Try, in another terminal:\n  \
+         Events are taken at {scheme}://{address}/events (metrics at /metrics). Try, in another terminal:\n  \
          {program} send {event}{to}\n  \
          {program} show addons{of}"
     ));

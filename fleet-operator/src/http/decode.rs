@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fleet_core::event::{DecodeError, Event};
 use fleet_core::source::Message;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
@@ -16,6 +16,8 @@ use percent_encoding::percent_decode_str;
 pub(super) struct Incoming {
     pub(super) event: Result<Event, DecodeError>,
     pub(super) raw: Bytes,
+    /// Whether it is no event because its format is none that is read here.
+    pub(super) is_unknown_format: bool,
 }
 
 /// Decodes a request: one event in structured or binary mode, or a batch.
@@ -23,27 +25,36 @@ pub(super) struct Incoming {
 /// A browser sends a request with one of the content types of HTML forms, or with none, to any server without asking;
 /// so JSON is only taken for an event where the content type says JSON.
 pub(super) fn decode(headers: &HeaderMap, body: &Bytes) -> Vec<Incoming> {
-    let one = |event| vec![Incoming { event, raw: body.clone() }];
-    let fault = |reason: String| one(Err(DecodeError { reason }));
+    let one = |event| vec![Incoming { event, raw: body.clone(), is_unknown_format: false }];
+    let unknown = |reason: String| {
+        vec![Incoming { event: Err(DecodeError { reason }), raw: body.clone(), is_unknown_format: true }]
+    };
+    let encoding = headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or_default());
+    if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+        return unknown(format!("Content-Encoding {encoding} is not supported; send the body as it is"));
+    }
     let content_type = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
     let essence =
         content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
         "application/cloudevents-batch+json" => match Event::batch_from_json(body) {
-            Ok(events) => events.into_iter().map(|(raw, event)| Incoming { event, raw }).collect(),
+            Ok(events) => events
+                .into_iter()
+                .map(|(raw, event)| Incoming { event, raw, is_unknown_format: false })
+                .collect(),
             Err(error) => one(Err(error)),
         },
         "application/cloudevents+json" | "application/cloudevents" => one(Event::from_json(body)),
         format if format.starts_with("application/cloudevents") => {
-            fault(format!("Content-Type {format} is not supported; send application/cloudevents+json"))
+            unknown(format!("Content-Type {format} is not supported; send application/cloudevents+json"))
         }
         _ if headers.contains_key("ce-specversion") => one(binary(headers, content_type, body.clone())),
         "application/json" => one(Event::from_json(body)),
-        "" => fault(
+        "" => unknown(
             "there is neither a Content-Type (application/cloudevents+json) nor a ce-specversion header"
                 .to_owned(),
         ),
-        other => fault(format!(
+        other => unknown(format!(
             "Content-Type is {other} and there is no ce-specversion header; send a JSON event with Content-Type \
              application/cloudevents+json"
         )),
@@ -212,6 +223,11 @@ mod tests {
             (&[("content-type", "application/cloudevents+json")], "{}", "specversion is missing"),
             (&[("ce-specversion", "1.0"), ("ce-id", "%ff")], "", "header ce-id does not percent-decode"),
             (&[("ce-specversion", "1.0"), ("ce-datacontenttype", "a/b")], "", "use Content-Type"),
+            (
+                &[("content-encoding", "gzip"), ("content-type", "application/json")],
+                LOGIN,
+                "send the body as it is",
+            ),
         ] {
             let error = only(pairs, body).unwrap_err();
             assert!(error.reason.contains(expected), "{}", error.reason);

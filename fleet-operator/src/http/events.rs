@@ -5,27 +5,40 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use futures::future::join_all;
-use http::header::RETRY_AFTER;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
+use http::request::Parts;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use super::admit::admit;
 use super::decode::{Incoming, decode, message};
+use super::problem::{later, problem, problem_with};
 use super::source::{Full, Settled};
 use super::{Limits, Shared};
 
 pub(super) async fn post(State(shared): State<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    // Before anything is read or kept for whoever it is.
+    let admitted = match admit(&shared.access, &parts) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refusal.answer(),
+    };
+    if let Some(refusal) = shared.access.webhook.refusal(&parts.headers) {
+        return refusal;
+    }
+    admitted.finish(take(&shared, parts, body).await)
+}
+
+async fn take(shared: &Shared, parts: Parts, body: Body) -> Response {
     let limits = &shared.limits;
     let declared =
         parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: usize| length > limits.body) {
         return too_large(limits);
     }
-    let Some(_room) = room(&shared, declared) else {
+    let Some(_room) = room(shared, declared) else {
         return later(StatusCode::TOO_MANY_REQUESTS, 1, "too many events are under way");
     };
     let body = match timeout(limits.read, to_bytes(body, limits.body)).await {
@@ -40,7 +53,7 @@ pub(super) async fn post(State(shared): State<Shared>, request: Request) -> Resp
     let mut waiting = Vec::new();
     for (index, incoming) in decode(&parts.headers, &body).into_iter().enumerate() {
         match shared.intake.offer(&incoming, &message, limits.patience).await {
-            Ok(told) => waiting.push(Waiting { index, undecodable: incoming.event.is_err(), told }),
+            Ok(told) => waiting.push(Waiting { index, refused_by: refused_by(&incoming), told }),
             // What was handed over already is stored all the same; sent again, it does no harm.
             Err(full) => return refusal(full, &incoming),
         }
@@ -58,13 +71,13 @@ pub(super) async fn post(State(shared): State<Shared>, request: Request) -> Resp
 
 struct Waiting {
     index: usize,
-    undecodable: bool,
+    refused_by: StatusCode,
     told: Vec<tokio::sync::oneshot::Receiver<Settled>>,
 }
 
 struct Outcome {
     index: usize,
-    undecodable: bool,
+    refused_by: StatusCode,
     settled: Settled,
 }
 
@@ -82,7 +95,7 @@ impl Waiting {
                 (Settled::Stored, Settled::Stored) => Settled::Stored,
             };
         }
-        Outcome { index: self.index, undecodable: self.undecodable, settled: worst }
+        Outcome { index: self.index, refused_by: self.refused_by, settled: worst }
     }
 }
 
@@ -108,11 +121,9 @@ fn answer(outcomes: &[Outcome]) -> Response {
     let Some((_, reason)) = refused.first() else {
         return StatusCode::ACCEPTED.into_response();
     };
-    let status = if refused.iter().all(|(outcome, _)| outcome.undecodable) {
-        StatusCode::BAD_REQUEST
-    } else {
-        StatusCode::UNPROCESSABLE_ENTITY
-    };
+    // The highest tells most: of a batch some may be no events, and others cannot be processed.
+    let status = refused.iter().map(|(outcome, _)| outcome.refused_by).max();
+    let status = status.unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
     if outcomes.len() == 1 {
         return problem(status, reason);
     }
@@ -123,14 +134,28 @@ fn answer(outcomes: &[Outcome]) -> Response {
     problem_with(status, json!({"detail": detail, "events": events}))
 }
 
+/// What says that an event was refused.
+fn refused_by(incoming: &Incoming) -> StatusCode {
+    match &incoming.event {
+        _ if incoming.is_unknown_format => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Err(_) => StatusCode::BAD_REQUEST,
+        Ok(_) => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
 fn refusal(full: Full, incoming: &Incoming) -> Response {
     match (full, &incoming.event) {
         // Nobody is there to keep it as a dead letter, but the sender can be told.
-        (Full::NobodyListens, Err(error)) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
+        (Full::NobodyListens, Err(error)) => problem(refused_by(incoming), &error.to_string()),
         (Full::NobodyListens, Ok(_)) => later(
             StatusCode::SERVICE_UNAVAILABLE,
             5,
             "no EventSource takes events over HTTP (yet); define one with `http: {}`",
+        ),
+        (Full::NotReady, _) => later(
+            StatusCode::SERVICE_UNAVAILABLE,
+            1,
+            "not every EventSource that takes events over HTTP is ready (yet)",
         ),
         (Full::Behind, _) => later(StatusCode::TOO_MANY_REQUESTS, 1, "too many events wait to be stored"),
     }
@@ -159,28 +184,4 @@ fn too_large(limits: &Limits) -> Response {
         StatusCode::PAYLOAD_TOO_LARGE,
         &format!("the request's body is larger than {} bytes", limits.body),
     )
-}
-
-fn later(status: StatusCode, seconds: u64, detail: &str) -> Response {
-    let mut response = problem(status, detail);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-    response
-}
-
-fn problem(status: StatusCode, detail: &str) -> Response {
-    problem_with(status, json!({ "detail": detail }))
-}
-
-/// A problem as RFC 9457 has it.
-fn problem_with(status: StatusCode, mut body: serde_json::Value) -> Response {
-    if let Some(fields) = body.as_object_mut() {
-        fields.insert("status".to_owned(), status.as_u16().into());
-        fields.insert("title".to_owned(), status.canonical_reason().unwrap_or_default().into());
-    }
-    let mut response = Response::new(Body::from(Bytes::from(body.to_string())));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    response
 }

@@ -1,28 +1,43 @@
 //! The HTTP server: `/events` takes events, `/healthz`, `/readyz` and `/metrics` tell how the operator is doing.
 
+mod access;
+mod admit;
 mod decode;
 mod events;
+mod problem;
 mod source;
+mod tls;
+mod tokens;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::{HeaderValue, StatusCode};
+use axum::{Extension, Router};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+pub use self::access::{Access, AccessError, AccessOptions, Clients, TlsFiles};
 pub use self::source::{HttpSource, Intake};
+pub use self::tls::TlsError;
+pub use self::tokens::TokenError;
+pub use self::webhook::{Origin, OriginError, Webhook};
+
+use self::access::Peer;
+use self::tls::Tls;
 
 /// What a server takes at most.
 #[derive(Clone, Debug)]
@@ -41,6 +56,8 @@ pub struct Limits {
     pub patience: Duration,
     /// How long a request waits for its events to be durable.
     pub settle: Duration,
+    /// How often files of tokens and certificates are looked at.
+    pub reread: Duration,
     /// How long requests under way may take to end when the server stops.
     pub stop: Duration,
 }
@@ -55,6 +72,7 @@ impl Default for Limits {
             read: Duration::from_secs(30),
             patience: Duration::from_secs(2),
             settle: Duration::from_secs(30),
+            reread: Duration::from_secs(2),
             stop: Duration::from_secs(10),
         }
     }
@@ -71,6 +89,7 @@ pub trait Health: Send + Sync + 'static {
 #[derive(Clone)]
 struct Shared {
     intake: Intake,
+    access: Arc<Access>,
     health: Arc<dyn Health>,
     limits: Limits,
     room: Arc<Semaphore>,
@@ -90,12 +109,13 @@ impl Server {
     pub async fn bind(
         address: SocketAddr,
         intake: Intake,
+        access: Access,
         health: Arc<dyn Health>,
         limits: Limits,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let room = Arc::new(Semaphore::new(limits.room));
-        Ok(Self { listener, shared: Shared { intake, health, limits, room } })
+        Ok(Self { listener, shared: Shared { intake, access: Arc::new(access), health, limits, room } })
     }
 
     /// Where it listens, with the port that the system chose if it was asked for port 0.
@@ -110,8 +130,10 @@ impl Server {
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { listener, shared } = self;
         let limits = shared.limits.clone();
+        let access = Arc::clone(&shared.access);
+        let mut follow = std::pin::pin!(access.follow(limits.reread));
         let router = Router::new()
-            .route("/events", post(events::post))
+            .route("/events", post(events::post).options(options))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
@@ -126,11 +148,12 @@ impl Server {
             let (place, accepted) = tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(_) = connections.join_next() => continue,
+                () = follow.as_mut() => continue,
                 accepted = accept => accepted,
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let serve = serve(stream, router.clone(), limits.clone(), shutdown.clone());
+                    let serve = serve(stream, access.tls(), router.clone(), limits.clone(), shutdown.clone());
                     connections.spawn(async move {
                         serve.await;
                         drop(place);
@@ -145,16 +168,53 @@ impl Server {
         }
         drop(listener);
         let ended = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(limits.stop, ended).await.is_err() {
+        if timeout(limits.stop, ended).await.is_err() {
             warn!("requests that were still under way have been cut off");
         }
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, limits: Limits, shutdown: CancellationToken) {
+async fn serve(
+    stream: TcpStream,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "TCP_NODELAY could not be set");
     }
+    let Some(tls) = tls else {
+        return requests(stream, Peer::Unknown, router, &limits, shutdown.cancelled()).await;
+    };
+    let shaken = tokio::select! {
+        shaken = timeout(limits.head, tls.accept(stream)) => shaken,
+        () = shutdown.cancelled() => return,
+    };
+    match shaken {
+        Ok(Ok((stream, peer))) => {
+            let end = async {
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = tls.retired() => {}
+                }
+            };
+            requests(stream, peer, router, &limits, end).await;
+        }
+        Ok(Err(error)) => debug!(%error, "a TLS connection was not made"),
+        Err(_) => debug!("a TLS connection was not made in time"),
+    }
+}
+
+/// Answers the requests of a connection, until one comes to its end after `end`.
+async fn requests(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    router: Router,
+    limits: &Limits,
+    end: impl Future<Output = ()>,
+) {
+    let router = router.layer(Extension(peer));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
@@ -163,7 +223,7 @@ async fn serve(stream: TcpStream, router: Router, limits: Limits, shutdown: Canc
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
+        () = end => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -171,6 +231,10 @@ async fn serve(stream: TcpStream, router: Router, limits: Limits, shutdown: Canc
     if let Err(error) = ended {
         debug!(%error, "a connection ended early");
     }
+}
+
+async fn options(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    shared.access.webhook.answer(&headers)
 }
 
 async fn readyz(State(shared): State<Shared>) -> Response {

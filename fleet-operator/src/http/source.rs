@@ -1,6 +1,6 @@
 //! HTTP as an EventSource: what the server takes in, the engine reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +26,11 @@ const WAITING: usize = 1024;
 /// Takes events in for all EventSources that have `http: {}`: every one of them gets every event.
 #[derive(Clone, Default)]
 pub struct Intake {
-    sources: Arc<Mutex<BTreeMap<Arc<str>, mpsc::Sender<SourceItem>>>>,
+    sources: Arc<Mutex<BTreeMap<Arc<str>, Place>>>,
 }
+
+/// Where events for an EventSource go; nowhere, or into a channel that is closed, while it is not read.
+type Place = Option<mpsc::Sender<SourceItem>>;
 
 /// What became of one delivery.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,12 +48,24 @@ pub(super) enum Settled {
 pub(super) enum Full {
     /// No EventSource listens to HTTP.
     NobodyListens,
+    /// One that listens is not read now.
+    NotReady,
     /// The engine is behind.
     Behind,
 }
 
 impl Intake {
-    /// The EventSource of this name. Opening it again replaces the stream opened before.
+    /// Which EventSources there are. As long as one of them is not read, no event is taken: it would be lost for that one.
+    pub fn set_sources(&self, names: &BTreeSet<Arc<str>>) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.retain(|name, _| names.contains(name));
+        for name in names {
+            sources.entry(Arc::clone(name)).or_default();
+        }
+    }
+
+    /// The EventSource of this name, which has to be one of [those that there are](Self::set_sources). Opening it again
+    /// replaces the stream opened before.
     pub fn source(&self, name: impl Into<Arc<str>>) -> HttpSource {
         HttpSource { name: name.into(), intake: self.clone() }
     }
@@ -63,18 +78,16 @@ impl Intake {
         patience: Duration,
     ) -> Result<Vec<oneshot::Receiver<Settled>>, Full> {
         let senders: Vec<_> = {
-            let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-            sources.retain(|_, sender| !sender.is_closed());
-            sources.values().cloned().collect()
+            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            if sources.is_empty() {
+                return Err(Full::NobodyListens);
+            }
+            sources.values().cloned().collect::<Option<_>>().ok_or(Full::NotReady)?
         };
-        if senders.is_empty() {
-            return Err(Full::NobodyListens);
-        }
         // A place with each source first: an event goes to all of them or to none.
         let places = try_join_all(senders.iter().map(mpsc::Sender::reserve));
-        let Ok(Ok(places)) = timeout(patience, places).await else {
-            return Err(Full::Behind);
-        };
+        let places = timeout(patience, places).await.map_err(|_| Full::Behind)?;
+        let places = places.map_err(|_| Full::NotReady)?;
         let hand_over = |place: mpsc::Permit<'_, SourceItem>| {
             let (tell, told) = oneshot::channel();
             place.send(SourceItem::Delivery(Delivery {
@@ -114,7 +127,10 @@ impl EventSource for HttpSource {
             lost: 0,
         };
         let mut sources = self.intake.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.insert(Arc::clone(&self.name), sender);
+        // One that is gone meanwhile has no place any more: its stream ends at once.
+        if let Some(place) = sources.get_mut(&self.name) {
+            *place = Some(sender);
+        }
         let first = futures::stream::iter([SourceItem::Status(status)]);
         Ok(first.chain(ReceiverStream::new(receiver)).boxed())
     }

@@ -7,6 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
+mod access;
+mod webhook;
+
 const LOGIN: &str = r#"{"specversion":"1.0","type":"t","source":"s","id":"1","subject":"mgianluc"}"#;
 const JSON: &str = "Content-Type: application/cloudevents+json";
 
@@ -29,9 +32,14 @@ struct Lab {
 }
 
 async fn lab_with(limits: Limits) -> Lab {
+    lab_of(limits, &AccessOptions::default()).await
+}
+
+async fn lab_of(limits: Limits, access: &AccessOptions) -> Lab {
     let intake = Intake::default();
-    let server =
-        Server::bind(([127, 0, 0, 1], 0).into(), intake.clone(), Arc::new(Ready), limits).await.unwrap();
+    let access = Access::open(access).unwrap();
+    let address = ([127, 0, 0, 1], 0).into();
+    let server = Server::bind(address, intake.clone(), access, Arc::new(Ready), limits).await.unwrap();
     let address = server.address().unwrap();
     let shutdown = CancellationToken::new();
     let server = tokio::spawn(server.run(shutdown.clone()));
@@ -44,11 +52,7 @@ async fn lab() -> Lab {
 
 impl Lab {
     async fn raw(&self, request: String) -> String {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        String::from_utf8(answer).unwrap()
+        exchange(TcpStream::connect(self.address).await.unwrap(), &request).await.unwrap()
     }
 
     async fn post(&self, headers: &str, body: &str) -> String {
@@ -63,9 +67,41 @@ impl Lab {
         self.raw(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
     }
 
+    /// The only EventSource.
     async fn open(&self, name: &str) -> BoxStream<'static, SourceItem> {
+        self.intake.set_sources(&[name.into()].into());
         self.intake.source(name).open(Vec::new()).await.unwrap()
     }
+
+    /// An EventSource whose events are stored as soon as they come.
+    async fn store_all(&self) {
+        let mut stream = self.open("a").await;
+        tokio::spawn(async move {
+            while let Some(item) = stream.next().await {
+                if let SourceItem::Delivery(delivery) = item {
+                    let _ = match &delivery.event {
+                        Ok(_) => delivery.settle.ack().await,
+                        Err(error) => delivery.settle.terminate(&error.to_string()).await,
+                    };
+                }
+            }
+        });
+    }
+}
+
+/// Says something to a server, and hears all of what it answers.
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> std::io::Result<String> {
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(String::from_utf8(answer).unwrap())
+}
+
+fn event_request(path: &str, headers: &str) -> String {
+    let length = LOGIN.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{JSON}\r\n{headers}Content-Length: {length}\r\n\r\n{LOGIN}"
+    )
 }
 
 async fn delivery(stream: &mut BoxStream<'static, SourceItem>) -> Delivery {
@@ -77,6 +113,10 @@ async fn delivery(stream: &mut BoxStream<'static, SourceItem>) -> Delivery {
     }
 }
 
+fn delivery_now(stream: &mut BoxStream<'static, SourceItem>) -> Option<Delivery> {
+    delivery(stream).now_or_never()
+}
+
 fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap()
 }
@@ -84,7 +124,9 @@ fn status(answer: &str) -> &str {
 #[tokio::test]
 async fn accepted_means_settled_by_every_source() {
     let lab = lab().await;
-    let (mut first, mut second) = (lab.open("first").await, lab.open("second").await);
+    lab.intake.set_sources(&["first".into(), "second".into()].into());
+    let mut first = lab.intake.source("first").open(Vec::new()).await.unwrap();
+    let mut second = lab.intake.source("second").open(Vec::new()).await.unwrap();
     let mut answer = Box::pin(lab.post(JSON, LOGIN));
     let one =
         tokio::select! { one = delivery(&mut first) => one, _ = &mut answer => panic!("answered unsettled") };
@@ -95,6 +137,41 @@ async fn accepted_means_settled_by_every_source() {
     assert!(answer.as_mut().now_or_never().is_none(), "one of two sources settled it");
     two.settle.ack().await.unwrap();
     assert_eq!(status(&answer.await), "202");
+}
+
+/// An event that one EventSource misses would be lost for its triggers.
+#[tokio::test]
+async fn nothing_is_taken_while_an_event_source_is_not_read() {
+    let lab = lab().await;
+    lab.intake.set_sources(&["first".into(), "second".into()].into());
+    let mut first = lab.intake.source("first").open(Vec::new()).await.unwrap();
+    let answer = lab.post(JSON, LOGIN).await;
+    assert!(status(&answer) == "503" && answer.to_lowercase().contains("retry-after: 1"), "{answer}");
+    let second = lab.intake.source("second").open(Vec::new()).await.unwrap();
+    drop(second);
+    assert_eq!(status(&lab.post(JSON, LOGIN).await), "503", "it is not read any more");
+    lab.intake.set_sources(&["first".into()].into());
+    let (answer, ()) = tokio::join!(lab.post(JSON, LOGIN), async {
+        delivery(&mut first).await.settle.ack().await.unwrap();
+    });
+    assert_eq!(status(&answer), "202");
+    assert!(delivery_now(&mut first).is_none(), "what was refused had been handed over");
+    // One that was opened when it was gone already takes no place.
+    let _late = lab.intake.source("second").open(Vec::new()).await.unwrap();
+    lab.intake.set_sources(&[].into());
+    assert!(lab.post(JSON, LOGIN).await.contains("no EventSource takes events over HTTP"));
+}
+
+#[tokio::test]
+async fn a_format_that_nobody_reads_is_told_apart_from_a_bad_event() {
+    let lab = lab().await;
+    lab.store_all().await;
+    for headers in ["Content-Type: application/cloudevents+avro", "Content-Type: text/plain", "X-No: type"] {
+        let answer = lab.post(headers, LOGIN).await;
+        assert!(status(&answer) == "415" && answer.contains("application/cloudevents+json"), "{answer}");
+    }
+    assert_eq!(status(&lab.post(&format!("Content-Encoding: gzip\r\n{JSON}"), LOGIN).await), "415");
+    assert_eq!(status(&lab.post(JSON, "{}").await), "400");
 }
 
 #[tokio::test]

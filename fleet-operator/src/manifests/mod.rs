@@ -34,6 +34,19 @@ pub struct Options {
     pub read_namespaces: Vec<String>,
     /// Namespaces with Clusters that agents drive.
     pub agent_namespaces: Vec<String>,
+    /// Who may send events, and over what: the Secrets in its own namespace that say it.
+    pub access: AccessSecrets,
+}
+
+/// Names of Secrets that say who may send events over HTTP. They are mounted, and so read again when they change.
+#[derive(Clone, Debug, Default)]
+pub struct AccessSecrets {
+    /// The server's certificate: `tls.crt` and `tls.key`.
+    pub tls: Option<String>,
+    /// The authorities of those who may send: `ca.crt`. Only with `tls`.
+    pub client_ca: Option<String>,
+    /// The tokens of those who may send: `tokens`, one a line.
+    pub tokens: Option<String>,
 }
 
 /// Why there are no objects for these options.
@@ -48,6 +61,17 @@ pub enum ManifestsError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A Secret cannot be called so.
+    #[error("Secret {name:?} {why}")]
+    Secret {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Client certificates without TLS.
+    #[error("--client-ca-secret needs --tls-secret: certificates are shown over TLS alone")]
+    ClientsWithoutTls,
     /// More than one would act at the same time.
     #[error(
         "--replicas {0} needs --leader-elect: of several operators on one management cluster one may act at a time"
@@ -74,6 +98,15 @@ pub fn operator(options: &Options) -> Result<Vec<Value>, ManifestsError> {
         if let Err(why) = names::dns_label(name) {
             return Err(ManifestsError::Namespace { name: name.clone(), why });
         }
+    }
+    let AccessSecrets { tls, client_ca, tokens } = &options.access;
+    for name in [tls, client_ca, tokens].into_iter().flatten() {
+        if let Err(why) = names::dns_subdomain(name) {
+            return Err(ManifestsError::Secret { name: name.clone(), why });
+        }
+    }
+    if client_ca.is_some() && tls.is_none() {
+        return Err(ManifestsError::ClientsWithoutTls);
     }
     match (options.store, options.leader_elect, options.replicas) {
         (StoreKind::File, true, _) => return Err(ManifestsError::ElectionNeedsSharedStore),

@@ -8,21 +8,23 @@ use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction,
     Namespace, ObjectFieldSelector, PersistentVolumeClaim, PersistentVolumeClaimSpec,
     PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecurityContext, Service, ServiceAccount, ServicePort, ServiceSpec,
-    Volume, VolumeMount, VolumeResourceRequirements,
+    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Service, ServiceAccount,
+    ServicePort, ServiceSpec, Volume, VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 
-use super::{OPERATOR, Options};
+use super::{AccessSecrets, OPERATOR, Options};
 use crate::run::StoreKind;
 
 /// Where the pod has its data.
 const DATA: &str = "/data";
 /// Where it takes events over HTTP, and is asked how it is.
 const PORT: i32 = 8080;
+/// Where the Secrets are that say who may send.
+const ACCESS: &str = "/access";
 /// A user that is nobody else.
 const USER: i64 = 65_532;
 /// How long it has to stop: `run --drain-timeout`, and what its help says.
@@ -100,6 +102,17 @@ fn pod(options: &Options) -> PodSpec {
             (None, Some(claim))
         }
     };
+    let mut volumes =
+        vec![Volume { name: "data".to_owned(), empty_dir, persistent_volume_claim, ..Volume::default() }];
+    volumes.extend(secrets(options).map(|(volume, secret)| {
+        let source = SecretVolumeSource {
+            secret_name: Some(secret.clone()),
+            // For the pod's group, which is fs_group.
+            default_mode: Some(0o440),
+            ..SecretVolumeSource::default()
+        };
+        Volume { name: volume.to_owned(), secret: Some(source), ..Volume::default() }
+    }));
     PodSpec {
         service_account_name: Some(OPERATOR.to_owned()),
         automount_service_account_token: Some(true),
@@ -116,18 +129,41 @@ fn pod(options: &Options) -> PodSpec {
             ..PodSecurityContext::default()
         }),
         containers: vec![container(options)],
-        volumes: Some(vec![Volume {
-            name: "data".to_owned(),
-            empty_dir,
-            persistent_volume_claim,
-            ..Volume::default()
-        }]),
+        volumes: Some(volumes),
         ..PodSpec::default()
     }
 }
 
+/// The Secrets that say who may send, by the names of their volumes.
+fn secrets(options: &Options) -> impl Iterator<Item = (&'static str, &String)> {
+    let AccessSecrets { tls, client_ca, tokens } = &options.access;
+    let all = [("tls", tls), ("client-ca", client_ca), ("tokens", tokens)];
+    all.into_iter().filter_map(|(volume, secret)| Some((volume, secret.as_ref()?)))
+}
+
+fn scheme(options: &Options) -> &'static str {
+    if options.access.tls.is_some() { "https" } else { "http" }
+}
+
 fn container(options: &Options) -> Container {
     let mut args = vec!["run".to_owned(), format!("--listen=0.0.0.0:{PORT}")];
+    for (volume, _) in secrets(options) {
+        args.extend(match volume {
+            "tls" => {
+                vec![format!("--tls-cert={ACCESS}/tls/tls.crt"), format!("--tls-key={ACCESS}/tls/tls.key")]
+            }
+            "client-ca" => vec![format!("--client-ca={ACCESS}/client-ca/ca.crt")],
+            _ => vec![format!("--token-file={ACCESS}/tokens/tokens")],
+        });
+    }
+    let mut mounts =
+        vec![VolumeMount { name: "data".to_owned(), mount_path: DATA.to_owned(), ..VolumeMount::default() }];
+    mounts.extend(secrets(options).map(|(volume, _)| VolumeMount {
+        name: volume.to_owned(),
+        mount_path: format!("{ACCESS}/{volume}"),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }));
     args.extend(options.leader_elect.then(|| "--leader-elect".to_owned()));
     let store = match options.store {
         StoreKind::File => "file",
@@ -147,16 +183,16 @@ fn container(options: &Options) -> Container {
             from_field("POD_NAMESPACE", "metadata.namespace"),
         ]),
         ports: Some(vec![ContainerPort {
-            name: Some("http".to_owned()),
+            name: Some(scheme(options).to_owned()),
             container_port: PORT,
             ..ContainerPort::default()
         }]),
         liveness_probe: Some(Probe {
             period_seconds: Some(10),
             failure_threshold: Some(6),
-            ..probe("/healthz")
+            ..probe(options, "/healthz")
         }),
-        readiness_probe: Some(Probe { period_seconds: Some(5), ..probe("/readyz") }),
+        readiness_probe: Some(Probe { period_seconds: Some(5), ..probe(options, "/readyz") }),
         resources: Some(ResourceRequirements {
             requests: Some(quantities([("cpu", "100m"), ("memory", "128Mi")])),
             limits: Some(quantities([("memory", "1Gi")])),
@@ -171,11 +207,7 @@ fn container(options: &Options) -> Container {
             }),
             ..SecurityContext::default()
         }),
-        volume_mounts: Some(vec![VolumeMount {
-            name: "data".to_owned(),
-            mount_path: DATA.to_owned(),
-            ..VolumeMount::default()
-        }]),
+        volume_mounts: Some(mounts),
         ..Container::default()
     }
 }
@@ -190,11 +222,12 @@ fn from_field(name: &str, field: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value_from: Some(source), ..EnvVar::default() }
 }
 
-fn probe(path: &str) -> Probe {
+fn probe(options: &Options, path: &str) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
-            port: IntOrString::String("http".to_owned()),
+            port: IntOrString::String(scheme(options).to_owned()),
+            scheme: Some(scheme(options).to_ascii_uppercase()),
             ..HTTPGetAction::default()
         }),
         ..Probe::default()
@@ -207,9 +240,9 @@ pub(super) fn service(options: &Options) -> Service {
         spec: Some(ServiceSpec {
             selector: Some(labels()),
             ports: Some(vec![ServicePort {
-                name: Some("http".to_owned()),
-                port: PORT,
-                target_port: Some(IntOrString::String("http".to_owned())),
+                name: Some(scheme(options).to_owned()),
+                port: if options.access.tls.is_some() { 443 } else { PORT },
+                target_port: Some(IntOrString::String(scheme(options).to_owned())),
                 ..ServicePort::default()
             }]),
             ..ServiceSpec::default()

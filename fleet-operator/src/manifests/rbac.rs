@@ -161,6 +161,7 @@ mod tests {
             replicas: 1,
             read_namespaces: Vec::new(),
             agent_namespaces: vec!["prod1".to_owned()],
+            access: Default::default(),
         };
         let writes_secrets = |rules: &[PolicyRule]| {
             rules.iter().any(|rule| {

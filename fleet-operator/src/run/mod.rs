@@ -38,7 +38,7 @@ pub use self::store::{StoreKind, open_to_read};
 use self::compose::{Composed, Served};
 use self::definitions::Base;
 use self::metrics::OperatorHealth;
-use crate::http::{Intake, Limits, Server};
+use crate::http::{Access, AccessError, AccessOptions, Intake, Limits, Server};
 
 /// What an operator is started with.
 #[derive(Clone, Debug)]
@@ -49,6 +49,8 @@ pub struct Options {
     pub api: Family,
     /// Where HTTP is served.
     pub listen: SocketAddr,
+    /// Who may send events there, and over what.
+    pub access: AccessOptions,
     /// The data folder.
     pub data: PathBuf,
     /// Where Works are kept.
@@ -142,6 +144,11 @@ pub enum StartError {
     /// The Lease cannot be named so.
     #[error("no leader can be elected; correct --namespace or --lease-name")]
     Lease(#[from] fleet_kube::leader::NameError),
+    /// It cannot be told who may send events.
+    #[error(
+        "it cannot be told who may send events over HTTP; correct the files of --tls-cert, --tls-key, --client-ca or --token-file"
+    )]
+    Access(#[from] AccessError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}; choose another address with --listen")]
     Listen {
@@ -230,7 +237,11 @@ impl Operator {
         let standing = election.as_ref().map(|(election, _)| election.standing());
         let health = Arc::new(OperatorHealth::new(standing));
         let limits = Limits { stop: options.drain / 4, ..Limits::default() };
-        let server = Server::bind(options.listen, intake.clone(), Arc::clone(&health) as _, limits)
+        let access = Access::open(&options.access)?;
+        if let Some(caution) = options.access.caution(options.listen) {
+            tracing::warn!("http at {}: {caution}", options.listen);
+        }
+        let server = Server::bind(options.listen, intake.clone(), access, Arc::clone(&health) as _, limits)
             .await
             .map_err(|source| StartError::Listen { address: options.listen, source })?;
         let site = Site { options: options.clone(), base, store, data, _owned: owned, intake, health };

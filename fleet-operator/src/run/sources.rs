@@ -44,6 +44,7 @@ impl Sources {
 
     /// Makes what runs agree with what is defined. What did not change is left alone.
     pub(super) fn follow(&mut self, definitions: &Definitions) {
+        self.intake.set_sources(&self.over_http(definitions));
         for (name, wanted) in &definitions.transports {
             if is_read_by_agents_alone(definitions, name) {
                 if self.left.insert(Arc::clone(name)) {
@@ -82,6 +83,23 @@ impl Sources {
             }
             self.left.retain(|name| !gone(name));
         }
+    }
+
+    /// All that are to take events over HTTP from here: known before the first of them is read, since none may miss one.
+    fn over_http(&self, definitions: &Definitions) -> BTreeSet<Arc<str>> {
+        let http = |(name, transport): (&Arc<str>, &Transport)| {
+            (*transport == Transport::Http).then(|| Arc::clone(name))
+        };
+        let mut names: BTreeSet<_> = definitions.transports.iter().filter_map(http).collect();
+        let catalog = &definitions.catalog;
+        // What runs and is missing is only gone if the definitions are complete.
+        let goes_on = |name: &Arc<str>| {
+            !definitions.transports.contains_key(name)
+                && (!catalog.complete || catalog.sources.contains_key(name))
+        };
+        names.extend(self.running.iter().filter(|(name, _)| goes_on(name)).filter_map(http));
+        names.retain(|name| !is_read_by_agents_alone(definitions, name));
+        names
     }
 
     fn build(&self, name: &Arc<str>, transport: &Transport) -> Result<Option<Built>, ConfigError> {

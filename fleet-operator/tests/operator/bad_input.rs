@@ -51,7 +51,7 @@ fn what_is_no_event_is_refused_and_kept_as_a_dead_letter() {
         (&[json], "[]", 400, "not an object"),
         (&[json], "{}", 400, "specversion is missing"),
         (&[json], r#"{"specversion":"1.0","id":"","source":"s","type":"t"}"#, 400, "id is empty"),
-        (&[("Content-Type", "text/plain")], "hello", 400, "send a JSON event with Content-Type"),
+        (&[("Content-Type", "text/plain")], "hello", 415, "send a JSON event with Content-Type"),
         (&[("ce-specversion", "1.0"), ("ce-id", "1")], "", 400, "source is missing"),
         (&[json], &huge, 413, "larger than"),
         (&[json], &large, 422, "maxEventBytes"),

@@ -17,6 +17,7 @@ mod cluster_nats;
 mod dead_letters;
 mod drift;
 mod explain;
+mod http;
 mod idle;
 mod leading;
 mod managed;

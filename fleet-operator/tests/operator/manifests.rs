@@ -64,7 +64,13 @@ fn an_api_server_takes_them_and_the_pod_is_restricted() {
     }
     for args in [
         &["--leader-elect", "--replicas", "2", "--read-namespace", "default,civo"][..],
-        &["--store", "file", "--namespace", "fleet-file"],
+        &[
+            "--store=file",
+            "--namespace=fleet-file",
+            "--tls-secret=events-tls",
+            "--client-ca-secret=senders",
+            "--token-secret=tokens",
+        ],
     ] {
         let yaml = manifests(args);
         // For kubectl's own apply too: nothing is too large for its annotation.
@@ -90,6 +96,28 @@ fn an_api_server_takes_them_and_the_pod_is_restricted() {
         loose["containers"][0]["securityContext"]["capabilities"] = json!({});
         let refused = rig.kubectl(&management, &create, &pod(loose).to_string());
         assert!(String::from_utf8_lossy(&refused.stderr).contains("violates PodSecurity \"restricted"));
+    }
+}
+
+/// The pod reads what says who may send, is asked how it is over TLS, and is reached at the port of HTTPS.
+#[test]
+fn who_may_send_is_said_by_secrets() {
+    let yaml = manifests(&["--tls-secret=events-tls", "--client-ca-secret=senders", "--token-secret=t"]);
+    for expected in [
+        "--tls-cert=/access/tls/tls.crt",
+        "--tls-key=/access/tls/tls.key",
+        "--client-ca=/access/client-ca/ca.crt",
+        "--token-file=/access/tokens/tokens",
+        "secretName: events-tls",
+        "scheme: HTTPS",
+        "port: 443",
+    ] {
+        assert!(yaml.contains(expected), "{expected} is missing in\n{yaml}");
+    }
+    assert!(!manifests(&[]).contains("/access"));
+    for refused in [&["--client-ca-secret=senders"][..], &["--token-secret=not a name"]] {
+        let output = Command::new(PROGRAM).args(["manifests", "--image=x"]).args(refused).output().unwrap();
+        assert!(!output.status.success(), "{refused:?}");
     }
 }
 

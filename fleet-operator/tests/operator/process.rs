@@ -144,7 +144,7 @@ impl Home {
         while !greeting.contains("show addons") {
             assert!(stdout.read_line(&mut greeting).unwrap() > 0, "it ended: {greeting}{}", self.log());
         }
-        let url = greeting.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+        let url = greeting.split_whitespace().find(|word| word.starts_with("http")).unwrap().to_owned();
         Operator { home: self, child, url, greeting }
     }
 }

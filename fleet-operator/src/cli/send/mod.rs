@@ -1,23 +1,18 @@
 //! `send`: publishes an event from a file.
 
+mod http;
+
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::body::to_bytes;
 use bytes::Bytes;
 use clap::Args;
 use fleet_core::event::Event;
-use http::header::CONTENT_TYPE;
-use http::{Request, StatusCode, Uri};
-use http_body_util::Full;
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connect, HttpConnector};
-use hyper_util::rt::TokioExecutor;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
+use super::run::seconds;
 use super::{Failure, print};
 
 /// How long the other side may take.
@@ -42,6 +37,35 @@ pub(super) struct SendArgs {
     /// The NATS subject to publish to.
     #[arg(long)]
     subject: Option<String>,
+    #[command(flatten)]
+    http: HttpArgs,
+}
+
+/// For an endpoint that asks who sends.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Over HTTP")]
+struct HttpArgs {
+    /// Send the first token of this file (Authorization: Bearer TOKEN).
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Trust the server by these authorities (PEM) instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Show this client certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The client certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Send again, when the server says when (Retry-After), for so long.
+    #[arg(long, value_name = "SECONDS", default_value = "30s", value_parser = seconds)]
+    retry_for: Duration,
+}
+
+impl HttpArgs {
+    fn asks_for_something(&self) -> bool {
+        self.token_file.is_some() || self.ca.is_some() || self.cert.is_some()
+    }
 }
 
 pub(super) async fn send(args: SendArgs) -> Result<(), Failure> {
@@ -51,7 +75,10 @@ pub(super) async fn send(args: SendArgs) -> Result<(), Failure> {
         Some("http" | "https") if args.subject.is_some() => {
             Err(Failure::new("--subject is for NATS; an event's own subject stands in the file"))
         }
-        Some("http" | "https") => over_http(to, body).await,
+        Some("http" | "https") => http::send(to, body, &args.http).await,
+        Some("nats" | "tls") if args.http.asks_for_something() => Err(Failure::new(
+            "--token-file, --ca and --cert are for https://; NATS takes credentials in the URL",
+        )),
         Some("nats" | "tls") => match &args.subject {
             Some(subject) => over_nats(to, subject, body).await,
             None => Err(Failure::new(
@@ -77,70 +104,6 @@ fn read(file: &PathBuf) -> Result<Bytes, Failure> {
 
 fn is_batch(body: &[u8]) -> bool {
     body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
-}
-
-async fn over_http(to: &str, body: Bytes) -> Result<(), Failure> {
-    let uri: Uri = to.parse().map_err(|error| Failure::new(format!("--to is no URL: {error}")))?;
-    let mut tcp = HttpConnector::new();
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(Duration::from_secs(10)));
-    if uri.scheme_str() == Some("https") {
-        tcp.enforce_http(false);
-        let tls = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map_err(|error| Failure::new(format!("the system's certificates cannot be read: {error}")))?;
-        post(tls.https_only().enable_http1().wrap_connector(tcp), uri, body).await
-    } else {
-        post(tcp, uri, body).await
-    }
-}
-
-async fn post<C: Connect + Clone + Send + Sync + 'static>(
-    connector: C,
-    uri: Uri,
-    body: Bytes,
-) -> Result<(), Failure> {
-    let place =
-        format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |a| a.as_str()));
-    let content_type = if is_batch(&body) { BATCH } else { JSON };
-    let request = Request::post(uri)
-        .header(CONTENT_TYPE, content_type)
-        .body(Full::new(body))
-        .map_err(|error| Failure::new(format!("--to is no URL: {error}")))?;
-    let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(connector);
-    let exchange = async {
-        let response = client.request(request).await.map_err(|error| {
-            let hint = if error.is_connect() { "; is the operator running there?" } else { "" };
-            Failure::new(format!("{place} cannot be reached: {}{hint}", causes(&error)))
-        })?;
-        let status = response.status();
-        const LONGEST: usize = 64 * 1024;
-        let answer = to_bytes(axum::body::Body::new(response.into_body()), LONGEST).await.unwrap_or_default();
-        Ok((status, answer))
-    };
-    let (status, answer) = timeout(PATIENCE, exchange)
-        .await
-        .map_err(|_| Failure::new(format!("{place} did not answer within {} s", PATIENCE.as_secs())))??;
-    if status.is_success() {
-        print(if status == StatusCode::ACCEPTED { "accepted: the event is stored" } else { "sent" });
-        return Ok(());
-    }
-    Err(Failure::new(format!("{place} answered {status}{}", detail(&answer))))
-}
-
-/// What a problem document (RFC 9457) says, event by event.
-fn detail(answer: &[u8]) -> String {
-    let Ok(problem) = serde_json::from_slice::<serde_json::Value>(answer) else {
-        return String::new();
-    };
-    let mut text =
-        problem.get("detail").and_then(|detail| detail.as_str()).map_or(String::new(), |d| format!(": {d}"));
-    for event in problem.get("events").and_then(|events| events.as_array()).into_iter().flatten() {
-        let index = event.get("index").and_then(serde_json::Value::as_u64).unwrap_or_default();
-        let detail = event.get("detail").and_then(|detail| detail.as_str()).unwrap_or_default();
-        text.push_str(&format!("\n  event {index}: {detail}"));
-    }
-    text
 }
 
 /// Only the innermost cause says what happened.
