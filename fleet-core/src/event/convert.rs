@@ -4,11 +4,11 @@ use cloudevents::event::{AttributesWriter, Data as SdkData, ExtensionValue, TryI
 use cloudevents::{AttributesReader, Event as SdkEvent};
 use serde_json::Value;
 
-use super::decode::Content;
+use super::decode::{Content, is_timestamp};
 use super::{Data, DecodeError, Event, EventBuilder, Extension};
 
 /// As lossless as the SDK's type allows. It cannot hold, and so changes or leaves out: the offset of `time` (it becomes
-/// UTC), a leap second in `time` or another form that the SDK does not parse, a relative `dataschema`, and extensions
+/// UTC), a leap second in `time` or another form that the SDK does not parse, or that is after the year 9999 then, a relative `dataschema`, and extensions
 /// that are neither string, integer nor boolean (they become their JSON text).
 impl From<Event> for SdkEvent {
     fn from(event: Event) -> Self {
@@ -17,7 +17,8 @@ impl From<Event> for SdkEvent {
         sdk.set_source(event.source);
         sdk.set_type(event.ty);
         sdk.set_subject(event.subject);
-        sdk.set_time(event.time.and_then(|time| time.into_time().ok()));
+        let time = event.time.and_then(|time| time.into_time().ok());
+        sdk.set_time(time.filter(|time| is_timestamp(&time.to_rfc3339())));
         sdk.set_datacontenttype(event.data_content_type);
         sdk.set_dataschema(event.data_schema.and_then(|schema| schema.into_url().ok()));
         for (name, value) in event.extensions {
@@ -130,6 +131,8 @@ mod tests {
         event.extensions.insert("rate".to_owned(), Extension::Json(json!(1.5)));
         let back = there_and_back(&event);
         assert_eq!(back.time(), Some("2026-11-23T10:00:00+00:00"));
+        let last = Event::builder("1", "/s", "t").time("9999-12-31T23:59:59-23:59").build().unwrap();
+        assert_eq!(there_and_back(&last).time(), None);
         assert_eq!(back.data_schema(), None);
         assert_eq!(back.attribute("rate").as_deref(), Some("1.5"));
     }

@@ -1,4 +1,4 @@
-//! Positions that a value can take in a template, and what the result has to be. Also for the fuzz target in `fuzz`.
+//! Positions that a value can take in a template, and what the result has to be. Also for the fuzz target `values`.
 
 use std::sync::Arc;
 

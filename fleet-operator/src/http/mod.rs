@@ -3,6 +3,7 @@
 mod access;
 mod admit;
 mod decode;
+pub mod decoded;
 mod events;
 mod problem;
 mod source;

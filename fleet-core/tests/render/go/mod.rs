@@ -1,27 +1,15 @@
 //! The renderer of Go templates.
 
 mod hostile;
+mod positions;
 mod refusals;
 mod rules;
 
-use std::sync::Arc;
-
-use fleet_core::languages::Languages;
-use fleet_core::render::{
-    GoPasses, Language, Renderer, Template, TemplateError, TemplateFault, TemplateKind, TemplateSource,
-};
+use fleet_core::render::{GoPasses, TemplateError, TemplateFault, TemplateKind};
 use serde_json::Value;
 
+use self::positions::compile;
 use crate::setting::Setting;
-
-pub(crate) fn compile(
-    kind: TemplateKind,
-    passes: GoPasses,
-    text: &str,
-) -> Result<Arc<dyn Template>, TemplateError> {
-    let source = TemplateSource::new("ConfigMap default/t, key a.yaml", text, kind);
-    Languages.compile(&source.in_language(Language::Go(passes)))
-}
 
 /// Renders a template that stands in the `x` of an object, after some definitions.
 fn render_in(

@@ -1,0 +1,2 @@
+#![no_main]
+libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(fleet_fuzz::cluster_nats::run(input)));
