@@ -30,6 +30,8 @@ pub(crate) enum ApiError {
     Unavailable,
     /// No answer came in time.
     TimedOut,
+    /// A limit of the account, the server or the stream is reached; in the server's words.
+    LimitReached(String),
     /// The server says no.
     Refused(String),
 }
@@ -54,6 +56,12 @@ impl ApiError {
                 format!(
                     "{doing}: no answer within {} s; check that the server is well, and that this user may publish to $JS.API.> and subscribe to _INBOX.>",
                     DEADLINE.as_secs()
+                ),
+            ),
+            Self::LimitReached(limit) => (
+                "LimitReached",
+                format!(
+                    "{doing}: {limit}; delete what is not needed any more, have the limit raised, or ask for less (maxAckPending); it is tried again"
                 ),
             ),
             Self::Refused(reason) => ("JetStreamRefused", format!("{doing}: {reason}")),
@@ -223,6 +231,22 @@ pub(crate) fn refused(error: &async_nats::jetstream::Error) -> ApiError {
         ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
             ApiError::Unavailable
         }
+        code if is_limit(code) => ApiError::LimitReached(error.to_string()),
         _ => ApiError::Refused(error.to_string()),
     }
+}
+
+/// Whether it may be well once there is more room, or less is asked for.
+fn is_limit(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+            | ErrorCode::CONSUMER_MAX_PENDING_ACK_EXCESS
+            | ErrorCode::INSUFFICIENT_RESOURCES
+            | ErrorCode::MAXIMUM_CONSUMERS_LIMIT
+            | ErrorCode::MAXIMUM_STREAMS_LIMIT
+            | ErrorCode::MEMORY_RESOURCES_EXCEEDED
+            | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            | ErrorCode::STREAM_LIMITS
+    )
 }

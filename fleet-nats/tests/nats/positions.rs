@@ -261,7 +261,7 @@ async fn tail_loss(while_we_look: bool) {
     assert!(floors.iter().all(|floor| floor.domain != before.domain || floor.epoch > before.epoch));
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
