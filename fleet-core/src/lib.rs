@@ -22,11 +22,12 @@
 //! use fleet_core::engine::{Config, Engine, Parts};
 //! use fleet_core::event::Event;
 //! use fleet_core::memory::{
-//!     MemoryApplier, MemoryCatalog, MemoryClusters, MemorySource, MemoryStore, Settled,
+//!     MemoryApplier, MemoryCatalog, MemoryClusters, MemorySource, MemoryStore,
 //! };
 //! use fleet_core::minijinja::MinijinjaRenderer;
 //! use fleet_core::render::TemplateSource;
 //! use fleet_core::selector::LabelSelector;
+//! use fleet_core::source::Settled;
 //! use tokio_util::sync::CancellationToken;
 //!
 //! let trigger = TriggerDef {
@@ -81,7 +82,7 @@
 //! | keep Works in a database of yours | [`store`], [`work`] |
 //! | bring definitions from elsewhere | [`catalog`] |
 //! | know what an event would mean, without an engine | [`engine::Foresight`] |
-//! | test your implementation | [`testing`](#features) |
+//! | test your implementation | `testing::conformance` (feature `testing`): a suite for each trait |
 //!
 //! # Features
 //!

@@ -21,6 +21,8 @@ use crate::position::Position;
 /// * [`open`](Self::open) yields a stream that goes on for as long as the source exists. Troubles on the way
 ///   (a server that is down, a missing stream) are [`SourceItem::Status`]; the source heals by itself. The stream ends
 ///   only when nothing will ever come again.
+/// * Each message of the transport MUST be one delivery: the event as it was published, or why the message is none, and
+///   the bytes as they came.
 /// * A source that can redeliver MUST deliver again whatever was dropped unsettled or given back, and MUST give each
 ///   delivery the position it has in its feed. A source that cannot leaves the position out: the engine orders such
 ///   deliveries by their acceptance.
@@ -296,6 +298,24 @@ impl Settle {
         Self(Box::new(settler))
     }
 
+    /// Has a function told what became of the delivery, once.
+    ///
+    /// ```
+    /// use fleet_core::source::Settle;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fleet_core::source::SettleError> {
+    /// let settle = Settle::tell(|settled| match settled.again() {
+    ///     None => println!("over"),
+    ///     Some(delay) => println!("again in {delay:?}"),
+    /// });
+    /// settle.ack().await
+    /// # }
+    /// ```
+    pub fn tell(settled: impl FnOnce(Settled) + Send + Sync + 'static) -> Self {
+        Self::new(Told(Some(settled)))
+    }
+
     /// For a source that cannot redeliver and does not care.
     pub fn nothing() -> Self {
         Self::new(Nothing)
@@ -325,6 +345,66 @@ impl Settle {
 impl fmt::Debug for Settle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Settle")
+    }
+}
+
+/// How a delivery ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The event is durable, or needs no Work.
+    Acked,
+    /// It was given back: nothing was stored. To be delivered again, not before this time has passed.
+    GivenBack(Duration),
+    /// It was refused, for this reason.
+    Terminated(String),
+    /// It was dropped unsettled.
+    Dropped,
+}
+
+impl Settled {
+    /// After what time it is to be delivered again; `None`: never.
+    pub fn again(&self) -> Option<Duration> {
+        match self {
+            Self::Acked | Self::Terminated(_) => None,
+            Self::GivenBack(delay) => Some(*delay),
+            Self::Dropped => Some(Duration::ZERO),
+        }
+    }
+}
+
+/// Tells a function.
+struct Told<F: FnOnce(Settled)>(Option<F>);
+
+impl<F: FnOnce(Settled)> Told<F> {
+    fn tell(&mut self, settled: Settled) {
+        if let Some(tell) = self.0.take() {
+            tell(settled);
+        }
+    }
+}
+
+impl<F: FnOnce(Settled)> Drop for Told<F> {
+    fn drop(&mut self) {
+        self.tell(Settled::Dropped);
+    }
+}
+
+#[async_trait]
+impl<F: FnOnce(Settled) + Send + Sync + 'static> Settler for Told<F> {
+    async fn ack(mut self: Box<Self>) -> Result<(), SettleError> {
+        self.tell(Settled::Acked);
+        Ok(())
+    }
+    async fn give_back(mut self: Box<Self>, delay: Duration) -> Result<(), SettleError> {
+        self.tell(Settled::GivenBack(delay));
+        Ok(())
+    }
+    async fn terminate(mut self: Box<Self>, reason: &str) -> Result<(), SettleError> {
+        self.tell(Settled::Terminated(reason.to_owned()));
+        Ok(())
+    }
+    async fn progress(&self) -> Result<(), SettleError> {
+        Ok(())
     }
 }
 

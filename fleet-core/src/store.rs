@@ -20,6 +20,7 @@ use crate::work::{AppliedWork, Work, WorkId};
 /// * Reads see all writes that returned through the same handle before they began. What others wrote is seen at the
 ///   latest once [`watch`](Self::watch) has told of it; after a [`StoreError::Conflict`] the record is read anew.
 ///   Floors and epochs are always read as they are.
+/// * Records come back exactly as they were written.
 /// * A floor is never lowered.
 /// * What a call reads or writes is bounded by its arguments: pages have a limit.
 ///

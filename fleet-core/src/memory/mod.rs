@@ -9,5 +9,5 @@ mod store;
 pub use applier::{MemoryApplier, MemoryObject};
 pub use catalog::MemoryCatalog;
 pub use clusters::MemoryClusters;
-pub use source::{MemorySource, Settled};
+pub use source::MemorySource;
 pub use store::MemoryStore;

@@ -1,20 +1,16 @@
 //! An event source in memory, fed by the program itself.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cluster::ClusterId;
 use crate::event::Event;
 use crate::position::Position;
-use crate::source::{Delivery, EventSource, Message, Settle, SettleError, Settler, SourceError, SourceItem};
+use crate::source::{Delivery, EventSource, Settle, Settled, SourceError, SourceItem};
 
 /// How many events may wait before [`MemorySource::send`] waits.
 const BUFFER: usize = 1024;
@@ -25,19 +21,6 @@ pub struct MemorySource {
     name: String,
     sender: mpsc::Sender<Delivery>,
     receiver: Mutex<Option<mpsc::Receiver<Delivery>>>,
-}
-
-/// How a delivery ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// The event is durable, or needs no Work.
-    Acked,
-    /// It was given back: nothing was stored.
-    GivenBack,
-    /// It was refused, for this reason.
-    Terminated(String),
-    /// It was dropped unsettled.
-    Dropped,
 }
 
 impl MemorySource {
@@ -59,15 +42,10 @@ impl MemorySource {
         origin: Option<ClusterId>,
     ) -> impl Future<Output = Settled> + Send + use<> {
         let (settler, settled) = oneshot::channel();
-        let delivery = Delivery {
-            raw: Bytes::from(event.to_json().to_string()),
-            event: Ok(event),
-            origin,
-            message: Arc::new(Message::default()),
-            position: None,
-            published: None::<Timestamp>,
-            settle: Settle::new(Once(settler)),
-        };
+        let raw = Bytes::from(event.to_json().to_string());
+        // Nobody has to wait for it.
+        let settle = Settle::tell(move |settled| drop(settler.send(settled)));
+        let delivery = Delivery { origin, ..Delivery::new(Ok(event), raw, settle) };
         // The receiver lives as long as the source; a closed stream drops the delivery, and the future says so.
         let _ = self.sender.send(delivery).await;
         async move { settled.await.unwrap_or(Settled::Dropped) }
@@ -90,29 +68,5 @@ impl EventSource for MemorySource {
             receiver.recv().await.map(|delivery| (SourceItem::Delivery(delivery), receiver))
         });
         Ok(items.boxed())
-    }
-}
-
-struct Once(oneshot::Sender<Settled>);
-
-impl Once {
-    fn settle(self, settled: Settled) -> Result<(), SettleError> {
-        self.0.send(settled).map_err(|_| SettleError("nobody waits for the settlement".to_owned()))
-    }
-}
-
-#[async_trait]
-impl Settler for Once {
-    async fn ack(self: Box<Self>) -> Result<(), SettleError> {
-        self.settle(Settled::Acked)
-    }
-    async fn give_back(self: Box<Self>, _delay: Duration) -> Result<(), SettleError> {
-        self.settle(Settled::GivenBack)
-    }
-    async fn terminate(self: Box<Self>, reason: &str) -> Result<(), SettleError> {
-        self.settle(Settled::Terminated(reason.to_owned()))
-    }
-    async fn progress(&self) -> Result<(), SettleError> {
-        Ok(())
     }
 }

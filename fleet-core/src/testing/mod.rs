@@ -1,10 +1,4 @@
-//! Conformance suites: what every implementation of a trait has to keep to, ours and yours (feature `testing`).
-//!
-//! A suite panics with the name of the contract that was broken.
+//! What tests of an implementation need (feature `testing`): mocks of the traits beside each trait, and the suites of
+//! [`conformance`].
 
-// A suite says what it found by panicking, as tests do.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-mod work_store;
-
-pub use self::work_store::work_store;
+pub mod conformance;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fleet_core::catalog::{OriginRule, TriggerDef};
 use fleet_core::filter::{EventExpression, Filter};
-use fleet_core::memory::Settled;
+use fleet_core::source::Settled;
 
 use crate::rig::{Rig, Setup, event, login, source, trigger};
 

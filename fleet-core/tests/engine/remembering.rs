@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use fleet_core::cluster::Cluster;
 use fleet_core::engine::Config;
-use fleet_core::memory::{MemoryStore, Settled};
+use fleet_core::memory::MemoryStore;
 use fleet_core::position::Position;
+use fleet_core::source::Settled;
 use fleet_core::source::SourceItem;
 use fleet_core::store::WorkStore;
 use fleet_core::work::{AppliedState, Intent};
@@ -78,11 +79,11 @@ async fn at_the_bound_of_tombstones_reading_pauses_until_floors_make_room() {
         feed.deliver(logout(&format!("u{sequence}")), at(sequence));
     }
     until("three tombstones", async || rig.handle.tombstones() == 3).await;
-    let (settler, settled) = Watched::settler();
+    let (settler, settled) = watched();
     feed.deliver_with(login("late"), at(14), settler);
-    assert_eq!(settled.await.unwrap(), Settled::GivenBack);
+    assert!(matches!(settled.await.unwrap(), Settled::GivenBack(_)));
     assert!(rig.names("c1").is_empty());
-    let (settler, settled) = Watched::settler();
+    let (settler, settled) = watched();
     feed.deliver_with(login("below"), at(5), settler);
     assert_eq!(settled.await.unwrap(), Settled::Acked, "the floor cannot rise before it is settled");
     feed.tell(SourceItem::Floor(at(12)));
@@ -101,7 +102,7 @@ async fn tombstones_of_an_earlier_epoch_do_not_keep_a_new_one_from_being_read() 
     rig.handle.attach(Arc::clone(&feed) as _);
     feed.deliver(logout("a"), at(7));
     until("a tombstone", async || rig.handle.tombstones() == 1).await;
-    let (settler, settled) = Watched::settler();
+    let (settler, settled) = watched();
     feed.deliver_with(login("a"), Position { epoch: 2, ..at(1) }, settler);
     assert_eq!(settled.await.unwrap(), Settled::Acked);
     rig.until_names("c1", &["a"]).await;
@@ -141,33 +142,10 @@ async fn a_floor_is_stored_though_the_store_fails_at_first() {
     rig.stop().await;
 }
 
-/// A settler that tells how it was settled.
-struct Watched(tokio::sync::oneshot::Sender<Settled>);
-
-impl Watched {
-    fn settler() -> (fleet_core::source::Settle, tokio::sync::oneshot::Receiver<Settled>) {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        (fleet_core::source::Settle::new(Self(sender)), receiver)
-    }
-}
-
-#[async_trait::async_trait]
-impl fleet_core::source::Settler for Watched {
-    async fn ack(self: Box<Self>) -> Result<(), fleet_core::source::SettleError> {
-        let _ = self.0.send(Settled::Acked);
-        Ok(())
-    }
-    async fn give_back(self: Box<Self>, _: Duration) -> Result<(), fleet_core::source::SettleError> {
-        let _ = self.0.send(Settled::GivenBack);
-        Ok(())
-    }
-    async fn terminate(self: Box<Self>, reason: &str) -> Result<(), fleet_core::source::SettleError> {
-        let _ = self.0.send(Settled::Terminated(reason.to_owned()));
-        Ok(())
-    }
-    async fn progress(&self) -> Result<(), fleet_core::source::SettleError> {
-        Ok(())
-    }
+/// What settles a delivery, and how it was settled.
+fn watched() -> (fleet_core::source::Settle, tokio::sync::oneshot::Receiver<Settled>) {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    (fleet_core::source::Settle::tell(move |settled| drop(sender.send(settled))), receiver)
 }
 
 /// A crash between a floor and the tombstones below it leaves none behind.

@@ -1,13 +1,14 @@
 //! The contract, with no more permissions than the documentation asks for; and what it costs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use fleet_core::store::{StoreError, WorkStore};
-use fleet_core::testing;
+use fleet_core::testing::conformance::{NotChecked, work_store};
 use fleet_core::work::{AppliedState, Work};
 use fleet_kube::store::{KubeStore, OpenError};
 use local_fleet::{Route, User};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::lab::Other;
 use crate::rig::*;
@@ -32,20 +33,54 @@ async fn allow(admin: &Other, rules: &[Value]) {
     admin.send("POST", &format!("{base}/clusterrolebindings"), Some(&binding)).await.unwrap();
 }
 
+/// A guest of one management cluster, whom the documented rules allow what they do. All checks share it, and it ends with
+/// the last.
+struct Guest(Arc<Rig>);
+
+impl Guest {
+    async fn shared() -> Self {
+        static SHARED: Mutex<Weak<Rig>> = Mutex::const_new(Weak::new());
+        let mut shared = SHARED.lock().await;
+        if let Some(rig) = shared.upgrade() {
+            return Self(rig);
+        }
+        let guest = Self(Arc::new(Rig::new().await));
+        let refused = guest.open().await.unwrap_err();
+        assert!(matches!(refused, OpenError::Forbidden { .. }), "{refused}");
+        allow(&guest.0.admin, &documented_rules()).await;
+        until("the rules count", async || guest.open().await.is_ok()).await;
+        *shared = Arc::downgrade(&guest.0);
+        guest
+    }
+
+    async fn open(&self) -> Result<KubeStore, OpenError> {
+        KubeStore::open(self.0.client(User::Guest, Route::Direct), "fleet").await
+    }
+}
+
+impl work_store::Fixture for Guest {
+    async fn store(&self) -> Arc<dyn WorkStore> {
+        Arc::new(self.open().await.unwrap())
+    }
+
+    async fn another(&self) -> Result<Arc<dyn WorkStore>, NotChecked> {
+        Ok(self.store().await)
+    }
+
+    async fn after_a_crash(&self) -> Result<Arc<dyn WorkStore>, NotChecked> {
+        Ok(self.store().await)
+    }
+}
+
+work_store!(with_the_permissions_it_asks_for, Guest::shared().await);
+
 #[tokio::test(flavor = "multi_thread")]
-async fn it_keeps_the_contract_with_the_permissions_it_asks_for() {
-    let rig = Rig::new().await;
-    let open = async || KubeStore::open(rig.client(User::Guest, Route::Direct), "fleet").await;
-    let refused = open().await.unwrap_err();
-    assert!(matches!(refused, OpenError::Forbidden { .. }), "{refused}");
-    allow(&rig.admin, &documented_rules()).await;
-    until("the rules count", async || open().await.is_ok()).await;
-    testing::work_store(async || Arc::new(open().await.unwrap()) as Arc<dyn WorkStore>).await;
-    // Statuses are written with these permissions too.
-    let store = open().await.unwrap();
+async fn statuses_are_written_with_the_permissions_it_asks_for() {
+    let guest = Guest::shared().await;
+    let store = guest.open().await.unwrap();
     let work = work("a", 1);
     store.put_work(Arc::clone(&work), None, vec![]).await.unwrap();
-    rig.until_status(&work, |status| status["conditions"][0]["reason"] == "NoClusters").await;
+    guest.0.until_status(&work, |status| status["conditions"][0]["reason"] == "NoClusters").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 
 mod access;
 mod acks;
+mod conformance;
 mod core;
 mod jetstream;
 mod letters;

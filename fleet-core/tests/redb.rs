@@ -1,4 +1,4 @@
-//! Every WorkStore keeps the contract; and what only a file promises.
+//! What only a WorkStore in a file promises.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -11,27 +11,12 @@ use std::sync::Arc;
 
 use fleet_core::cluster::ClusterId;
 use fleet_core::event::Event;
-use fleet_core::memory::MemoryStore;
 use fleet_core::position::{Domain, Position, Positions};
 use fleet_core::redb::{OpenError, RedbStore};
 use fleet_core::source::Message;
 use fleet_core::store::{StoreError, WorkStore};
-use fleet_core::testing;
 use fleet_core::work::{AppliedWork, EventKey, Intent, Work, WorkId};
 use jiff::Timestamp;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn memory_keeps_the_contract() {
-    let store = MemoryStore::default();
-    testing::work_store(async || Arc::new(store.another_handle()) as Arc<dyn WorkStore>).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_keeps_the_contract() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Arc::new(RedbStore::open(&folder.path().join("fleet.redb")).unwrap());
-    testing::work_store(async || Arc::clone(&store) as Arc<dyn WorkStore>).await;
-}
 
 fn work(trigger: &str, subject: &str, generation: u64) -> Arc<Work> {
     let key = EventKey::About { origin: None, source: "s".into(), subject: Some(subject.into()) };
