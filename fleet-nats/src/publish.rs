@@ -16,6 +16,7 @@ const STORED_WITHIN: Duration = Duration::from_millis(300);
 
 /// What became of a published event.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Published {
     /// A stream keeps it.
     Stored {
@@ -41,11 +42,24 @@ pub enum PublishError {
     #[error("{0}")]
     NotConnected(String),
     /// It did not end in time; the event may have been published.
-    #[error("NATS did not take the event within {} ms", .0.as_millis())]
+    #[error(
+        "NATS did not take the event within {} ms, or did not say so: publish it again, if a repetition does no harm",
+        .0.as_millis()
+    )]
     TimedOut(Duration),
     /// The server or a stream refused the event.
-    #[error("the event was not published: {0}")]
+    #[error("the event was not published: {0}; publish it again once that is mended")]
     Refused(String),
+}
+
+impl PublishError {
+    /// Whether the same call may work later, without another configuration or subject.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Config(_) => false,
+            Self::NotConnected(_) | Self::TimedOut(_) | Self::Refused(_) => true,
+        }
+    }
 }
 
 /// Connects, publishes an event to a subject in structured mode, and waits until the server has it. If a stream takes

@@ -26,6 +26,7 @@ pub struct NatsConfig {
 
 /// How to get in.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub enum Auth {
     /// The server lets everybody in.
     #[default]
@@ -67,7 +68,7 @@ pub struct ClientCertificate {
     pub key: SecretString,
 }
 
-/// A configuration cannot work.
+/// A configuration cannot work. Trying again heals nothing: it has to be corrected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct ConfigError {

@@ -20,6 +20,7 @@ pub struct LettersConfig {
 
 /// What a source reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reads {
     /// Nothing of NATS.
     #[default]

@@ -70,6 +70,7 @@ pub struct JetStreamConfig {
 
 /// Where a source begins to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Start {
     /// With the oldest message in the stream.
     #[default]

@@ -1,10 +1,14 @@
 //! Every way in, and what is said when there is none.
 
 use std::fs;
+use std::sync::Arc;
 
+use fleet_core::source::EventSource;
 use fleet_nats::connection::{Auth, ClientCertificate, Connections, NatsConfig, Tls};
 use fleet_nats::core::{CoreConfig, CoreSource};
-use fleet_nats::publish::{Published, publish};
+use fleet_nats::dead_letters::{Guarded, JetStreamLetters, LettersConfig};
+use fleet_nats::jetstream::{JetStreamConfig, JetStreamSource};
+use fleet_nats::publish::{PublishError, Published, publish};
 use local_fleet::{Nats, NatsAuth, NatsOptions, NatsTls, Route};
 use secrecy::SecretString;
 
@@ -133,4 +137,56 @@ async fn a_wrong_password_is_said_and_heals_when_the_server_lets_us_in() {
     drop(nats);
     let _open = Nats::start(dir.path(), &NatsOptions::default()).await.unwrap();
     reader.ready().await;
+}
+
+/// Neither what holds credentials nor what fails because of them shows them.
+#[tokio::test]
+async fn nothing_shows_credentials() {
+    const SECRET: &str = "hunter2";
+    let secret = || SecretString::from(SECRET);
+    let server = Server::start(NatsOptions::default().jetstream(true).auth(NatsAuth::UserPassword)).await;
+    let url = server.nats.url(Route::Direct);
+    let key = ClientCertificate { certificate: String::new(), key: secret() };
+    let tls = Tls { client: Some(key.clone()), ..Tls::default() };
+    let in_url = format!("nats://user:{SECRET}@{}", url.trim_start_matches("nats://"));
+    let mut shown = format!("{key:?} {tls:?}");
+    let configs = [
+        NatsConfig::new([in_url.as_str()]).unwrap(),
+        NatsConfig::new([&url]).unwrap().auth(Auth::UserPassword { user: "user".into(), password: secret() }),
+        NatsConfig::new([&url]).unwrap().auth(Auth::Token(secret())),
+        NatsConfig::new([&url]).unwrap().auth(Auth::NKey(secret())),
+        NatsConfig::new([&url]).unwrap().auth(Auth::Creds(secret())),
+        NatsConfig::new([&url]).unwrap().tls(tls),
+    ];
+    let connections = Connections::new();
+    for config in configs {
+        shown += &format!("{config:?}");
+        let core = source(config.clone());
+        let stream = JetStreamConfig::new("EVENTS");
+        let stream = JetStreamSource::new("s", &connections, config.clone(), stream);
+        shown += &format!("{core:?} {stream:?}");
+        // Some cannot work at all, others do not get in.
+        match stream.open(Vec::new()).await {
+            Ok(_items) => {
+                let mut reader = Reader::open(&stream).await;
+                shown += &format!("{:?}", reader.status("not ready", |status| !status.ready).await);
+            }
+            Err(error) => shown += &format!("{error:?} {error}"),
+        }
+        match JetStreamLetters::new(&connections, &config, LettersConfig::new("s", "LETTERS")) {
+            Ok(letters) => {
+                let letters = Arc::new(letters);
+                shown += &format!("{letters:?} {:?}", letters.check().await.unwrap_err());
+                shown += &format!("{:?}", Guarded::new(Arc::new(core), letters));
+            }
+            Err(error) => shown += &format!("{error:?} {error}"),
+        }
+        let error = publish(&config, "logins", &event(1), PATIENCE).await.unwrap_err();
+        shown += &format!("{error:?} {error}");
+        assert_eq!(error.is_retryable(), !matches!(error, PublishError::Config(_)), "{error}");
+    }
+    shown += &format!("{connections:?}");
+    let bad = NatsConfig::new([format!("http://user:{SECRET}@host")]).unwrap_err();
+    shown += &format!("{bad:?} {bad}");
+    assert!(shown.len() > 1000 && !shown.contains(SECRET), "{shown}");
 }
