@@ -34,6 +34,7 @@ fn render(criterion: &mut Criterion) {
         events: None,
         cluster: None,
         origin: None,
+        resources: None,
         trigger: "manage-namespace",
     };
     let mut group = criterion.benchmark_group("render");

@@ -14,6 +14,7 @@ use crate::cluster::ClusterId;
 use crate::filter::Filter;
 use crate::policy::{JsonPointer, Policy};
 use crate::render::{Language, TemplateSource};
+use crate::resource::{ResourceId, ResourceRef, Resources};
 use crate::selector::LabelSelector;
 
 /// Where definitions come from: a folder, or the Kubernetes API.
@@ -66,6 +67,13 @@ pub trait Catalog: Send + Sync + 'static {
     fn withdrawn(&self, subject: &Subject) {
         let _ = subject;
     }
+
+    /// Takes the engine's word on which objects of the management cluster are referred to now: all of them, whenever that
+    /// changed. What is known of each belongs into the next [`snapshot`](CatalogSnapshot::resources) and, as long as it is
+    /// referred to, into all later ones. Must not block. By default nothing: the snapshots hold all there is.
+    fn refer(&self, resources: BTreeSet<ResourceId>) {
+        let _ = resources;
+    }
 }
 
 /// All definitions at one instant.
@@ -80,6 +88,8 @@ pub struct CatalogSnapshot {
     /// Triggers that are not in here because they are about to go: each is held back until
     /// [`withdrawn`](Catalog::withdrawn) says that nothing is left of it.
     pub leaving: BTreeSet<Arc<str>>,
+    /// What is known of the objects that triggers refer to.
+    pub resources: Arc<Resources>,
 }
 
 /// What the engine must know of an EventSource. How to connect is the business of whoever builds the source.
@@ -171,6 +181,8 @@ pub struct TriggerDef {
     pub language: Language,
     /// What to render.
     pub payload: Vec<Payload>,
+    /// Objects of the management cluster that the templates of the payload see.
+    pub resources: Vec<ResourceRef>,
     /// Whom to act as in the target cluster.
     pub identity: Option<Identity>,
     /// How what is rendered is kept.
@@ -205,6 +217,7 @@ impl TriggerDef {
             key: None,
             language: Language::default(),
             payload: Vec::new(),
+            resources: Vec::new(),
             identity: None,
             policy: Arc::default(),
             one_for_event: true,

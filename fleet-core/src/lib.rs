@@ -133,6 +133,7 @@ mod printed;
 pub mod redb;
 pub mod render;
 pub mod resolve;
+pub mod resource;
 pub mod selector;
 pub mod source;
 pub mod store;

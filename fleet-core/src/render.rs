@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::cluster::Cluster;
 use crate::event::Event;
 use crate::manifest::Manifest;
+use crate::resource::Referred;
 use crate::source::Message;
 
 /// Turns templates and a context into manifests.
@@ -214,6 +215,8 @@ pub struct Context<'a> {
     pub cluster: Option<&'a Cluster>,
     /// `origin`: the cluster the event came from.
     pub origin: Option<&'a Cluster>,
+    /// `resources`: objects of the management cluster, by the trigger's identifiers.
+    pub resources: Option<&'a Referred>,
     /// `trigger.name`.
     pub trigger: &'a str,
 }

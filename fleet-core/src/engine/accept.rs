@@ -342,7 +342,8 @@ fn plans(shared: &Shared, trigger: &Trigger, work: &Work) -> Vec<AppliedWork> {
     }
     let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
     let plan = |cluster: &Arc<Cluster>| {
-        let manifests = trigger.render(work, cluster, origin.as_deref()).ok()?.manifests;
+        let manifests = trigger.render(work, cluster, origin.as_deref(), &mut shared.known_resources());
+        let manifests = manifests.ok()?.manifests;
         let mut applied = AppliedWork::pending(work, cluster.id.clone(), work.received);
         applied.plan(&manifests);
         Some(applied)

@@ -2,6 +2,7 @@
 //!
 //! It is told with the very code that judges deliveries and renders Works.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,11 +11,13 @@ use crate::catalog::{CatalogSnapshot, TriggerDef};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
 use crate::engine::judge::{Intention, Refusal, Verdict, judge};
+use crate::engine::references::Unrendered;
 use crate::engine::triggers::{Definitions, Fault, Rendered, Trigger};
 use crate::filter::Facts;
 use crate::manifest::Manifest;
 use crate::position::Positions;
 use crate::render::{Arrival, Renderer};
+use crate::resource::{ResourceId, Resources};
 use crate::source::Delivery;
 use crate::work::{EventKey, Intent, Work};
 
@@ -123,6 +126,8 @@ pub struct Place {
     pub cluster: Arc<Cluster>,
     /// What is rendered there, or why nothing can be.
     pub pieces: Result<Vec<Piece>, CannotRender>,
+    /// The objects of the management cluster that it is rendered from, known or not.
+    pub resources: BTreeSet<ResourceId>,
 }
 
 /// One object that is rendered.
@@ -185,7 +190,7 @@ impl Foresight {
         }
         let trigger = self.definitions.triggers.get(&work.trigger)?;
         let origin = work.origin.as_ref().and_then(|origin| self.clusters.get(origin));
-        Some(place(trigger, work, &self.clusters.get(cluster)?, origin.as_deref()))
+        Some(self.place_of(trigger, work, &self.clusters.get(cluster)?, origin.as_deref()))
     }
 
     /// Whether a Work belongs into a cluster now, as far as its trigger says.
@@ -233,11 +238,21 @@ impl Foresight {
         Fate::Taken(Box::new(Meaning { work, places, nowhere }))
     }
 
+    fn place_of(
+        &self,
+        trigger: &Trigger,
+        work: &Work,
+        cluster: &Arc<Cluster>,
+        origin: Option<&Cluster>,
+    ) -> Place {
+        place(trigger, work, cluster, origin, &self.definitions.resources)
+    }
+
     fn places_of(&self, trigger: &Trigger, work: &Work) -> Vec<Place> {
         let origin = work.origin.as_ref().and_then(|origin| self.clusters.get(origin));
         let targets = trigger.targets(work.origin.as_ref(), &self.clusters);
         let mut places: Vec<Place> =
-            targets.iter().map(|cluster| place(trigger, work, cluster, origin.as_deref())).collect();
+            targets.iter().map(|cluster| self.place_of(trigger, work, cluster, origin.as_deref())).collect();
         places.sort_by(|one, other| one.cluster.id.cmp(&other.cluster.id));
         places
     }
@@ -270,21 +285,37 @@ impl Foresight {
     }
 }
 
-fn place(trigger: &Trigger, work: &Work, cluster: &Arc<Cluster>, origin: Option<&Cluster>) -> Place {
+fn place(
+    trigger: &Trigger,
+    work: &Work,
+    cluster: &Arc<Cluster>,
+    origin: Option<&Cluster>,
+    known: &Arc<Resources>,
+) -> Place {
+    let mut resources = BTreeSet::new();
+    let mut look = |ids: &BTreeSet<ResourceId>| {
+        resources.clone_from(ids);
+        Arc::clone(known)
+    };
     let rendered = if trigger.is_together() {
         let alone = Arrival { event: &work.event, message: &work.message, origin };
-        trigger.render_together(&[alone], cluster)
+        trigger.render_together(&[alone], cluster, &mut look)
     } else {
-        trigger.render(work, cluster, origin)
+        trigger.render(work, cluster, origin, &mut look)
     };
     let pieces = match rendered {
         Ok(Rendered { manifests, templates }) => {
             let pieces = manifests.iter().cloned().zip(templates);
             Ok(pieces.map(|(manifest, template)| Piece { manifest, template }).collect())
         }
-        Err(Fault { reason, message }) => Err(CannotRender { reason, message }),
+        Err(Unrendered::Stalled(Fault { reason, message })) => Err(CannotRender { reason, message }),
+        Err(Unrendered::Unread) => {
+            let names: Vec<_> = resources.iter().map(ToString::to_string).collect();
+            let message = format!("was not looked up in the management cluster: {}", names.join(", "));
+            Err(CannotRender { reason: "ReferenceUnread", message })
+        }
     };
-    Place { cluster: Arc::clone(cluster), pieces }
+    Place { cluster: Arc::clone(cluster), pieces, resources }
 }
 
 fn unwanted(source: &crate::catalog::SourceDef, trigger: &Trigger, delivery: &Delivery) -> String {

@@ -8,6 +8,7 @@ use crate::dead_letter::DeadLetterBox;
 use crate::engine::deliver::Attached;
 use crate::engine::withdrawals::{self, HeldWithdrawals};
 use crate::engine::{Counters, RecentDelivery, Shared, Stray};
+use crate::resource::Resources;
 use crate::source::EventSource;
 
 /// A handle to an engine: attaches sources and looks at what it does. Clones speak of the same engine.
@@ -85,6 +86,11 @@ impl Handle {
     /// [`Config::max_queued`]: crate::engine::Config::max_queued
     pub fn backlog(&self) -> usize {
         self.shared.schedule.backlog()
+    }
+
+    /// What is known of the objects of the management cluster that are referred to.
+    pub fn resources(&self) -> Arc<Resources> {
+        Arc::clone(&self.shared.definitions.load().resources)
     }
 
     /// How many Works are kept only because an older event may still come.

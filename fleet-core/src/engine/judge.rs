@@ -183,6 +183,7 @@ fn intention(
         events: None,
         cluster: None,
         origin: origin_cluster,
+        resources: None,
         trigger: &trigger.def.name,
     };
     let text = |part: &str, template: &Result<Arc<dyn Template>, TemplateError>| {

@@ -29,6 +29,7 @@ mod reads;
 mod recent;
 mod reconcile;
 mod record;
+mod references;
 mod refill;
 mod resend;
 mod rollout;
@@ -78,6 +79,7 @@ use self::lane::Lane;
 use self::observing::Observers;
 use self::queue::{Cause, Pace};
 use self::recent::Recent;
+use self::references::RenderedFrom;
 use self::rollout::Rollouts;
 use self::schedule::{Schedule, Start, Verdict};
 use self::snapshots::Snapshots;
@@ -157,6 +159,8 @@ struct Shared {
     /// How fast sweeps bring in Works.
     pace: Pace,
     rollouts: Rollouts,
+    /// Which Works were rendered from which objects of the management cluster.
+    rendered_from: RenderedFrom,
     departed: Mutex<reconcile::depend::Departed>,
     tombstones: Tombstones,
     together: Together,
@@ -213,6 +217,7 @@ impl Engine {
             snapshots: Snapshots::default(),
             pace: Pace::new(config.rerenders_per_second),
             rollouts: Rollouts::default(),
+            rendered_from: RenderedFrom::default(),
             departed: Mutex::default(),
             tombstones: Tombstones::default(),
             together: Together::default(),
@@ -272,6 +277,7 @@ impl Engine {
             () = others::follow(&shared) => {}
             () = found::run(&shared) => {}
             () = rollout::run(&shared) => {}
+            () = references::tell(&shared) => {}
         }
         shared.stop.cancel();
         shared.tasks.close();

@@ -90,6 +90,7 @@ impl Shared {
         trigger: Option<&Arc<str>>,
     ) {
         self.rollouts.forget(work, cluster);
+        self.rendered_from.forget(work, cluster);
         let effects = self.holdings.forget(work, cluster);
         self.follow(cluster, trigger.unwrap_or(&Arc::default()), effects);
     }

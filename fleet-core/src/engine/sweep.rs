@@ -40,15 +40,23 @@ struct Wanted {
     from_clusters: BTreeSet<(Arc<str>, ClusterId)>,
     /// All Works, as far as they concern this cluster.
     clusters: BTreeSet<ClusterId>,
+    /// These Works in these clusters, which belong there.
+    places: BTreeSet<(WorkId, ClusterId)>,
 }
 
 impl Wanted {
     fn is_empty(&self) -> bool {
-        !self.everything
-            && self.triggers.is_empty()
-            && self.in_clusters.is_empty()
-            && self.from_clusters.is_empty()
-            && self.clusters.is_empty()
+        self.places.is_empty() && self.is_only_places()
+    }
+
+    /// Whether it is all said which Works are meant, so that none has to be looked for.
+    fn is_only_places(&self) -> bool {
+        let Self { everything, triggers, in_clusters, from_clusters, clusters, places: _ } = self;
+        !everything
+            && triggers.is_empty()
+            && in_clusters.is_empty()
+            && from_clusters.is_empty()
+            && clusters.is_empty()
     }
 
     /// Whether a Work that `came_from` somewhere is to be looked at in a cluster.
@@ -88,6 +96,12 @@ impl Sweeps {
     pub(super) fn in_cluster(&self, cluster: &ClusterId, triggers: impl IntoIterator<Item = Arc<str>>) {
         let triggers = triggers.into_iter().map(|trigger| (trigger, cluster.clone()));
         self.wanted.lock().in_clusters.extend(triggers);
+        self.added.notify_one();
+    }
+
+    /// What these Works show in these clusters changed.
+    pub(super) fn places(&self, places: impl IntoIterator<Item = (WorkId, ClusterId)>) {
+        self.wanted.lock().places.extend(places);
         self.added.notify_one();
     }
 
@@ -147,6 +161,12 @@ impl Shared {
 }
 
 async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> {
+    for (work, cluster) in &wanted.places {
+        shared.look_again_at(work, cluster).await;
+    }
+    if wanted.is_only_places() {
+        return Ok(());
+    }
     let only = wanted.only_trigger();
     let definitions = shared.definitions.load_full();
     let mut withdrawals = BTreeSet::new();

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::Shared;
 use crate::engine::clusters::ClusterIndex;
+use crate::engine::references::{Look, Unrendered};
 use crate::engine::triggers::{Definitions, Fault, Found, Rendered, Trigger};
 use crate::event::{Data, Event};
 use crate::render::Arrival;
@@ -151,20 +152,21 @@ impl Events<'_> {
         work: &Work,
         trigger: &Trigger,
         cluster: &Cluster,
-    ) -> (Result<Rendered, Fault>, Duration) {
+    ) -> (Result<Rendered, Unrendered>, Duration) {
+        let mut look = shared.look_up_for(&work.id, &cluster.id);
         let Self::Of(set) = self else {
             let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
-            return (trigger.render(work, cluster, origin.as_deref()), Duration::ZERO);
+            return (trigger.render(work, cluster, origin.as_deref(), &mut look), Duration::ZERO);
         };
         let began = Instant::now();
-        let rendered = set.render(trigger, cluster);
+        let rendered = set.render(trigger, cluster, &mut look);
         let rest = ((set.took + began.elapsed()) * REST).min(LONGEST_REST);
         (rendered, rest)
     }
 }
 
 impl Set<'_> {
-    fn render(&self, trigger: &Trigger, cluster: &Cluster) -> Result<Rendered, Fault> {
+    fn render(&self, trigger: &Trigger, cluster: &Cluster, look: Look<'_>) -> Result<Rendered, Unrendered> {
         if self.is_too_large {
             let message = format!(
                 "EventTrigger {} has oneForEvent: false, and more is live in the cluster than is rendered together \
@@ -172,7 +174,7 @@ impl Set<'_> {
                 trigger.def.name,
                 MOST_BYTES >> 20,
             );
-            return Err(Fault { reason: "TooManyEvents", message });
+            return Err(Fault { reason: "TooManyEvents", message }.into());
         }
         let events: Vec<_> = self
             .keys
@@ -183,7 +185,7 @@ impl Set<'_> {
                 origin: origin.as_deref(),
             })
             .collect();
-        trigger.render_together(&events, cluster)
+        trigger.render_together(&events, cluster, look)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::engine::clusters::ClusterIndex;
 use crate::engine::listening::Listening;
 use crate::engine::payload::Piece;
 use crate::engine::reads::PayloadReads;
+use crate::engine::references::{self, Look, Reference, Unrendered};
 use crate::event::Event;
 use crate::health::{self, Check};
 use crate::manifest::{Gvk, Manifest, ObjectRef};
@@ -18,6 +19,7 @@ use crate::policy::Target;
 use crate::render::{
     Arrival, Context, Renderer, Template, TemplateError, TemplateFault, TemplateKind, TemplateSource,
 };
+use crate::resource::Resources;
 use crate::selector::LabelSelector;
 use crate::work::{EventKey, Work};
 
@@ -27,6 +29,7 @@ pub(super) struct Trigger {
     pub(super) action: Option<Result<Arc<dyn Template>, TemplateError>>,
     pub(super) key: Option<Result<Arc<dyn Template>, TemplateError>>,
     payload: Result<Vec<Piece>, Fault>,
+    references: Result<Vec<Reference>, Fault>,
     reads: PayloadReads,
     checks: Result<Vec<Check>, Fault>,
 }
@@ -123,11 +126,15 @@ impl Trigger {
         });
         let payload: Result<Vec<_>, Fault> =
             def.payload.iter().map(|payload| Piece::compile(payload, renderer)).collect();
+        let references = references::compile(&def, renderer);
+        let of_references = references.iter().flatten().flat_map(Reference::reads);
+        let reads = payload.iter().flatten().flat_map(Piece::reads).chain(of_references);
         Self {
-            reads: PayloadReads::new(payload.iter().flatten().flat_map(Piece::reads)),
+            reads: PayloadReads::new(reads),
             action: text("cloudEventAction", &def.action),
             key: text("key", &def.key),
             payload,
+            references,
             checks: checks.collect(),
             def,
         }
@@ -145,6 +152,8 @@ impl Trigger {
         let (ready, reason, message) = if let Some(error) = broken {
             (false, "TemplateError", error.to_string())
         } else if let Err(fault) = &self.payload {
+            (false, fault.reason, fault.message.clone())
+        } else if let Err(fault) = &self.references {
             (false, fault.reason, fault.message.clone())
         } else if let Err(fault) = &self.checks {
             (false, fault.reason, fault.message.clone())
@@ -236,6 +245,7 @@ impl Trigger {
             key: _,
             language: _,
             payload,
+            resources,
             identity,
             policy,
             one_for_event,
@@ -246,6 +256,7 @@ impl Trigger {
             && *cluster_refs == new.cluster_refs
             && *destination_clusters == new.destination_clusters
             && *payload == new.payload
+            && *resources == new.resources
             && *identity == new.identity
             && *policy == new.policy
             && *one_for_event == new.one_for_event
@@ -276,16 +287,19 @@ impl Trigger {
         work: &Work,
         cluster: &Cluster,
         origin: Option<&Cluster>,
-    ) -> Result<Rendered, Fault> {
+        look: Look<'_>,
+    ) -> Result<Rendered, Unrendered> {
         let is_of_event = work.key != EventKey::Always;
-        self.render_in(&Context {
+        let context = Context {
             event: is_of_event.then_some(&*work.event),
             message: is_of_event.then_some(&*work.message),
             events: None,
             cluster: Some(cluster),
             origin,
+            resources: None,
             trigger: &self.def.name,
-        })
+        };
+        self.render_in(context, look)
     }
 
     /// Renders all keys of a cluster together.
@@ -293,26 +307,32 @@ impl Trigger {
         &self,
         events: &[Arrival<'_>],
         cluster: &Cluster,
-    ) -> Result<Rendered, Fault> {
-        self.render_in(&Context {
+        look: Look<'_>,
+    ) -> Result<Rendered, Unrendered> {
+        let context = Context {
             event: None,
             message: None,
             events: Some(events),
             cluster: Some(cluster),
             origin: None,
+            resources: None,
             trigger: &self.def.name,
-        })
+        };
+        self.render_in(context, look)
     }
 
-    fn render_in(&self, context: &Context<'_>) -> Result<Rendered, Fault> {
+    fn render_in(&self, context: Context<'_>, look: Look<'_>) -> Result<Rendered, Unrendered> {
+        let references = self.references.as_ref().map_err(Clone::clone)?;
+        let referred = references::look_up(references, &context, look)?;
+        let context = Context { resources: Some(&referred), ..context };
         let pieces = self.payload.as_ref().map_err(Clone::clone)?;
         let (mut manifests, mut names): (Vec<Manifest>, Vec<_>) = Default::default();
         for piece in pieces {
-            for manifest in piece.render(context)? {
+            for manifest in piece.render(&context)? {
                 if let Some(twice) = manifests.iter().find(|it| it.id().same_object(manifest.id())) {
                     let message =
                         format!("the trigger's templates give {} twice; give each object once", twice.id());
-                    return Err(Fault { reason: "TemplateError", message });
+                    return Err(Fault { reason: "TemplateError", message }.into());
                 }
                 manifests.push(manifest);
                 names.push(Arc::clone(&piece.name));
@@ -332,6 +352,8 @@ pub(super) struct Definitions {
     complete: bool,
     /// Triggers that are about to go: gone for us, and held back until nothing is left of them.
     leaving: BTreeSet<Arc<str>>,
+    /// What is known of what triggers refer to.
+    pub(super) resources: Arc<Resources>,
 }
 
 /// What a trigger's name stands for.
@@ -447,7 +469,14 @@ impl Definitions {
         }
         let by_source = by_source.into_iter().map(|(source, it)| (source, Listening::new(it))).collect();
         let complete = snapshot.complete;
-        let definitions = Self { sources, triggers, by_source, complete, leaving: snapshot.leaving.clone() };
+        let definitions = Self {
+            sources,
+            triggers,
+            by_source,
+            complete,
+            leaving: snapshot.leaving.clone(),
+            resources: Arc::clone(&snapshot.resources),
+        };
         Changed {
             told_again: definitions.to_be_told_again(self),
             definitions,

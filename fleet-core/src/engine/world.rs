@@ -99,6 +99,12 @@ fn take_definitions(shared: &Arc<Shared>, snapshot: &CatalogSnapshot) {
     let is_judged_anew = definitions.judges_otherwise(&before);
     shared.note_departed(&before, &definitions);
     shared.definitions.store(Arc::clone(&definitions));
+    // After that: whoever looks something up notes it before.
+    let shows = shared.rendered_from_changed(&before.resources, &definitions.resources);
+    if !shows.is_empty() {
+        tracing::debug!(works = shows.len(), "what they are rendered from changed");
+        shared.sweeps.places(shows);
+    }
     for trigger in shared.rollouts.follow(&definitions, &changed.triggers) {
         shared.conditions.rolling_out(&trigger, None, &*shared.catalog);
     }

@@ -1,6 +1,7 @@
 //! The context of a rendering, with Sveltos' names for what is in it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 
@@ -8,6 +9,7 @@ use super::value::{Heap, Value};
 use crate::cluster::Cluster;
 use crate::printed::Planes;
 use crate::render::{Context, TemplateError, TemplateFault};
+use crate::resource::{Referred, Resource};
 use crate::source::Message;
 
 /// What a template sees.
@@ -31,7 +33,7 @@ impl<'c> Seen<'c> {
     /// What is read of it, as the dot of the template. Tells which planes occur in it.
     pub(super) fn root(&self, reads: &BTreeSet<String>, heap: &mut Heap, planes: &mut Planes) -> Value {
         let reads = |root: &str| reads.iter().any(|path| path.split('.').next() == Some(root));
-        let Context { event, message, events, cluster, origin, trigger } = *self.context;
+        let Context { event, message, events, cluster, origin, resources, trigger } = *self.context;
         let mut root = Map::new();
         let mut put = |name: &str, value: Option<Json>| {
             if let Some(value) = value {
@@ -46,8 +48,14 @@ impl<'c> Seen<'c> {
         }
         let shown = if self.event { origin.or(cluster) } else { cluster };
         put("Cluster", shown.filter(|_| reads("cluster")).map(self::cluster));
+        let resources = resources.filter(|_| reads("resources"));
+        put("MgmtResources", resources.map(self::resources));
         put("Trigger", Some(json!({"name": trigger})).filter(|_| reads("trigger")));
-        heap.take_in(Json::Object(root), planes)
+        let root = heap.take_in(Json::Object(root), planes);
+        if let Value::Map(root) = &root {
+            heap.resources = heap.entries(*root).get("MgmtResources").cloned();
+        }
+        root
     }
 
     /// Says why a part of the context is not there.
@@ -96,6 +104,15 @@ fn message(message: &Message) -> Json {
     }
     let tokens: Vec<&str> = message.tokens().collect();
     json!({"subject": message.subject, "tokens": tokens, "headers": headers})
+}
+
+/// By identifier; what is optional and does not exist is nil, as is what `getResource` gives for it.
+fn resources(resources: &Referred) -> Json {
+    let value = |resource: &Option<Arc<Resource>>| match resource {
+        Some(resource) => resource.value().clone(),
+        None => Json::Null,
+    };
+    Json::Object(resources.iter().map(|(id, resource)| (id.to_string(), value(resource))).collect())
 }
 
 /// As the object that Sveltos has for it.

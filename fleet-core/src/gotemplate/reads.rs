@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::ast::{Branch, Node, Operand, Pipeline, Tree};
+use super::functions;
 use crate::render::GoPasses;
 
 /// What a tree reads.
@@ -96,6 +97,9 @@ impl Reader {
             Operand::Dot if at_root => self.all(true),
             Operand::Variable { name, fields } if fields.is_empty() && name == "$" => self.all(true),
             Operand::Field(names) | Operand::Variable { fields: names, .. } => self.path(names),
+            Operand::Function(name) if functions::LOOK_UP.contains(&name.as_str()) => {
+                self.paths.insert("resources".to_owned());
+            }
             Operand::Parentheses(pipeline) => self.pipeline(pipeline, at_root),
             Operand::Chain { of, fields } => {
                 self.operand(of, at_root);
@@ -110,7 +114,7 @@ impl Reader {
         if event && self.event {
             self.paths.extend(["event", "events", "message", "origin"].map(str::to_owned));
         }
-        self.paths.extend(["cluster", "trigger"].map(str::to_owned));
+        self.paths.extend(["cluster", "resources", "trigger"].map(str::to_owned));
     }
 
     fn path(&mut self, names: &[String]) {
@@ -128,6 +132,9 @@ impl Reader {
             }
             "Message" => {
                 self.paths.insert("message".to_owned());
+            }
+            "MgmtResources" => {
+                self.paths.insert("resources".to_owned());
             }
             "Trigger" => {
                 self.paths.insert("trigger".to_owned());
@@ -175,7 +182,8 @@ mod tests {
 
     #[test]
     fn nothing_that_is_read_is_overlooked() {
-        const EVERYTHING: &[&str] = &["cluster", "event", "events", "message", "origin", "trigger"];
+        const EVERYTHING: &[&str] =
+            &["cluster", "event", "events", "message", "origin", "resources", "trigger"];
         for (text, expected) in [
             ("a {{ 1 }} {{/* .Cluster */}}", &[][..]),
             ("{{ .CloudEvent.subject }}{{ .CloudEvent.data.a.b }}", &["event.data", "event.subject"]),
@@ -213,16 +221,21 @@ mod tests {
         }
         for (text, expected) in [
             ("{{ .Cluster.metadata.labels.env }}", &["cluster.labels.env"][..]),
-            ("{{ . }}", &["cluster", "trigger"]),
+            ("{{ . }}", &["cluster", "resources", "trigger"]),
+            ("{{ (getResource \"a\").data.k }}", &["resources"]),
+            ("{{ with .MgmtResources }}{{ .a }}{{ end }}", &["resources"]),
         ] {
             assert_eq!(paths(text, GoPasses::Cluster), expected, "{text}");
         }
         for (text, expected) in [
             ("{{ .CloudEvent.id }}", &["event.id"][..]),
-            ("{{ with toJson .CloudEvent.id }}{{ . }}{{ end }}", &["cluster", "event.id", "trigger"]),
-            ("{{ \"{{ .Cluster.metadata.name }}\" }}", &["cluster", "trigger"]),
-            ("{ {{- /* */ -}} { .Cluster.metadata.name }}", &["cluster", "trigger"]),
-            ("{{ define \"a\" }}{{ `{{` }} .Cluster }}{{ end }}", &["cluster", "trigger"]),
+            (
+                "{{ with toJson .CloudEvent.id }}{{ . }}{{ end }}",
+                &["cluster", "event.id", "resources", "trigger"],
+            ),
+            ("{{ \"{{ .Cluster.metadata.name }}\" }}", &["cluster", "resources", "trigger"]),
+            ("{ {{- /* */ -}} { .Cluster.metadata.name }}", &["cluster", "resources", "trigger"]),
+            ("{{ define \"a\" }}{{ `{{` }} .Cluster }}{{ end }}", &["cluster", "resources", "trigger"]),
         ] {
             assert_eq!(paths(text, GoPasses::Both), expected, "{text}");
         }

@@ -88,11 +88,19 @@ pub(super) struct Heap {
     steps: usize,
     /// The regular expressions that were compiled, by how they are written.
     pub(super) expressions: HashMap<Arc<str>, Regex>,
+    /// The objects of the management cluster, by identifier.
+    pub(super) resources: Option<Value>,
 }
 
 impl Default for Heap {
     fn default() -> Self {
-        Self { lists: Vec::new(), maps: Vec::new(), steps: STEPS, expressions: HashMap::new() }
+        Self {
+            lists: Vec::new(),
+            maps: Vec::new(),
+            steps: STEPS,
+            expressions: HashMap::new(),
+            resources: None,
+        }
     }
 }
 

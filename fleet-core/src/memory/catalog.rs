@@ -10,12 +10,14 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::catalog::{Catalog, CatalogError, CatalogSnapshot, Condition, SourceDef, Subject, TriggerDef};
+use crate::resource::{Others, ResourceId, Resources};
 
 /// Definitions that the program itself changes.
 #[derive(Debug)]
 pub struct MemoryCatalog {
     snapshot: watch::Sender<Arc<CatalogSnapshot>>,
     conditions: Mutex<BTreeMap<Subject, Condition>>,
+    referred: Mutex<BTreeSet<ResourceId>>,
 }
 
 impl Default for MemoryCatalog {
@@ -35,8 +37,13 @@ impl MemoryCatalog {
             triggers: triggers.into_iter().map(|it| (Arc::clone(&it.name), Arc::new(it))).collect(),
             complete: true,
             leaving: BTreeSet::new(),
+            resources: Arc::new(Resources { others: Others::Absent, ..Resources::default() }),
         };
-        Self { snapshot: watch::Sender::new(Arc::new(snapshot)), conditions: Mutex::default() }
+        Self {
+            snapshot: watch::Sender::new(Arc::new(snapshot)),
+            conditions: Mutex::default(),
+            referred: Mutex::default(),
+        }
     }
 
     /// Changes the definitions.
@@ -47,6 +54,11 @@ impl MemoryCatalog {
     /// What the engine last said about a definition.
     pub fn condition(&self, subject: &Subject) -> Option<Condition> {
         self.conditions.lock().get(subject).cloned()
+    }
+
+    /// What the engine refers to now.
+    pub fn referred(&self) -> BTreeSet<ResourceId> {
+        self.referred.lock().clone()
     }
 }
 
@@ -65,5 +77,9 @@ impl Catalog for MemoryCatalog {
 
     fn report(&self, subject: &Subject, condition: Condition) {
         self.conditions.lock().insert(subject.clone(), condition);
+    }
+
+    fn refer(&self, resources: BTreeSet<ResourceId>) {
+        *self.referred.lock() = resources;
     }
 }

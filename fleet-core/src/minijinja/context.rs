@@ -17,6 +17,7 @@ use crate::cluster::{Cluster, Labels};
 use crate::event::{Data, Event, Extension};
 use crate::printed::{Planes, Sink};
 use crate::render::{Arrival, Context};
+use crate::resource::Referred;
 use crate::source::Message;
 
 /// The attributes that the specification names, in its order.
@@ -33,7 +34,7 @@ impl Root {
     /// Converts what is read of a context. Tells which planes occur in it, besides those of the template.
     pub(super) fn new(context: &Context<'_>, reads: &Reads, planes: &mut Planes) -> Self {
         let mut values = Values { planes };
-        let mut parts = Vec::with_capacity(6);
+        let mut parts = Vec::with_capacity(7);
         let clusters = [("cluster", context.cluster), ("origin", context.origin)];
         if let (Some(wanted), Some(event)) = (reads.parts("event"), context.event) {
             parts.push(("event", values.event(event, wanted)));
@@ -49,6 +50,9 @@ impl Root {
             if let (Some(wanted), Some(cluster)) = (reads.parts(name), cluster) {
                 parts.push((name, values.cluster(cluster, wanted)));
             }
+        }
+        if let (Some(wanted), Some(resources)) = (reads.parts("resources"), context.resources) {
+            parts.push(("resources", values.resources(resources, wanted)));
         }
         if reads.parts("trigger").is_some() {
             parts.push(("trigger", Value::from_pairs([("name", values.text(context.trigger))])));
@@ -214,6 +218,14 @@ impl Values<'_> {
             parts.push(("annotations", self.labels(&cluster.annotations)));
         }
         Value::from_pairs(parts)
+    }
+
+    /// What does not exist is undefined.
+    fn resources(&mut self, resources: &Referred, wanted: &Parts) -> Value {
+        let wanted = resources.iter().filter(|(identifier, _)| wanted.has(identifier));
+        let found = wanted.filter_map(|(identifier, resource)| Some((&**identifier, resource.as_ref()?)));
+        let found = found.map(|(identifier, resource)| (identifier, self.json(resource.value())));
+        Value::from_pairs(found.collect::<Vec<_>>())
     }
 
     fn labels(&mut self, labels: &Labels) -> Value {

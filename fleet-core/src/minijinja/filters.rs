@@ -1,6 +1,8 @@
 //! The filters of templates. minijinja's own work on values and refuse printed text; those that print structure or
 //! quotes, and those that may follow printed text, are ours.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, State, Value, filters};
 
@@ -58,6 +60,8 @@ fn on_values() -> Vec<(&'static str, Value)> {
     vec![
         ("abs", V::from_function(filters::abs)),
         ("attr", V::from_function(filters::attr)),
+        ("b64decode", V::from_function(b64decode)),
+        ("b64encode", V::from_function(b64encode)),
         ("batch", V::from_function(filters::batch)),
         ("bool", V::from_function(filters::bool)),
         ("capitalize", V::from_function(filters::capitalize)),
@@ -98,6 +102,18 @@ fn on_values() -> Vec<(&'static str, Value)> {
         ("upper", V::from_function(filters::upper)),
         ("zip", V::from_function(filters::zip)),
     ]
+}
+
+fn b64encode(text: &str) -> String {
+    STANDARD.encode(text)
+}
+
+/// What a Secret holds, as text.
+fn b64decode(text: &str) -> Result<String, Error> {
+    let wrong =
+        |reason: &str| refuse(TemplateFault::Evaluation, format!("b64decode: the text is not {reason}"));
+    let bytes = STANDARD.decode(text).map_err(|_| wrong("base64"))?;
+    String::from_utf8(bytes).map_err(|_| wrong("UTF-8 text in base64"))
 }
 
 pub(super) fn printed_text(filter: &str) -> Error {

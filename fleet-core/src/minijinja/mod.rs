@@ -9,7 +9,10 @@
 //! * `message`: `subject`, its `tokens` (the parts between dots), `headers` by name,
 //! * `cluster`, the target: `namespace`, `name`, `labels`, `annotations`; and `origin`, where the event came from, the
 //!   same,
-//! * `trigger.name`.
+//! * `trigger.name`,
+//! * `resources`: objects of the management cluster, by the identifiers that the trigger gives them
+//!   (`templateResourceRefs`), each as it is there: `resources.tenants.data.plan`. What a Secret holds is base64:
+//!   `resources.login.data.password | b64decode`. One that is optional and does not exist is undefined.
 //!
 //! Of a trigger with `oneForEvent: false` the templates see all keys together: there `events` takes the place of `event`,
 //! `message` and `origin`. It is a list with one entry for each key that is live in the target cluster, sorted by
@@ -43,6 +46,7 @@
 //!   `resources: {{ event.data.resources | toyaml | nindent(2) }}`, `args: {{ event.data.args | tojson }}`.
 //!   Within a larger text both give JSON, which is how text for another program is made safe:
 //!   `app.json: '{"user": {{ event.subject | tojson }}}'`.
+//! * `b64encode` and `b64decode` turn text into base64 and back, as the data of Secrets needs it.
 //! * `quote` and `squote` make a value a text; within a larger text they add the quotes.
 //! * A key can be printed only in mappings of data: under `labels`, `annotations`, `matchLabels`, `nodeSelector`,
 //!   `selector`, `data`, `stringData` and `binaryData`. `apiVersion` and `kind` of the object cannot be printed at all,

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 /// The names that the context may have.
-const ROOTS: [&str; 6] = ["event", "events", "message", "cluster", "origin", "trigger"];
+const ROOTS: [&str; 7] = ["event", "events", "message", "cluster", "origin", "resources", "trigger"];
 
 /// What a template reads.
 #[derive(Debug)]
@@ -120,6 +120,8 @@ mod tests {
             ("{% set e = event %}{{ e.subject }}", &["event"]),
             ("{% for it in events %}{{ it.event.subject }}{% endfor %}", &["events"]),
             ("{{ events[0].event.subject }}", &["events"]),
+            ("{{ resources.a.data.k }}{{ resources['b'] }}", &["resources", "resources.a.data.k"]),
+            ("{{ event.resources }}", &["event.resources"]),
             ("{{ events.0.event.subject }}", &["events.0.event.subject"]),
             ("{{ event.data.text[1:3] }}", &["event.data.text"]),
             ("{{ event['data'] ~ event . subject }}", &["event"]),

@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Replaces `$subject`, `$type` and `$cluster`, `$subjects` where keys are rendered together, `$env` and `$tier` by labels of the cluster, `$labels` by how many it has,
-/// and `$from-tier` by a label of the origin; `$fail` fails, and `$bug` panics for the subject `bug`. A manifest template is
+/// and `$from-tier` by a label of the origin; `$plan` by what the resource `tenants` holds under `plan`; `$fail` fails, and `$bug` panics for the subject `bug`. A manifest template is
 /// a list of ConfigMaps: `name`, or `name=value`, or `kind/name`.
 #[derive(Default)]
 pub(crate) struct Words {
@@ -105,6 +105,11 @@ impl Template for Compiled {
         }
         if let Some(origin) = context.origin {
             text = text.replace("$from-tier", origin.labels.get("tier").map_or("none", String::as_str));
+        }
+        if let Some(resources) = context.resources {
+            let plan = resources.get("tenants").and_then(Option::as_ref);
+            let plan = plan.and_then(|it| it.value().pointer("/data/plan")?.as_str());
+            text = text.replace("$plan", plan.unwrap_or("none"));
         }
         text = text.replace("$bug", "");
         match text.contains("$fail") {

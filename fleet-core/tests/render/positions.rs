@@ -84,6 +84,9 @@ pub(crate) const SOURCES: &[&str] = &[
     "cluster.labels.l",
     "cluster.annotations.l",
     "origin.labels.l",
+    "resources.r.data.v",
+    "resources['r']['data']['v']",
+    "(resources.r.data | items | first | last)",
 ];
 
 pub(crate) fn setting(value: &str) -> Setting {
@@ -94,6 +97,7 @@ pub(crate) fn setting(value: &str) -> Setting {
     }
     setting.event = fleet_core::event::Event::from_json(event.to_string().as_bytes()).unwrap();
     setting.message.headers = vec![("h".into(), value.into())];
+    setting.refer("r", Some(json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"v": value}})));
     for cluster in [Some(&mut setting.cluster), setting.origin.as_mut()].into_iter().flatten() {
         cluster.labels = [("l".to_owned(), value.to_owned())].into();
         cluster.annotations = cluster.labels.clone();

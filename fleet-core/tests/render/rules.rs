@@ -36,6 +36,36 @@ pub(crate) fn refuses_after(definitions: &str, x: &str, fault: TemplateFault, re
 }
 
 #[test]
+fn resources_are_objects_of_the_management_cluster() {
+    let mut setting = Setting::default();
+    let secret = json!({"metadata": {"uid": "1", "name": "login"}, "data": {"user": "bWdpYW5sdWM=", "bad": "?", "b": "/w=="}});
+    setting.refer("login", Some(secret));
+    setting.refer("no-login", None);
+    for (x, expected) in [
+        ("{{ resources.login.metadata.name }}", json!("login")),
+        ("{{ resources['login'].data.user | b64decode }}", json!("mgianluc")),
+        ("{{ resources.login.data.user | b64decode | b64encode }}", json!("bWdpYW5sdWM=")),
+        ("{{ 'yes' if resources.login is defined else 'no' }}", json!("yes")),
+        ("{{ 'yes' if resources['no-login'] is defined else 'no' }}", json!("no")),
+        ("{{ resources.login.metadata.uid is defined }}", json!(false)),
+        ("\n  {{ resources.login.metadata | toyaml | indent(2) }}", json!({"name": "login"})),
+    ] {
+        assert_eq!(setting.render_in("", x), Ok(expected), "{x}");
+    }
+    for (x, fault, reason) in [
+        ("{{ resources.nobody.data.a }}", TemplateFault::Undefined, "`resources.nobody"),
+        ("{{ resources['no-login'].data }}", TemplateFault::Undefined, "is undefined"),
+        ("{{ resources.login.data.bad | b64decode }}", TemplateFault::Evaluation, "is not base64"),
+        ("{{ resources.login.data.b | b64decode }}", TemplateFault::Evaluation, "is not UTF-8"),
+        ("{{ resources.login.data }}", TemplateFault::Structure, ""),
+    ] {
+        let error = setting.render_in("", x).unwrap_err();
+        assert!(error.fault == fault && error.reason.contains(reason), "{x}: {error:?}");
+        assert!(!error.to_string().contains("mgianluc"), "{error}");
+    }
+}
+
+#[test]
 fn a_whole_plain_scalar_keeps_its_type() {
     for (name, expected) in [
         ("int", json!(5)),

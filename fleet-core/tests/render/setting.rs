@@ -6,6 +6,7 @@ use fleet_core::cluster::{Cluster, ClusterId};
 use fleet_core::event::Event;
 use fleet_core::minijinja::MinijinjaRenderer;
 use fleet_core::render::{Arrival, Context, Renderer, Template, TemplateError, TemplateKind, TemplateSource};
+use fleet_core::resource::{Referred, Resource};
 use fleet_core::source::Message;
 use serde_json::{Value, json};
 
@@ -14,6 +15,7 @@ pub(crate) struct Setting {
     pub(crate) message: Message,
     pub(crate) cluster: Cluster,
     pub(crate) origin: Option<Cluster>,
+    pub(crate) resources: Referred,
 }
 
 impl Default for Setting {
@@ -48,7 +50,13 @@ impl Setting {
             },
             cluster,
             origin: Some(Cluster::new(id("origin1"), [("env", "staging")])),
+            resources: Referred::new(),
         }
+    }
+
+    /// With an object of the management cluster.
+    pub(crate) fn refer(&mut self, identifier: &str, resource: Option<Value>) {
+        self.resources.insert(identifier.into(), resource.map(|it| Arc::new(Resource::new(it))));
     }
 
     pub(crate) fn context(&self) -> Context<'_> {
@@ -58,6 +66,7 @@ impl Setting {
             events: None,
             cluster: Some(&self.cluster),
             origin: self.origin.as_ref(),
+            resources: Some(&self.resources),
             trigger: "manage-namespace",
         }
     }

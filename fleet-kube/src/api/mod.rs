@@ -19,6 +19,7 @@ mod filter;
 mod helm;
 mod policy;
 mod profile;
+mod resource;
 mod source;
 mod status;
 mod trigger;
@@ -41,6 +42,7 @@ pub use policy::{
     CelRule, DriftExclusion, PayloadPolicy, ResourceTarget, StopMatchingBehavior, SyncMode, ValidateHealth,
 };
 pub use profile::{ClusterProfile, ClusterProfileSpec};
+pub use resource::{ReferredResource, TemplateResourceRef};
 pub use source::{
     ClusterRef, ClusterSecretRef, DeadLetterSpec, DeadLetterStreamSpec, DedupeBy, DedupeSpec, DeliverFrom,
     EventSource, EventSourceSpec, HttpSpec, JetStreamSpec, NatsSpec, OriginSpec, SecretRef, SubjectTokens,

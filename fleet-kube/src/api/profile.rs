@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::helm::HelmChart;
 use super::policy::PayloadPolicy;
+use super::resource::TemplateResourceRef;
 use super::source::ClusterRef;
 use super::status::Status;
 use super::trigger::PolicyRef;
@@ -73,6 +74,11 @@ pub struct ClusterProfileSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub helm_charts: Vec<HelmChart>,
+    /// Objects of the management cluster that the templates see as `resources.<identifier>`. When one of them changes, what
+    /// shows it is rendered again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub template_resource_refs: Vec<TemplateResourceRef>,
     /// How what is rendered is kept in the clusters.
     #[serde(flatten)]
     pub policy: PayloadPolicy,

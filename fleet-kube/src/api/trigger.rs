@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::helm::HelmChart;
 use super::policy::PayloadPolicy;
+use super::resource::TemplateResourceRef;
 use super::status::Status;
 use super::{duration, filter};
 
@@ -115,6 +116,11 @@ pub struct EventTriggerSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub helm_charts: Vec<HelmChart>,
+    /// Objects of the management cluster that the templates see as `resources.<identifier>`. When one of them changes, what
+    /// shows it is rendered again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub template_resource_refs: Vec<TemplateResourceRef>,
     /// A key that no event renews within this time is deleted, as by a Delete event: `30m`, `24h`. It is counted from
     /// when its last event was published, or else accepted; what is published and not read yet counts. By default keys do
     /// not expire.

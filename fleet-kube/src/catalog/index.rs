@@ -219,7 +219,7 @@ fn fingerprint(value: &Value) -> u64 {
 }
 
 /// What an error of a watch means; nothing, if it is part of every watch's life.
-fn trouble(error: &watcher::Error) -> Option<Trouble> {
+pub(super) fn trouble(error: &watcher::Error) -> Option<Trouble> {
     use kube::Error::Api;
     use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
     let status = match error {

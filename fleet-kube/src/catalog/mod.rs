@@ -41,19 +41,26 @@
 //!   verbs: [list, watch]
 //! ```
 //! A namespace that may not be read is a problem of those who refer to it, and of nobody else.
+//!
+//! What `templateResourceRefs` names is watched object by object (`fieldSelector: metadata.name=…`), so that list and watch
+//! of other kinds can be granted for single objects (`resourceNames`), too. Where the namespace is left out, it is that of
+//! the Cluster.
 
 mod beside;
 mod finalizers;
 mod index;
+mod resources;
 mod scope;
 mod status;
 mod watching;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use fleet_core::catalog::{Catalog, CatalogError, CatalogSnapshot, Condition, Subject};
 use fleet_core::cluster::ClusterId;
+use fleet_core::resource::{ResourceId, Resources};
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +71,8 @@ use crate::definitions::{Definitions, Family, Kind, ObjectId};
 pub use beside::sveltos_controllers;
 use finalizers::Finalizers;
 pub use finalizers::Holding;
+pub use resources::look_up;
+use resources::{Following, Wanted};
 pub use scope::WATCH;
 use status::{Reports, Verdict};
 use watching::Watching;
@@ -76,6 +85,8 @@ pub struct KubeCatalog {
     health: watch::Receiver<CatalogHealth>,
     reports: Arc<Reports>,
     finalizers: Arc<Finalizers>,
+    wanted: watch::Sender<Wanted>,
+    resources: watch::Receiver<Arc<Resources>>,
     stop: CancellationToken,
     tasks: Vec<AbortOnDropHandle<()>>,
 }
@@ -120,7 +131,13 @@ impl KubeCatalog {
         let (told, held) = (Arc::clone(&reports), Arc::clone(&finalizers));
         let watching = Watching::new(client.clone(), family, publish, tell, told, held);
         let writing = status::write(client.clone(), family, Arc::clone(&reports), stop.clone());
-        let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(watching.run(stop.clone())))];
+        let ((wanted, asked), (found, resources)) =
+            (watch::channel(Wanted::default()), watch::channel(Arc::default()));
+        let following = Following::new(client.clone(), asked, found);
+        let mut tasks = vec![
+            AbortOnDropHandle::new(tokio::spawn(watching.run(stop.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(following.run(stop.clone()))),
+        ];
         if writes {
             tasks.push(AbortOnDropHandle::new(tokio::spawn(writing)));
         }
@@ -128,7 +145,7 @@ impl KubeCatalog {
             let keeping = finalizers::keep(client, family, Arc::clone(&finalizers), holding, stop.clone());
             tasks.push(AbortOnDropHandle::new(tokio::spawn(keeping)));
         }
-        Self { definitions, health, reports, finalizers, stop, tasks }
+        Self { definitions, health, reports, finalizers, wanted, resources, stop, tasks }
     }
 
     /// The definitions: none until everything was read once, then always the last good ones.
@@ -180,18 +197,23 @@ impl KubeCatalog {
 #[async_trait]
 impl Catalog for KubeCatalog {
     async fn subscribe(&self) -> Result<BoxStream<'static, Arc<CatalogSnapshot>>, CatalogError> {
-        let mut definitions = self.definitions.clone();
+        let (mut definitions, resources) = (self.definitions.clone(), self.resources.clone());
         definitions.mark_changed();
-        let snapshots = stream::unfold(definitions, |mut definitions| async move {
-            loop {
-                definitions.changed().await.ok()?;
-                let snapshot =
-                    definitions.borrow_and_update().as_ref().map(|read| Arc::new(read.catalog.clone()));
-                if let Some(snapshot) = snapshot {
-                    return Some((snapshot, definitions));
+        let snapshots =
+            stream::unfold((definitions, resources), |(mut definitions, mut resources)| async move {
+                loop {
+                    tokio::select! {
+                        changed = definitions.changed() => changed.ok()?,
+                        changed = resources.changed() => changed.ok()?,
+                    }
+                    let snapshot = definitions.borrow_and_update().as_ref().map(|read| read.catalog.clone());
+                    if let Some(snapshot) = snapshot {
+                        let known = Arc::clone(&resources.borrow_and_update());
+                        let snapshot = CatalogSnapshot { resources: known, ..snapshot };
+                        return Some((Arc::new(snapshot), (definitions, resources)));
+                    }
                 }
-            }
-        });
+            });
         Ok(snapshots.boxed())
     }
 
@@ -208,6 +230,10 @@ impl Catalog for KubeCatalog {
             }
         };
         self.reports.report(id, Verdict { ready, stalled, reason, message, version: None });
+    }
+
+    fn refer(&self, resources: BTreeSet<ResourceId>) {
+        self.wanted.send_modify(|wanted| wanted.engine = resources);
     }
 
     fn withdrawn(&self, subject: &Subject) {

@@ -17,6 +17,7 @@ mod payload;
 mod policy;
 mod profile;
 mod references;
+mod resources;
 mod source;
 mod sveltos;
 mod transport;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 use fleet_core::catalog::{CatalogSnapshot, Payload, TriggerDef};
 use fleet_core::cluster::ClusterId;
+use fleet_core::resource::Resources;
 
 pub(crate) use nats::{is_jetstream_name, server, subject};
 pub use object::{Family, Fault, Kind, LineOf, Location, ObjectId, Problem, RawObject};
@@ -96,6 +98,7 @@ impl Definitions {
         let circles = open_circles(&mut found, previous);
         let Identified { objects, unusable, stand_ins, leaving, unread, problems } = found;
         let mut built = Self { problems, ..Self::default() };
+        built.catalog.resources = Arc::new(known_resources(&objects, &unusable, unread));
         let references =
             References { objects: &objects, unusable: &unusable, closed, unread, circles: &circles };
         for (id, object) in &objects {
@@ -164,6 +167,7 @@ impl Definitions {
     }
 
     fn add_rule(&mut self, id: &ObjectId, place: &Place, mut rule: TriggerDef, references: &References<'_>) {
+        resources::tell(place, &rule.resources, &self.catalog.resources, &mut self.problems);
         for (index, name) in rule.policy.depends_on.iter().enumerate() {
             if let Err(reason) = references.dependency(name) {
                 let pointer = format!("/spec/dependsOn/{index}");
@@ -273,6 +277,7 @@ impl Definitions {
             && self.transports == other.transports
             && self.problems == other.problems
             && self.catalog.leaving == other.catalog.leaving
+            && self.catalog.resources == other.catalog.resources
             && same_clusters(&self.clusters, &other.clusters)
             && same_clusters(&self.leaving, &other.leaving)
             && self.same_for_agents(other)
@@ -364,6 +369,26 @@ fn identify(
         }
     }
     found
+}
+
+/// What triggers may refer to, if any does: in a folder. In a management cluster that is watched for, one by one.
+fn known_resources(
+    objects: &BTreeMap<ObjectId, Arc<Parsed>>,
+    unusable: &BTreeMap<ObjectId, &'static str>,
+    unread: bool,
+) -> Resources {
+    let refers = |object: &Arc<Parsed>| {
+        object.place.location != Location::Api
+            && match &object.body {
+                Ok(Body::Trigger(draft)) => draft.refers(),
+                Ok(Body::Profile(draft)) => draft.refers(),
+                _ => false,
+            }
+    };
+    match objects.values().any(refers) {
+        true => resources::of_folder(objects, unusable, unread),
+        false => Resources::default(),
+    }
 }
 
 /// Takes back, to what was in `previous`, triggers and profiles that wait for each other in a circle; says of those that have always

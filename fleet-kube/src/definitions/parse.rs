@@ -1,10 +1,12 @@
 //! The first step: each object by itself. What can be told wrong without looking at others is told here.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fleet_core::cluster::Labels;
 use fleet_core::manifest::names;
 use fleet_core::render::Language;
+use fleet_core::resource::Resource;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,6 +17,7 @@ use super::contents::Contents;
 use super::object::{Family, Fault, Kind, Location, ObjectId, Place, Problem, RawObject, join};
 use super::policy;
 use super::profile::ProfileDraft;
+use super::resources;
 use super::source::SourceDraft;
 use super::sveltos;
 use super::trigger::TriggerDraft;
@@ -31,6 +34,8 @@ pub(crate) struct Parsed {
     pub(crate) body: Result<Body, Unusable>,
     /// The object as it was read, where an agent may need it: from the Kubernetes API, and usable.
     pub(crate) original: Option<Original>,
+    /// The object as templates see it: a ConfigMap or Secret of a folder.
+    pub(crate) resource: Option<Arc<Resource>>,
 }
 
 /// An object as JSON. It may be a Secret.
@@ -91,9 +96,15 @@ impl Parsed {
         let leaving = place.location == Location::Api
             && value.pointer("/metadata/deletionTimestamp").is_some_and(|since| !since.is_null());
         let body = read(&mut place, &value);
+        let resource = match (&place.location, &body, &place.id, &value) {
+            (Location::File { .. }, Ok(Body::Contents(_)), Some(id), Value::Object(object)) => {
+                Some(Arc::new(resources::as_served(id, object)))
+            }
+            _ => None,
+        };
         let wanted = place.location == Location::Api && body.as_ref().is_ok_and(Body::concerns_agents);
         let original = wanted.then(|| Original(value.to_string().into()));
-        Self { place, leaving, body, original }
+        Self { place, leaving, body, original, resource }
     }
 }
 

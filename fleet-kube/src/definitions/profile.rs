@@ -8,11 +8,12 @@ use fleet_core::catalog::TriggerDef;
 use fleet_core::cluster::ClusterId;
 use fleet_core::policy::Policy;
 use fleet_core::render::Language;
+use fleet_core::resource::ResourceRef;
 use fleet_core::selector::LabelSelector;
 
 use super::object::{Fault, ObjectId, Place, Problem, join};
 use super::references::References;
-use super::{payload, policy};
+use super::{payload, policy, resources};
 use crate::api::ClusterProfileSpec;
 
 /// A ClusterProfile, read as far as that goes without looking at what it refers to.
@@ -21,6 +22,7 @@ pub(crate) struct ProfileDraft {
     spec: ClusterProfileSpec,
     clusters: BTreeSet<ClusterId>,
     identity: Option<Identity>,
+    resources: Vec<ResourceRef>,
     policy: Arc<Policy>,
     language: Language,
 }
@@ -51,11 +53,12 @@ impl ProfileDraft {
             }
         }
         payload::check(place, &spec.policy_refs, &spec.helm_charts, &mut problems);
+        let resources = resources::read(place, &spec.template_resource_refs, language, &mut problems);
         let account = (spec.service_account_namespace.as_ref(), spec.service_account_name.as_ref());
         let identity = payload::identity(place, account.0, account.1, &mut problems);
         let policy = Arc::new(policy::policy(place, &spec.policy, &mut problems));
         if problems.is_empty() {
-            Ok(Self { spec, clusters, identity, policy, language })
+            Ok(Self { spec, clusters, identity, resources, policy, language })
         } else {
             Err(problems)
         }
@@ -64,6 +67,11 @@ impl ProfileDraft {
     /// The ConfigMaps and Secrets it refers to.
     pub(super) fn references(&self) -> impl Iterator<Item = ObjectId> {
         payload::references(&self.spec.policy_refs, &self.spec.helm_charts)
+    }
+
+    /// Whether its templates see anything of the management cluster.
+    pub(super) fn refers(&self) -> bool {
+        !self.resources.is_empty()
     }
 
     /// What it waits for, by the names that rules have.
@@ -89,6 +97,7 @@ impl ProfileDraft {
                 references,
                 problems,
             ),
+            resources: self.resources.clone(),
             identity: self.identity.clone(),
             policy: Arc::clone(&self.policy),
             ..TriggerDef::profile(name, selector)

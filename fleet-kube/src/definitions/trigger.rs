@@ -9,10 +9,11 @@ use fleet_core::filter::Filter;
 use fleet_core::manifest::names;
 use fleet_core::policy::Policy;
 use fleet_core::render::{GoPasses, Language};
+use fleet_core::resource::ResourceRef;
 
 use super::object::{Fault, ObjectId, Place, Problem, join};
 use super::references::References;
-use super::{filter, payload, policy};
+use super::{filter, payload, policy, resources};
 use crate::api::{EventTriggerSpec, parse_duration};
 
 /// An EventTrigger, read as far as that goes without looking at what it refers to.
@@ -22,6 +23,7 @@ pub(crate) struct TriggerDraft {
     language: Language,
     filter: Filter,
     identity: Option<Identity>,
+    resources: Vec<ResourceRef>,
     policy: Arc<Policy>,
     one_for_event: bool,
     ttl: Option<Duration>,
@@ -66,13 +68,16 @@ impl TriggerDraft {
             }
         });
         payload::check(place, &spec.policy_refs, &spec.helm_charts, &mut problems);
+        let language_of_names = of_charts(language);
+        let resources =
+            resources::read(place, &spec.template_resource_refs, language_of_names, &mut problems);
         let account = (spec.service_account_namespace.as_ref(), spec.service_account_name.as_ref());
         let identity = payload::identity(place, account.0, account.1, &mut problems);
         let policy = Arc::new(policy::policy(place, &spec.policy, &mut problems));
         let filter = filter::all(place, "/spec/filters", std::mem::take(&mut spec.filters), &mut problems);
         match spec.one_for_event {
             Some(one_for_event) if problems.is_empty() => {
-                Ok(Self { spec, language, filter, identity, policy, one_for_event, ttl })
+                Ok(Self { spec, language, filter, identity, resources, policy, one_for_event, ttl })
             }
             _ => Err(problems),
         }
@@ -86,6 +91,11 @@ impl TriggerDraft {
     /// The EventSource it listens to.
     pub(super) fn source(&self) -> &str {
         &self.spec.event_source_name
+    }
+
+    /// Whether its templates see anything of the management cluster.
+    pub(super) fn refers(&self) -> bool {
+        !self.resources.is_empty()
     }
 
     /// What it waits for, by the names that rules have.
@@ -127,6 +137,7 @@ impl TriggerDraft {
                 references,
                 problems,
             ),
+            resources: self.resources.clone(),
             identity: self.identity.clone(),
             policy: Arc::clone(&self.policy),
             one_for_event: self.one_for_event,

@@ -68,6 +68,7 @@ fn put_together(composed: &Composed) -> Value {
         events: None,
         cluster: Some(&cluster),
         origin: None,
+        resources: None,
         trigger: "t",
     };
     let mut object = composed.object.clone();

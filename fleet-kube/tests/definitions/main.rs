@@ -8,6 +8,7 @@ mod helm;
 mod mistakes;
 mod policy;
 mod profiles;
+mod references;
 mod streams;
 mod sveltos;
 

@@ -13,7 +13,7 @@ fn each_mistake_gives_one_clear_problem() {
              `adopt`, `cloudEventAction`, `continueOnConflict`, `dependsOn`, `destinationClusterSelector`, \
              `driftExclusions`, `eventSourceName`, `filters`, `helmCharts`, `key`, `maxUpdate`, `oneForEvent`, `policyRefs`, \
              `serviceAccountName`, `serviceAccountNamespace`, `skipNamespaceCreation`, `sourceClusterSelector`, \
-             `stopMatchingBehavior`, `syncMode`, `tier`, `ttl`, `validateHealths`",
+             `stopMatchingBehavior`, `syncMode`, `templateResourceRefs`, `tier`, `ttl`, `validateHealths`",
         ),
         (
             "syncMode: Continuous",

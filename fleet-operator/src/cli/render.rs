@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use fleet_core::cluster::{Cluster, ClusterId};
 use fleet_core::engine::Meaning;
+use fleet_core::resource::Resources;
 use fleet_core::work::AppliedWork;
 use fleet_kube::definitions::{Definitions, Family, Fault};
 
@@ -16,7 +17,9 @@ use super::{Failure, KeptArgs, print, table};
 use crate::control::{CallError, Question, call};
 use crate::folder::Folder;
 use crate::render::{self, Comparison};
-use crate::run::{DataFolder, LiveClusters, StoreKind, definitions_of_management, open_to_read};
+use crate::run::{
+    DataFolder, LiveClusters, StoreKind, definitions_of_management, open_to_read, resources_of_management,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct RenderArgs {
@@ -76,8 +79,16 @@ async fn try_render(args: RenderArgs) -> Result<u8, Failure> {
     let source = render::source(&definitions, args.source.as_deref()).map_err(Failure::new)?;
     let delivery = render::delivery(&event, args.origin.clone(), args.subject.clone())
         .map_err(|why| Failure::new(format!("{}: {why}", args.event.display())))?;
-    let foretold = render::foresight(&definitions).tell(&source, &delivery);
-    let foretold = foretold.ok_or_else(|| Failure::new(format!("there is no EventSource {source}")))?;
+    let tell = |resources: Arc<Resources>| {
+        let foretold = render::foresight(&definitions, resources).tell(&source, &delivery);
+        foretold.ok_or_else(|| Failure::new(format!("there is no EventSource {source}")))
+    };
+    let mut foretold = tell(Arc::clone(&definitions.catalog.resources))?;
+    let resources = render::resources(&foretold);
+    if args.path.is_none() && !resources.is_empty() {
+        let found = resources_of_management(resources).await.map_err(|error| Failure::because(&error))?;
+        foretold = tell(Arc::new(found))?;
+    }
     if !args.diff {
         let told = render::text(&foretold);
         print(told.text.trim_end());

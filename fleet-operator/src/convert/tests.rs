@@ -31,6 +31,7 @@ fn render(text: &str, language: Language, together: bool) -> Result<Vec<Value>, 
         events: together.then_some(&arrivals),
         cluster: Some(&target),
         origin: (!together).then_some(&origin),
+        resources: None,
         trigger: "t",
     };
     let source = TemplateSource::new("t", text, TemplateKind::Manifests).in_language(language);

@@ -4,13 +4,16 @@ mod difference;
 mod told;
 mod unified;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fleet_core::catalog::CatalogSnapshot;
 use fleet_core::cluster::{Cluster, ClusterId};
-use fleet_core::engine::Foresight;
+use fleet_core::engine::{Fate, Foresight, Foretold};
 use fleet_core::event::Event;
 use fleet_core::languages::Languages;
+use fleet_core::resource::{ResourceId, Resources};
 use fleet_core::source::{Delivery, Message, Settle};
 use fleet_core::yaml;
 use fleet_kube::definitions::Definitions;
@@ -19,8 +22,9 @@ pub use self::difference::{Comparison, compare};
 pub use self::told::{Told, text};
 pub use self::unified::Unified;
 
-/// The definitions as they are, to tell what events mean.
-pub fn foresight(definitions: &Definitions) -> Foresight {
+/// The definitions as they are, to tell what events mean, with what is known of the management cluster.
+pub fn foresight(definitions: &Definitions, resources: Arc<Resources>) -> Foresight {
+    let catalog = CatalogSnapshot { resources, ..definitions.catalog.clone() };
     let clusters = definitions.clusters.iter().map(|definition| {
         Arc::new(Cluster {
             id: definition.id.clone(),
@@ -29,7 +33,16 @@ pub fn foresight(definitions: &Definitions) -> Foresight {
             ready: true,
         })
     });
-    Foresight::new(&definitions.catalog, clusters, &Languages)
+    Foresight::new(&catalog, clusters, &Languages)
+}
+
+/// The objects of the management cluster that an event would have something rendered from.
+pub fn resources(foretold: &[Foretold]) -> BTreeSet<ResourceId> {
+    let meanings = foretold.iter().filter_map(|it| match &it.fate {
+        Fate::Taken(meaning) => Some(meaning),
+        _ => None,
+    });
+    meanings.flat_map(|it| &it.places).flat_map(|place| &place.resources).cloned().collect()
 }
 
 /// An event as if it were delivered: JSON as it is sent, or the same in YAML.

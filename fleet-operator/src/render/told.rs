@@ -64,7 +64,7 @@ impl Told {
         if let Some(why) = &meaning.nowhere {
             self.comment(&format!("trigger {name}, Create{only_told}, nowhere now: {why}"));
         }
-        for Place { cluster, pieces } in &meaning.places {
+        for Place { cluster, pieces, .. } in &meaning.places {
             let place = format!("cluster {}, trigger {name}, Create{only_told}", cluster.id);
             match pieces {
                 Err(error) => {

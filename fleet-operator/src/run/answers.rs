@@ -9,6 +9,7 @@ use fleet_core::cluster::ClusterId;
 use fleet_core::dead_letter::{DeadLetterBox, InStore};
 use fleet_core::engine::{Handle, ResendError, Resent};
 use fleet_core::policy::SyncMode;
+use fleet_core::resource::Resources;
 use fleet_core::store::{StoreError, WorkStore};
 use fleet_core::work::{AppliedState, WorkId};
 use fleet_kube::clusters::Clusters;
@@ -37,7 +38,12 @@ pub(super) struct Running {
 impl Answering for Running {
     async fn answer(&self, question: Question) -> Result<Answer, String> {
         let definitions = self.definitions.borrow().clone().unwrap_or_default();
-        let live = Live { catalog: &self.catalog, clusters: &self.clusters, agents: self.agents.as_ref() };
+        let live = Live {
+            catalog: &self.catalog,
+            clusters: &self.clusters,
+            agents: self.agents.as_ref(),
+            resources: self.engine.resources(),
+        };
         let mut notes: Vec<String> =
             definitions.problems.iter().map(ToString::to_string).chain(self.troubles.now()).collect();
         if question == Question::ConfirmWithdrawals {
@@ -141,6 +147,8 @@ struct Live<'a> {
     catalog: &'a Recorded,
     clusters: &'a Clusters,
     agents: Option<&'a OfAgents>,
+    /// What is known of the management cluster.
+    resources: Arc<Resources>,
 }
 
 impl Live<'_> {
@@ -183,7 +191,10 @@ async fn rows(
         },
         Question::Explain { object, cluster } => {
             let state = state_of(cluster, definitions, live);
-            let foresight = render::foresight(definitions);
+            let foresight = render::foresight(
+                definitions,
+                live.map_or_else(Default::default, |it| Arc::clone(&it.resources)),
+            );
             let explained = show::explain(object, cluster, state, store, foresight).await.map_err(failed)?;
             Answer::new(&[explained], notes)
         }

@@ -1,11 +1,12 @@
 //! Where definitions come from, and what the engine says of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use fleet_core::catalog::{Catalog, CatalogError, CatalogSnapshot, Condition, Subject};
+use fleet_core::resource::ResourceId;
 use fleet_core::store::WorkStore;
 use fleet_kube::agent::{AgentNews, Agents, Mirrored};
 use fleet_kube::catalog::{Holding, KubeCatalog};
@@ -221,5 +222,9 @@ impl Catalog for Recorded {
 
     fn withdrawn(&self, subject: &Subject) {
         self.catalog.withdrawn(subject);
+    }
+
+    fn refer(&self, resources: BTreeSet<ResourceId>) {
+        self.catalog.refer(resources);
     }
 }

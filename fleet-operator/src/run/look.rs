@@ -1,5 +1,6 @@
 //! A look at definitions and clusters, for commands that run no operator.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use fleet_core::apply::{Applier, ApplyRequest, Outcome, RemoveRequest};
 use fleet_core::cluster::ClusterId;
 use fleet_core::directory::DirectoryApplier;
-use fleet_kube::catalog::KubeCatalog;
+use fleet_core::resource::{ResourceId, Resources};
+use fleet_kube::catalog::{KubeCatalog, look_up};
 use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::ClusterDefinition;
 use fleet_kube::definitions::{Definitions, Family};
@@ -56,6 +58,16 @@ pub async fn definitions_of_management(family: Family) -> Result<Arc<Definitions
         let troubles = if troubles.is_empty() { troubles } else { format!(": {troubles}") };
         LookError::NoAnswer { troubles }
     })
+}
+
+/// Objects of the management cluster, as they are now.
+///
+/// # Errors
+/// When it cannot be reached at all.
+pub async fn resources_of_management(ids: BTreeSet<ResourceId>) -> Result<Resources, LookError> {
+    let client = management::connect().await?;
+    let client = client.for_watches().map_err(ManagementError::from)?;
+    Ok(look_up(client, ids, PATIENCE).await)
 }
 
 /// Managed clusters that are asked, and never written to.

@@ -24,6 +24,7 @@ mod managed;
 mod manifests;
 mod process;
 mod quickstart;
+mod references;
 mod render;
 mod rig;
 mod shown;

@@ -58,6 +58,8 @@ struct Step<'a> {
     rest: Duration,
     /// When the event was received that this is about.
     received: Option<Timestamp>,
+    /// Whether nothing was done, because something it is rendered from is being looked up.
+    is_unread: bool,
 }
 
 /// Looks at a Work in a cluster, and does what is to be done.
@@ -65,12 +67,13 @@ pub(super) async fn step(shared: &Arc<Shared>, job: &mut Job, lane: &Lane) -> Ve
     let sights = shared.holdings.take_sights(&job.work, &lane.cluster);
     let orphans = shared.holdings.take_orphans(&job.work, &lane.cluster);
     let seen = sights.clone();
-    let mut step = Step { shared, job, lane, sights, orphans, rest: Duration::ZERO, received: None };
+    let mut step =
+        Step { shared, job, lane, sights, orphans, rest: Duration::ZERO, received: None, is_unread: false };
     let result = try_step(&mut step).await;
     if !step.rest.is_zero() {
         shared.stop.run_until_cancelled(tokio::time::sleep(step.rest)).await;
     }
-    if result.is_err() {
+    if result.is_err() || step.is_unread {
         // Nobody else tells of it again.
         shared.holdings.put_back(&job.work, &lane.cluster, seen);
     }
@@ -229,6 +232,13 @@ impl Step<'_> {
             let shared = self.shared;
             shared.recent.note(&self.job.work, received, &self.lane.cluster, phase, shared.now());
         }
+    }
+
+    /// Something it is rendered from is being looked up. Once it is known, the Work is looked at; a look now and then
+    /// costs little.
+    fn wait_for_resources(&mut self) -> Verdict {
+        self.is_unread = true;
+        self.shared.later(self.shared.config.retry)
     }
 
     /// What is there stays, and is known to stay: a Delete event finds it, and so does the trigger if it comes back.

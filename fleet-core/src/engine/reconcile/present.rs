@@ -9,6 +9,7 @@ use crate::cluster::Cluster;
 use crate::engine::digest::digest;
 use crate::engine::recent::Phase;
 use crate::engine::record::Record;
+use crate::engine::references::Unrendered;
 use crate::engine::rollout::Wanted;
 use crate::engine::schedule::Verdict;
 use crate::engine::summary::Summary;
@@ -48,10 +49,16 @@ impl Step<'_> {
                 .is_none_or(|set| record.applied.digest.as_ref().is_some_and(|it| it.ends_with(set)));
         if sync == SyncMode::OneTime && was_applied {
             drop(events);
+            shared.rendered_from.forget(&work.id, &target.id);
             return self.leave_as_it_is(work, record).await;
         }
         let (rendered, rest) = events.render(shared, work, trigger, &target);
         self.rest = rest;
+        let rendered = match rendered {
+            Ok(rendered) => Ok(rendered),
+            Err(Unrendered::Stalled(fault)) => Err(fault),
+            Err(Unrendered::Unread) => return Ok(self.wait_for_resources()),
+        };
         let digest = rendered.as_ref().ok().map(|rendered| {
             let mut digest = digest(&rendered.manifests, trigger);
             digest.extend(set.iter().flat_map(|set| [".", set]));

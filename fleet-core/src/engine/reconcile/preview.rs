@@ -8,6 +8,7 @@ use crate::apply::{ApplyRequest, Change, InventoryItem, Mode, Outcome, RemoveReq
 use crate::cluster::Cluster;
 use crate::engine::recent::Phase;
 use crate::engine::record::Record;
+use crate::engine::references::Unrendered;
 use crate::engine::schedule::Verdict;
 use crate::engine::together::Events;
 use crate::engine::triggers::{Fault, Rendered, Trigger};
@@ -46,7 +47,8 @@ impl Step<'_> {
                 self.rest = rest;
                 match rendered {
                     Ok(Rendered { manifests, .. }) => manifests,
-                    Err(Fault { reason, message }) => {
+                    Err(Unrendered::Unread) => return Ok(self.wait_for_resources()),
+                    Err(Unrendered::Stalled(Fault { reason, message })) => {
                         record.stall(work, reason, message);
                         record.write(shared).await?;
                         self.note(Phase::Stalled);

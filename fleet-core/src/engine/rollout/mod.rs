@@ -221,7 +221,7 @@ async fn survey_work(shared: &Arc<Shared>, trigger: &Arc<Trigger>, work: &Work) 
         let record = applied.value;
         let Some(target) = targets.iter().find(|target| target.id == record.cluster) else { continue };
         shared.pace.turn().await;
-        let rendered = trigger.render(work, target, origin.as_deref());
+        let rendered = trigger.render(work, target, origin.as_deref(), &mut shared.known_resources());
         let wanted = rendered.ok().map(|rendered| digest(&rendered.manifests, trigger));
         let standing = Standing::of(&record, wanted.as_deref(), work.generation);
         shared.rollouts.with(trigger, |rollout| rollout.table.read(&record.cluster, &record.work, standing));

@@ -43,13 +43,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         Value::Text(text) if text.is_empty() => Err(args.wrong("a value is empty")),
         value => Ok(value.clone()),
     }),
-    function("getResource", 1, 1, |_, args| Err(no_resources(args))),
-    function("getField", 2, 2, |_, args| Err(no_resources(args))),
 ];
-
-fn no_resources(args: &Args<'_>) -> Refusal {
-    args.wrong("there are no objects of the management cluster in this rendering (templateResourceRefs)")
-}
 
 fn structure(call: &mut Call<'_>, args: &Args<'_>, format: written::Format) -> Result<Value, Refusal> {
     let tree = call.heap.tree(args.get(0))?;

@@ -6,6 +6,7 @@ mod dicts;
 mod lists;
 mod numbers;
 mod regexes;
+mod resources;
 mod strings;
 mod versions;
 
@@ -111,6 +112,7 @@ static ALL: LazyLock<HashMap<&'static str, Function>> = LazyLock::new(|| {
         lists::FUNCTIONS,
         numbers::FUNCTIONS,
         regexes::FUNCTIONS,
+        resources::FUNCTIONS,
         strings::FUNCTIONS,
         versions::FUNCTIONS,
     ];
@@ -132,6 +134,9 @@ pub(super) fn names() -> Vec<&'static str> {
 
 /// The functions that decide which of their arguments are evaluated; they are the evaluator's.
 pub(super) const LAZY: [&str; 2] = ["and", "or"];
+
+/// Those that look up objects of the management cluster.
+pub(super) use self::resources::LOOK_UP;
 
 /// Why a template cannot call a function of this name; nothing, if it can.
 pub(super) fn why_not(name: &str) -> Option<String> {
@@ -173,7 +178,7 @@ pub(super) fn why_not(name: &str) -> Option<String> {
             "it escapes for another language; print the value, which needs no escaping in YAML"
         }
         "copy" | "setField" | "removeField" | "chainSetField" | "chainRemoveField" => {
-            "objects of the management cluster cannot be changed by templates; build the object with dict, or write it"
+            "an object with its apiVersion and kind would be structure made of data; write these, and print the rest: data: {{ (getResource \"x\").data | toYaml | nindent 2 }}"
         }
         _ => return Some(format!("there is no function {name:?}")),
     };

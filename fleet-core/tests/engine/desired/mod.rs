@@ -5,6 +5,7 @@ mod drift;
 mod modes;
 mod ownership;
 mod profiles;
+mod references;
 mod rerender;
 mod rollout;
 mod slow;

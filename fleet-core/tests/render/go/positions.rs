@@ -101,6 +101,9 @@ pub(crate) const SOURCES: &[&str] = &[
     "$.Message.headers.h",
     "$.Cluster.metadata.labels.l",
     "$.Cluster.metadata.annotations.l",
+    "(getResource \"r\").data.v",
+    "(getField \"r\" \"data.v\")",
+    "$.MgmtResources.r.data.v",
 ];
 
 pub(crate) fn text((definitions, fields): (&str, &str), source: &str) -> String {

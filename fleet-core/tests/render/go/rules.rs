@@ -56,6 +56,38 @@ fn the_context_has_the_names_of_sveltos() {
 }
 
 #[test]
+fn objects_of_the_management_cluster_are_looked_up_by_their_identifiers() {
+    let mut setting = Setting::default();
+    let tenants =
+        json!({"kind": "ConfigMap", "metadata": {"name": "tenants"}, "data": {"plan": "gold", "a.b": "c"}});
+    setting.refer("tenants", Some(tenants));
+    setting.refer("none", None);
+    for passes in [GoPasses::Event, GoPasses::Cluster, GoPasses::Both] {
+        for (x, expected) in [
+            ("{{ (getResource \"tenants\").data.plan }}", json!("gold")),
+            ("{{ getField \"tenants\" \"data.plan\" }}", json!("gold")),
+            ("{{ getField \"tenants\" \"data.none\" }}-", json!("-")),
+            ("{{ getField \"tenants\" \"data.plan.none\" }}-", json!("-")),
+            ("{{ getField \"none\" \"data.plan\" }}-", json!("-")),
+            ("{{ .MgmtResources.tenants.metadata.name }}", json!("tenants")),
+            ("{{ index (getResource \"tenants\").data \"a.b\" }}", json!("c")),
+            ("{{ with getResource \"none\" }}{{ .data.plan }}{{ else }}nothing{{ end }}", json!("nothing")),
+            (
+                "\n{{ (getResource \"tenants\").data | toYaml | indent 2 }}",
+                json!({"plan": "gold", "a.b": "c"}),
+            ),
+            ("{{ $r := getResource \"tenants\" }}{{ getField $r \"data.plan\" }}", json!("gold")),
+        ] {
+            assert_eq!(render_in(&setting, passes, "", x), Ok(expected), "{x} in {passes:?}");
+        }
+    }
+    let error = render_in(&setting, GoPasses::Event, "", "{{ getResource \"tenant\" }}").unwrap_err();
+    assert!(error.reason.contains("no such identifier in templateResourceRefs"), "{error}");
+    let within = compile(TemplateKind::Text, GoPasses::Event, "{{ getField \"tenants\" \"data.plan\" }}");
+    assert_eq!(within.unwrap().text(&setting.context()).unwrap(), "gold");
+}
+
+#[test]
 fn the_two_passes_see_different_clusters() {
     let setting = Setting::default();
     for (x, expected) in [
@@ -175,7 +207,7 @@ fn what_is_read_is_told_in_the_words_of_the_engine() {
     assert_eq!(reads(GoPasses::Cluster, "{{ .Cluster.metadata.labels.env }}"), ["cluster.labels.env"]);
     assert_eq!(
         reads(GoPasses::Both, "{{ .CloudEvent.id }}{{ `{{ .Cluster.metadata.labels.env }}` }}"),
-        ["cluster", "event.id", "trigger"]
+        ["cluster", "event.id", "resources", "trigger"]
     );
 }
 

@@ -10,8 +10,8 @@ mod profile;
 mod source;
 mod trigger;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::object::{Fault, Kind, Place, Problem, join};
@@ -42,6 +42,20 @@ pub(super) const KINDS: [(&str, &[(&str, Kind)]); 2] = [
     ),
     (CONFIG, &[("ClusterProfile", Kind::ClusterProfile)]),
 ];
+
+/// An object, as Kubernetes' `ObjectReference` names it, as far as anybody reads it.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ObjectReference {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    name: String,
+}
 
 /// A field that Sveltos has and that has no meaning here.
 type Unsupported = (&'static str, &'static str);

@@ -6,13 +6,14 @@ use serde_json::{Map, Value};
 
 use super::super::object::{Fault, Place, Problem, join};
 use super::super::parse::strict;
-use super::{Unsupported, fields, supported};
+use super::{ObjectReference, Unsupported, fields, supported};
 use crate::api::{
-    DriftExclusion, HelmChart, PayloadPolicy, PolicyKind, PolicyRef, StopMatchingBehavior, SyncMode,
+    DriftExclusion, HelmChart, PayloadPolicy, PolicyKind, PolicyRef, ReferredResource, StopMatchingBehavior,
+    SyncMode, TemplateResourceRef,
 };
 
 /// Fields of both that have no meaning here.
-pub(super) const UNSUPPORTED: [Unsupported; 17] = [
+pub(super) const UNSUPPORTED: [Unsupported; 16] = [
     ("clusterSetRefs", "there are no ClusterSets; select clusters by labels"),
     ("setRefs", "there are no Sets; select clusters by labels"),
     ("kustomizationRefs", "there is no Kustomize here; render the manifests before, into a ConfigMap"),
@@ -35,7 +36,6 @@ pub(super) const UNSUPPORTED: [Unsupported; 17] = [
     ("continueOnError", "everything that can be applied is applied, whatever fails beside it"),
     ("maxConsecutiveFailures", "what fails is tried again, with growing pauses"),
     ("validateHealths", "what Kubernetes' own rules (kstatus) say counts; a kind of ours has checks in CEL"),
-    ("templateResourceRefs", "templates see the cluster and the event"),
 ];
 
 /// The common fields, as Sveltos has them.
@@ -59,10 +59,27 @@ pub(super) struct Common {
     drift_exclusions: Vec<DriftExclusion>,
     #[serde(default)]
     depends_on: Vec<String>,
+    #[serde(default)]
+    template_resource_refs: Vec<ResourceRef>,
+}
+
+/// An object of the management cluster that templates see.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ResourceRef {
+    resource: ObjectReference,
+    identifier: String,
+    #[serde(default)]
+    optional: bool,
+    /// Nothing is done anew unless what is rendered is another.
+    #[serde(default)]
+    ignore_status_changes: bool,
+    #[serde(default)]
+    watch_fields: Vec<String>,
 }
 
 /// The names of the common fields.
-const COMMON: [&str; 9] = [
+const COMMON: [&str; 10] = [
     "continueOnConflict",
     "dependsOn",
     "driftExclusions",
@@ -71,6 +88,7 @@ const COMMON: [&str; 9] = [
     "policyRefs",
     "stopMatchingBehavior",
     "syncMode",
+    "templateResourceRefs",
     "tier",
 ];
 
@@ -111,6 +129,23 @@ impl Common {
             depends_on: self.depends_on.iter().map(|name| format!("ClusterProfile/{name}")).collect(),
             ..default
         }
+    }
+
+    /// What its templates see of the management cluster, as ours.
+    pub(super) fn template_resource_refs(&self) -> Vec<TemplateResourceRef> {
+        let ours = |theirs: &ResourceRef| {
+            let ObjectReference { api_version, kind, namespace, name } = &theirs.resource;
+            // Theirs may leave out what is of the core group.
+            let api_version = if api_version.is_empty() { "v1" } else { api_version };
+            let resource = ReferredResource {
+                api_version: api_version.to_owned(),
+                kind: kind.clone(),
+                namespace: Some(namespace.clone()).filter(|it| !it.is_empty()),
+                name: name.clone(),
+            };
+            TemplateResourceRef { identifier: theirs.identifier.clone(), resource, optional: theirs.optional }
+        };
+        self.template_resource_refs.iter().map(ours).collect()
     }
 
     /// What it refers to, as ours.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::super::object::{Fault, Place, Problem, join};
 use super::super::profile::ProfileDraft;
+use super::ObjectReference;
 use super::payload::{UNSUPPORTED, read};
 use crate::api::{ClusterProfileSpec, ClusterRef};
 
@@ -16,18 +17,6 @@ struct Spec {
     cluster_selector: Option<LabelSelector>,
     #[serde(default)]
     cluster_refs: Vec<ObjectReference>,
-}
-
-/// An object, as Kubernetes' `ObjectReference` names it.
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ObjectReference {
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    namespace: String,
-    #[serde(default)]
-    name: String,
 }
 
 /// Reads a ClusterProfile of theirs.
@@ -58,6 +47,7 @@ pub(in super::super) fn profile(
         cluster_refs: named.collect(),
         policy_refs: refs,
         helm_charts: common.helm_charts.clone(),
+        template_resource_refs: common.template_resource_refs(),
         policy: common.policy(),
         service_account_name: None,
         service_account_namespace: None,

@@ -62,6 +62,7 @@ pub(in super::super) fn trigger(
         filters: Vec::new(),
         policy_refs: common.policy_refs(place)?,
         helm_charts: common.helm_charts.clone(),
+        template_resource_refs: common.template_resource_refs(),
         ttl: None,
         policy: common.policy(),
         service_account_name: None,
