@@ -94,7 +94,7 @@ pub(super) fn tell(place: &Place, refs: &[ResourceRef], known: &Resources, probl
         if !IN_FOLDERS.contains(&kind) {
             let pointer = format!("{pointer}/resource/kind");
             let reason = format!("{} of {} cannot be had: {NOT_IN_FOLDERS}", kind.1, kind.0);
-            problems.push(place.problem(&pointer, Fault::NotSupported, reason));
+            problems.push(place.problem(&pointer, Fault::MissingReference, reason));
             continue;
         }
         let Some(namespace) = reference.namespace.as_ref().filter(|namespace| !is_template(namespace)) else {

@@ -114,7 +114,7 @@ fn each_mistake_is_named() {
         ),
         (
             &pod,
-            Fault::NotSupported,
+            Fault::MissingReference,
             "templateResourceRefs[0].resource.kind: Pod of v1 cannot be had: without a management cluster",
         ),
         (&twice, Fault::Invalid, "templateResourceRefs[1].identifier: tenants is used twice"),

@@ -149,9 +149,38 @@ impl Rewriter {
                 policy.remove("deploymentType");
             }
         }
+        if let Some(Value::Array(refs)) = spec.get_mut("templateResourceRefs") {
+            for (index, reference) in refs.iter_mut().enumerate() {
+                self.resource(&format!("/spec/templateResourceRefs/{index}"), reference, passes);
+            }
+        }
         if let Some(charts) = spec.get_mut("helmCharts") {
             self.strings("/spec/helmCharts", charts, passes);
         }
+    }
+
+    /// An object of the management cluster. What is watched of it needs not be said.
+    fn resource(&mut self, pointer: &str, reference: &mut Value, passes: GoPasses) {
+        let text = |field: &str| {
+            let text = reference.get("resource")?.get(field)?.as_str()?;
+            (!text.is_empty()).then(|| text.to_owned())
+        };
+        let mut resource = Map::new();
+        resource
+            .insert("apiVersion".to_owned(), text("apiVersion").unwrap_or_else(|| "v1".to_owned()).into());
+        for field in ["kind", "namespace", "name"] {
+            resource.extend(text(field).map(|text| (field.to_owned(), text.into())));
+        }
+        let mut resource = Value::Object(resource);
+        self.strings(&format!("{pointer}/resource"), &mut resource, passes);
+        let mut ours = Map::from_iter([
+            ("identifier".to_owned(), reference.get("identifier").cloned().unwrap_or_default()),
+            ("resource".to_owned(), resource),
+        ]);
+        if reference.get("optional") == Some(&Value::Bool(true)) {
+            ours.insert("optional".to_owned(), true.into());
+        }
+        *reference = Value::Object(ours);
     }
 
     /// Each text of a chart is a template.

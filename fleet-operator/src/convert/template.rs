@@ -295,6 +295,11 @@ impl Writer {
             }
             Operand::Function(name) => self.call(name, &[], &[]),
             Operand::Parentheses(pipeline) => self.pipeline(pipeline, dot),
+            // Of one that does not exist, a field is an error in both.
+            Operand::Chain { of, fields } if resource(of).is_some() => {
+                let identifier = resource(of).unwrap_or_default();
+                path(&path("resources", &[identifier.to_owned()]), fields)
+            }
             Operand::Chain { of, fields } => {
                 let of = self.operand(of, dot);
                 path(&of, fields)
@@ -317,6 +322,7 @@ impl Writer {
             ("CloudEvents", []) => "events".to_owned(),
             ("Message", rest) => path("message", rest),
             ("Trigger", rest) => path("trigger", rest),
+            ("MgmtResources", rest) => path("resources", rest),
             ("Cluster", [metadata, field, rest @ ..])
                 if metadata == "metadata"
                     && matches!(field.as_str(), "name" | "namespace" | "labels" | "annotations") =>
@@ -329,11 +335,21 @@ impl Writer {
             }
             (other, _) => {
                 self.fault(&format!(
-                    ".{other} is not there; templates see event, message, cluster, origin and trigger"
+                    ".{other} is not there; templates see event, message, cluster, origin, resources and trigger"
                 ));
                 String::new()
             }
         }
+    }
+}
+
+/// The identifier that an object of the management cluster is looked up by, if that is all the operand does.
+fn resource(operand: &Operand) -> Option<&str> {
+    let Operand::Parentheses(pipeline) = operand else { return None };
+    let [Command { operands, .. }] = pipeline.commands.as_slice() else { return None };
+    match operands.as_slice() {
+        [Operand::Function(name), Operand::Text(identifier)] if name == "getResource" => Some(identifier),
+        _ => None,
     }
 }
 
@@ -349,12 +365,13 @@ fn items(over: &str, arrivals: bool) -> String {
 
 /// A variable without its `$`, and not named as anything that minijinja or the context has.
 fn variable(name: &str) -> String {
-    const TAKEN: [&str; 20] = [
+    const TAKEN: [&str; 21] = [
         "event",
         "events",
         "message",
         "cluster",
         "origin",
+        "resources",
         "trigger",
         "loop",
         "self",

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use fleet_core::cluster::{Cluster, ClusterId};
 use fleet_core::event::Event;
 use fleet_core::languages::Languages;
 use fleet_core::render::{Arrival, Context, GoPasses, Language, Renderer, TemplateKind, TemplateSource};
+use fleet_core::resource::{Referred, Resource};
 use fleet_core::source::Message;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{sveltos, template};
 
@@ -31,13 +33,20 @@ fn render(text: &str, language: Language, together: bool) -> Result<Vec<Value>, 
         events: together.then_some(&arrivals),
         cluster: Some(&target),
         origin: (!together).then_some(&origin),
-        resources: None,
+        resources: Some(&resources()),
         trigger: "t",
     };
     let source = TemplateSource::new("t", text, TemplateKind::Manifests).in_language(language);
     let manifests = Languages.compile(&source).and_then(|template| template.manifests(&context));
     let manifests = manifests.map_err(|error| error.to_string())?;
     Ok(manifests.iter().map(|manifest| Value::Object(manifest.object().clone())).collect())
+}
+
+/// What templates see of the management cluster.
+fn resources() -> Referred {
+    let tenant = Resource::new(json!({"kind": "Secret", "metadata": {"name": "tenant"},
+        "data": {"plan": "Z29sZA==", "a.b": "eA==", "none": ""}, "spec": {"list": [1, 2]}}));
+    [("tenant".into(), Some(Arc::new(tenant))), ("no-tenant".into(), None)].into()
 }
 
 fn config_map(data: &str) -> String {
@@ -86,6 +95,17 @@ fn what_is_translated_renders_the_same() {
         "  a: '{{ (list \"b\" \"a\" \"b\") | uniq | sortAlpha | join \"+\" }}'\n",
         "  a: '{{ coalesce .CloudEvent.data.empty \"second\" }}{{ lower \"ABC\" }}'\n",
         "  a: '{{ .Message.subject }} {{ .Trigger.name }}'\n",
+        "  a: {{ (getResource \"tenant\").data.plan | b64dec }}{{ \"x\" | b64enc }}\n",
+        "  a: {{ getField \"tenant\" \"data.plan\" }}{{ getField \"tenant\" \"data.nothing.more\" }}\n",
+        "  a: x{{ getField \"no-tenant\" \"data.plan\" }}{{ getField \"tenant\" \"metadata.name.first\" }}\n",
+        "  a: {{ .MgmtResources.tenant.metadata.name }}{{ (index .MgmtResources \"tenant\").kind }}\n",
+        "  a: {{ index (getResource \"tenant\").data \"a.b\" }}\n",
+        "  a: x{{ with getResource \"no-tenant\" }}{{ .data.plan }}{{ else }}1{{ end }}\n",
+        "  a: x{{ with getResource \"tenant\" }}{{ .data.plan }}{{ else }}1{{ end }}\n",
+        "  a: x{{ if getResource \"no-tenant\" }}1{{ else if getResource \"tenant\" }}2{{ end }}\n",
+        "{{ $r := getResource \"tenant\" }}  a: '{{ $r.metadata.name }}'\n",
+        "{{ range $k, $v := (getResource \"tenant\").data }}  {{ $k }}: {{ $v }}\n{{ end }}",
+        "  a: |\n{{ (getResource \"tenant\").spec | toYaml | indent 4 }}\n",
     ] {
         let go = config_map(go);
         let ours =
@@ -112,7 +132,10 @@ fn what_is_translated_renders_the_same() {
 #[test]
 fn what_has_no_translation_is_told_with_its_line() {
     for (go, line, says) in [
-        ("a\n{{ .CloudEvent.subject | b64enc }}\n", 2, "the function b64enc"),
+        ("a\n{{ .CloudEvent.subject | sha256sum }}\n", 2, "the function sha256sum"),
+        ("{{ toJson .CloudEvent.data | b64enc }}", 1, "the function b64enc"),
+        ("{{ getResource .CloudEvent.subject }}", 1, "by something else than a constant"),
+        ("{{ getField .CloudEvent.subject \"a\" }}", 1, "by something else than constants"),
         ("{{ define \"x\" }}{{ end }}", 1, "defines x"),
         ("\n\n{{ template \"x\" . }}", 3, "calls the template \"x\""),
         ("{{ .Cluster.spec.x }}", 1, "more of .Cluster"),
@@ -149,6 +172,30 @@ fn the_manifests_of_the_article_become_ours() {
 }
 
 #[test]
+fn references_become_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("t.yaml");
+    let text = "apiVersion: config.projectsveltos.io/v1beta1\nkind: ClusterProfile\nmetadata: {name: p}\nspec:\n  \
+                clusterSelector: {matchLabels: {env: production}}\n  policyRefs: [{kind: ConfigMap, namespace: default, name: c}]\n  \
+                templateResourceRefs:\n  - identifier: tenant\n    ignoreStatusChanges: true\n    resource: {kind: Secret, name: \
+                '{{ .Cluster.metadata.name }}-tenant', namespace: ''}\n  - identifier: plan\n    optional: true\n    resource: \
+                {apiVersion: example.com/v1, kind: Plan, name: gold, namespace: plans}\n";
+    fs::write(&file, text).unwrap();
+    let converted = sveltos(std::slice::from_ref(&file));
+    assert_eq!(converted.untranslated, []);
+    let documents = fleet_core::yaml::documents(&converted.yaml);
+    let refs = documents[0].as_ref().unwrap().value["spec"]["templateResourceRefs"].clone();
+    assert_eq!(
+        refs,
+        json!([
+            {"identifier": "tenant", "resource": {"apiVersion": "v1", "kind": "Secret", "name": "{{ cluster.name }}-tenant"}},
+            {"identifier": "plan", "optional": true,
+                "resource": {"apiVersion": "example.com/v1", "kind": "Plan", "namespace": "plans", "name": "gold"}},
+        ])
+    );
+}
+
+#[test]
 fn what_has_no_translation_is_told_with_file_and_line() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("t.yaml");
@@ -156,7 +203,7 @@ fn what_has_no_translation_is_told_with_file_and_line() {
                 sourceClusterSelector: {}\n  eventSourceName: s\n  oneForEvent: true\n  patches: [{patch: x}]\n  \
                 policyRefs: []\n---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\n  annotations: \
                 {projectsveltos.io/instantiate: ok}\ndata:\n  a.yaml: |\n    kind: A\n    name: {{ .CloudEvent.id | \
-                b64enc }}\n  b: '{{ .Other }}'\n";
+                sha256sum }}\n  b: '{{ .Other }}'\n";
     fs::write(&file, text).unwrap();
     let converted = sveltos(std::slice::from_ref(&file));
     let told: Vec<String> = converted.untranslated.iter().map(ToString::to_string).collect();
@@ -164,7 +211,7 @@ fn what_has_no_translation_is_told_with_file_and_line() {
     assert_eq!(told.len(), 3, "{told:?}");
     assert!(told[0].starts_with(&at(8)) && told[0].contains("spec.patches"), "{told:?}");
     assert!(
-        told[1].starts_with(&at(19)) && told[1].contains("ConfigMap c: data.a.yaml: the function b64enc"),
+        told[1].starts_with(&at(19)) && told[1].contains("ConfigMap c: data.a.yaml: the function sha256sum"),
         "{told:?}"
     );
     assert!(told[2].starts_with(&at(20)) && told[2].contains(".Other is not there"), "{told:?}");

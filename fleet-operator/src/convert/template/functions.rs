@@ -2,7 +2,7 @@
 
 use fleet_core::gotemplate::ast::Operand;
 
-use super::{Writer, quoted};
+use super::{Writer, path, quoted};
 
 impl Writer {
     /// A call; `operands` are the arguments as they stand there, without the one that is piped in.
@@ -43,6 +43,19 @@ impl Writer {
                 | "int",
                 [of],
             ) => filter(name, of),
+            ("b64enc" | "b64dec", [of]) if !is_printed(of) => {
+                filter(if name == "b64enc" { "b64encode" } else { "b64decode" }, of)
+            }
+            ("getResource", [_]) if constant.is_some() => {
+                filter("default(none)", &path("resources", &[constant.unwrap_or_default().to_owned()]))
+            }
+            ("getField", [_, _]) => self.field(operands),
+            ("getResource", [_]) => {
+                self.fault(
+                    "looks up an object by something else than a constant; write resources.<identifier>",
+                );
+                String::new()
+            }
             ("toYaml", [of]) => filter("toyaml", of),
             ("toJson", [of]) => filter("tojson", of),
             ("int64" | "atoi", [of]) => filter("int", of),
@@ -87,6 +100,21 @@ impl Writer {
         }
     }
 
+    /// A field of an object of the management cluster; an empty text, if anything on the way to it is not there.
+    fn field(&mut self, operands: &[Operand]) -> String {
+        let [Operand::Text(identifier), Operand::Text(fields)] = operands else {
+            self.fault("looks up a field by something else than constants; write resources.<identifier> and its path");
+            return String::new();
+        };
+        let mut names = std::iter::once(identifier.as_str()).chain(fields.split('.')).peekable();
+        let mut found = "resources".to_owned();
+        while let Some(name) = names.next() {
+            let otherwise = if names.peek().is_some() { "{}" } else { "\"\"" };
+            found = format!("({} | default({otherwise}))", path(&found, &[name.to_owned()]));
+        }
+        found
+    }
+
     /// A format that only puts values in between texts.
     fn printf(&mut self, format: Option<&str>, arguments: &[String]) -> String {
         let mut parts: Vec<String> = Vec::new();
@@ -121,4 +149,11 @@ impl Writer {
         }
         format!("({})", parts.join(" ~ "))
     }
+}
+
+/// Whether it is text that was printed, which has no value to ask for.
+fn is_printed(expression: &str) -> bool {
+    ["| toyaml)", "| tojson)", "| quote)", "| squote)", "indent("]
+        .iter()
+        .any(|filter| expression.contains(filter))
 }
