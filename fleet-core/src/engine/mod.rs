@@ -64,6 +64,7 @@ pub use self::foretell::{CannotRender, Fate, Foresight, Foretold, Meaning, Piece
 pub use self::handle::Handle;
 pub use self::holdings::Stray;
 pub use self::recent::{DeliveryFate, EventNames, RecentDelivery, RecentWork, WorkFate};
+pub use self::references::ResourcesOfCluster;
 pub use self::resend::{ResendError, Resent};
 pub use self::withdrawals::HeldWithdrawals;
 

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::triggers::{Fault, guarded};
 use crate::catalog::{Subject, TriggerDef};
-use crate::cluster::ClusterId;
+use crate::cluster::{Cluster, ClusterId};
 use crate::engine::Shared;
 use crate::manifest::names;
 use crate::render::{
@@ -151,6 +151,45 @@ pub(super) fn look_up(
         referred.insert(Arc::clone(&def.identifier), found);
     }
     if unread { Err(Unrendered::Unread) } else { Ok(referred) }
+}
+
+/// What a trigger refers to in a cluster, whatever event there is: for whoever has to look it up elsewhere, before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResourcesOfCluster {
+    /// The objects. One whose name cannot be rendered is not among them; the engine says why.
+    pub known: BTreeSet<ResourceId>,
+    /// What templates call those that depend on the event.
+    pub by_event: Vec<Arc<str>>,
+}
+
+impl ResourcesOfCluster {
+    /// Finds them. Events are taken to come from the cluster itself.
+    pub fn new(trigger: &TriggerDef, cluster: &Cluster, renderer: &dyn Renderer) -> Self {
+        const OF_CLUSTER: [&str; 4] = ["cluster", "origin", "resources", "trigger"];
+        let mut found = Self::default();
+        if trigger.resources.is_empty() {
+            return found;
+        }
+        let context = Context {
+            event: None,
+            message: None,
+            events: None,
+            cluster: Some(cluster),
+            origin: Some(cluster),
+            resources: None,
+            trigger: &trigger.name,
+        };
+        // Of a template that is none nothing is rendered.
+        for reference in compile(trigger, renderer).iter().flatten() {
+            let root = |path: &str| path.split('.').next().is_some_and(|root| OF_CLUSTER.contains(&root));
+            if reference.reads().flatten().all(|path| root(path)) {
+                found.known.extend(reference.resolve(&context).ok());
+            } else {
+                found.by_event.push(Arc::clone(&reference.def.identifier));
+            }
+        }
+        found
+    }
 }
 
 /// A Work in a cluster.

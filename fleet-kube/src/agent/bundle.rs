@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,6 +11,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use fleet_core::cluster::ClusterId;
+use fleet_core::resource::{Lookup, Others, Resource, ResourceId, ResourceState, Resources};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -39,6 +41,25 @@ pub struct Bundle {
     /// Whether what is not in here is known not to be.
     complete: bool,
     objects: Vec<Box<RawValue>>,
+    /// What is known of the hub's objects that templates see.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    resources: Vec<Known>,
+}
+
+/// What is known of one object.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Known {
+    api_version: Arc<str>,
+    kind: Arc<str>,
+    namespace: Arc<str>,
+    name: Arc<str>,
+    /// The object, if it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    object: Option<Value>,
+    /// Why it cannot be read, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unavailable: Option<Arc<str>>,
 }
 
 /// Why a bundle cannot be written, or read.
@@ -65,7 +86,46 @@ pub enum BundleError {
 impl Bundle {
     /// Of objects, each as JSON, in a stable order.
     pub(super) fn new(cluster: ClusterId, complete: bool, objects: Vec<Box<RawValue>>) -> Self {
-        Self { format: FORMAT, cluster, complete, objects }
+        Self { format: FORMAT, cluster, complete, objects, resources: Vec::new() }
+    }
+
+    /// With what is known of objects that templates see; of others nothing is.
+    pub(super) fn with_resources<'a>(
+        mut self,
+        resources: impl Iterator<Item = (&'a ResourceId, Lookup<'a>)>,
+    ) -> Self {
+        self.resources = resources
+            .filter_map(|(id, found)| {
+                let (object, unavailable) = match found {
+                    Lookup::Found(resource) => (Some(resource.value().clone()), None),
+                    Lookup::Absent => (None, None),
+                    Lookup::Unavailable(why) => (None, Some(why.into())),
+                    Lookup::Unread => return None,
+                };
+                let ResourceId { api_version, kind, namespace, name } = id.clone();
+                Some(Known { api_version, kind, namespace, name, object, unavailable })
+            })
+            .collect();
+        self
+    }
+
+    /// What is known of the hub's objects that templates see.
+    pub fn resources(&self) -> Resources {
+        let known = self.resources.iter().map(|it| {
+            let id = ResourceId {
+                api_version: Arc::clone(&it.api_version),
+                kind: Arc::clone(&it.kind),
+                namespace: Arc::clone(&it.namespace),
+                name: Arc::clone(&it.name),
+            };
+            let state = match (&it.object, &it.unavailable) {
+                (Some(object), _) => ResourceState::Found(Arc::new(Resource::new(object.clone()))),
+                (None, Some(why)) => ResourceState::Unavailable(Arc::clone(why)),
+                (None, None) => ResourceState::Absent,
+            };
+            (id, state)
+        });
+        Resources { known: known.collect(), others: Others::Unread }
     }
 
     /// Whether what is not in here is known not to be.

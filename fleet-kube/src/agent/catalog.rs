@@ -206,6 +206,7 @@ impl Reader {
         let previous = self.publish.borrow().clone();
         let mut read = Definitions::read(bundle.objects(), Vec::new(), previous.as_deref());
         read.catalog.complete &= bundle.complete();
+        read.catalog.resources = Arc::new(bundle.resources());
         narrow(&mut read, &self.place.id, &self.place.connection, &self.place.resolve);
         for problem in &read.problems {
             if !previous.as_ref().is_some_and(|previous| previous.problems.contains(problem)) {

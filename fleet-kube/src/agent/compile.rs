@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fleet_core::catalog::{OriginRule, TriggerDef};
+use fleet_core::cluster::Cluster;
+use fleet_core::engine::ResourcesOfCluster;
+use fleet_core::render::Renderer;
+use fleet_core::resource::{ResourceId, Resources};
 use serde_json::value::RawValue;
 
 use super::bundle::Bundle;
@@ -14,23 +18,50 @@ use crate::definitions::{Definitions, Kind, ObjectId, Transport};
 pub(super) struct Compiled {
     pub(super) bundle: Bundle,
     /// Triggers that would concern the cluster, but ask for what an agent does not do.
-    pub(super) left_out: Vec<Arc<str>>,
+    pub(super) left_out: LeftOut,
+    /// The objects of the hub that templates see there.
+    pub(super) refers: BTreeSet<ResourceId>,
+}
+
+/// Triggers that an agent is not told of, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    /// They put something into other clusters.
+    pub(super) elsewhere: Vec<Arc<str>>,
+    /// Which objects of the hub their templates see depends on the event.
+    pub(super) by_event: Vec<Arc<str>>,
 }
 
 /// Puts together what concerns a cluster: itself, the triggers and profiles that select it, their sources, and what all
-/// these refer to.
-pub(super) fn compile(definitions: &Definitions, cluster: &ClusterDefinition) -> Compiled {
+/// these refer to, as far as it is known.
+pub(super) fn compile(
+    definitions: &Definitions,
+    cluster: &ClusterDefinition,
+    resources: &Resources,
+    renderer: &dyn Renderer,
+) -> Compiled {
     let mut wanted = BTreeSet::new();
-    let mut left_out = Vec::new();
+    let mut left_out = LeftOut::default();
+    let mut refers = BTreeSet::new();
+    let target = Cluster {
+        annotations: cluster.annotations.clone(),
+        ..Cluster::new(cluster.id.clone(), cluster.labels.clone())
+    };
     wanted.insert(ObjectId::namespaced(Kind::Cluster, cluster.id.namespace(), cluster.id.name()));
     for (name, trigger) in &definitions.catalog.triggers {
         if !concerns(definitions, trigger, cluster) {
             continue;
         }
         if goes_elsewhere(definitions, trigger, cluster) {
-            left_out.push(Arc::clone(name));
+            left_out.elsewhere.push(Arc::clone(name));
             continue;
         }
+        let seen = ResourcesOfCluster::new(trigger, &target, renderer);
+        if !seen.by_event.is_empty() {
+            left_out.by_event.push(Arc::clone(name));
+            continue;
+        }
+        refers.extend(seen.known);
         wanted.insert(ObjectId::of_rule(name));
         if let Some(source) = &trigger.source {
             wanted.insert(ObjectId::cluster_scoped(Kind::EventSource, source));
@@ -40,7 +71,33 @@ pub(super) fn compile(definitions: &Definitions, cluster: &ClusterDefinition) ->
     wanted.extend(referred);
     let originals = wanted.iter().filter_map(|id| definitions.original(id));
     let objects = originals.filter_map(|text| RawValue::from_string(text.to_owned()).ok()).collect();
-    Compiled { bundle: Bundle::new(cluster.id.clone(), definitions.catalog.complete, objects), left_out }
+    let bundle = Bundle::new(cluster.id.clone(), definitions.catalog.complete, objects);
+    let bundle = bundle.with_resources(refers.iter().map(|id| (id, resources.look_up(id))));
+    Compiled { bundle, left_out, refers }
+}
+
+impl LeftOut {
+    /// What is left out, and what to do about it; nothing, if nothing is.
+    pub(super) fn told(&self) -> Option<String> {
+        let Self { elsewhere, by_event } = self;
+        let named = |names: &[Arc<str>]| names.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
+        let mut told = Vec::new();
+        if !elsewhere.is_empty() {
+            told.push(format!(
+                "an agent puts nothing into other clusters, so it does not know of: {}; have their \
+                 destinationClusterSelector select this cluster only, or their sourceClusterSelector not this one",
+                named(elsewhere)
+            ));
+        }
+        if !by_event.is_empty() {
+            told.push(format!(
+                "an agent is given objects of the hub before there is an event, so it does not know of: {}, whose \
+                 templateResourceRefs depend on the event; have them name objects by the cluster alone",
+                named(by_event)
+            ));
+        }
+        (!told.is_empty()).then(|| told.join("; "))
+    }
 }
 
 /// Whether events of a trigger may come from a cluster, or a profile is for it.
@@ -93,6 +150,8 @@ pub fn is_read_by_agents_alone(definitions: &Definitions, source: &str) -> bool 
 
 #[cfg(test)]
 mod tests {
+    use fleet_core::minijinja::MinijinjaRenderer;
+    use fleet_core::resource::{Others, Resource, ResourceState};
     use serde_json::{Value, json};
 
     use super::*;
@@ -144,14 +203,15 @@ mod tests {
     /// What a cluster's agent gets, as `Kind name`, and what it does not.
     fn compiled(definitions: &Definitions, name: &str) -> (Vec<String>, Vec<String>) {
         let cluster = definitions.clusters.iter().find(|it| it.id.name() == name).unwrap();
-        let Compiled { bundle, left_out } = compile(definitions, cluster);
+        let Compiled { bundle, left_out, .. } =
+            compile(definitions, cluster, &Resources::default(), &MinijinjaRenderer);
         let named = |object: RawObject| {
             let text =
                 |pointer: &str| object.value.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
             format!("{} {}", text("/kind"), text("/metadata/name"))
         };
         let objects = bundle.objects().into_iter().map(named).collect();
-        (objects, left_out.iter().map(ToString::to_string).collect())
+        (objects, left_out.elsewhere.iter().map(ToString::to_string).collect())
     }
 
     fn fleet() -> Vec<Value> {
@@ -220,6 +280,63 @@ mod tests {
     }
 
     #[test]
+    fn what_templates_see_of_the_hub_is_given_along_unless_only_an_event_tells_what_it_is() {
+        let refers = |name: &str, to: &str| {
+            let mut trigger = trigger(name, "shared", "one", "tpl-one");
+            trigger["spec"]["templateResourceRefs"] = json!([{"identifier": "plan",
+                "resource": {"apiVersion": "v1", "kind": "Secret", "name": to}}]);
+            trigger
+        };
+        let mut objects = fleet();
+        objects.push(refers("by-name", "plans"));
+        objects.push(refers("by-label", "plan-{{ cluster.labels.env }}"));
+        objects.push(refers("by-event", "plan-{{ event.subject }}"));
+        let definitions = read(objects);
+        let id = |name: &str| ResourceId {
+            api_version: "v1".into(),
+            kind: "Secret".into(),
+            // The Cluster's own.
+            namespace: "p1".into(),
+            name: name.into(),
+        };
+        let secret = Arc::new(Resource::new(json!({"kind": "Secret", "data": {"plan": "hunter2"}})));
+        let hub = |known: &[(&str, ResourceState)]| Resources {
+            known: known.iter().map(|(name, state)| (id(name), state.clone())).collect(),
+            others: Others::Unread,
+        };
+        let compiled = |resources: &Resources| {
+            let cluster = definitions.clusters.iter().find(|it| it.id.name() == "one").unwrap();
+            compile(&definitions, cluster, resources, &MinijinjaRenderer)
+        };
+        let nothing_yet = compiled(&hub(&[]));
+        assert_eq!(nothing_yet.refers, [id("plans"), id("plan-production")].into());
+        assert_eq!(nothing_yet.bundle.resources(), hub(&[]), "what was not looked up is not missing");
+        assert_eq!(nothing_yet.left_out.by_event, ["by-event".into()]);
+        let told = nothing_yet.left_out.told().unwrap();
+        assert!(
+            told.contains("does not know of: elsewhere;") && told.contains("does not know of: by-event,"),
+            "{told}"
+        );
+        let known = hub(&[
+            ("plans", ResourceState::Found(secret)),
+            ("plan-production", ResourceState::Unavailable("may not be read".into())),
+            ("nobodys", ResourceState::Absent),
+        ]);
+        let bundle = compiled(&known).bundle;
+        let (written, digest) = bundle.to_secret("").unwrap().unwrap();
+        let (read, _) = Bundle::of_secret(&written, &definitions.clusters[0].id).unwrap();
+        let given: Vec<_> = read.resources().known.into_iter().collect();
+        let expected: Vec<_> = known.known.into_iter().filter(|(id, _)| &*id.name != "nobodys").collect();
+        assert_eq!(given, expected);
+        assert!(!format!("{bundle:?}{:?}", read.resources()).contains("hunter2"));
+        // Another version is another bundle.
+        assert_ne!(
+            compiled(&hub(&[("plans", ResourceState::Absent)])).bundle.to_secret("").unwrap().unwrap().1,
+            digest
+        );
+    }
+
+    #[test]
     fn a_namespace_is_one_agents_alone() {
         let definitions = read([
             cluster("p1", "one", "production", json!({"agent": {}})),
@@ -242,7 +359,9 @@ mod tests {
         objects.retain(|it| it["metadata"]["name"] != "of-one");
         objects.push(broken);
         let definitions = read(objects);
-        assert!(!compile(&definitions, &definitions.clusters[0]).bundle.complete());
+        let of_one =
+            compile(&definitions, &definitions.clusters[0], &Resources::default(), &MinijinjaRenderer);
+        assert!(!of_one.bundle.complete());
         // With a good version from before, that one is given on.
         let good = read(fleet());
         let broken = definitions;

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fleet_core::cluster::ClusterId;
+use fleet_core::render::Renderer;
+use fleet_core::resource::{ResourceId, Resources};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use http::Method;
@@ -13,15 +15,14 @@ use kube::Api;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::bundle::BundleError;
-use super::compile::compile;
+use super::compile::{Compiled, LeftOut, compile};
 use super::heartbeat::{DIGEST, MESSAGE_KEY, NOTES, VERSION, WITHDRAWN};
 use super::{AGENT_LABEL, label_value, lease_path, object_name, secret_path};
-use crate::catalog::WATCH;
+use crate::catalog::{KubeCatalog, WATCH};
 use crate::client::{Call, ClusterClient, FIELD_MANAGER, Failure, Patience, chain};
 use crate::connection::{ClusterDefinition, Connection};
 use crate::definitions::{Definitions, Kind, ObjectId};
@@ -53,6 +54,7 @@ pub struct Agents {
     client: ClusterClient,
     silent_after: Duration,
     leads: Arc<dyn Fn() -> bool + Send + Sync>,
+    renderer: Arc<dyn Renderer>,
     state: Mutex<State>,
 }
 
@@ -74,7 +76,7 @@ struct Agent {
     digest: String,
     /// Why the last write failed.
     failed: Option<(&'static str, String)>,
-    left_out: Vec<Arc<str>>,
+    left_out: LeftOut,
     leaving: bool,
     told: Option<AgentHealth>,
     told_withdrawn: bool,
@@ -112,13 +114,15 @@ pub enum AgentNews {
 
 impl Agents {
     /// Of the hub that a client talks to. An agent counts as silent after `silent_after` without a word. Nothing is written
-    /// while this process does not lead.
+    /// while this process does not lead. The renderer is the one that agents have: it tells which objects of the hub
+    /// templates see in a cluster.
     pub fn new(
         client: ClusterClient,
         silent_after: Duration,
         leads: Arc<dyn Fn() -> bool + Send + Sync>,
+        renderer: Arc<dyn Renderer>,
     ) -> Self {
-        Self { client, silent_after, leads, state: Mutex::default() }
+        Self { client, silent_after, leads, renderer, state: Mutex::default() }
     }
 
     /// How the agent of a cluster is doing; nothing if it has none, or nobody can tell yet.
@@ -129,10 +133,11 @@ impl Agents {
     /// Keeps agents up to date with the definitions, and tells of them, until `shutdown`.
     pub async fn run(
         &self,
-        mut definitions: watch::Receiver<Option<Arc<Definitions>>>,
+        catalog: &KubeCatalog,
         mut tell: impl FnMut(AgentNews) + Send,
         shutdown: CancellationToken,
     ) {
+        let (mut definitions, mut resources) = (catalog.definitions(), catalog.resources());
         let mut leases: Option<BoxStream<'static, _>> = None;
         let mut listed = BTreeSet::new();
         let mut retry_at: Option<Instant> = None;
@@ -140,7 +145,8 @@ impl Agents {
         loop {
             if std::mem::take(&mut news) {
                 if let Some(now) = definitions.borrow_and_update().clone() {
-                    self.compile(&now);
+                    let known = Arc::clone(&resources.borrow_and_update());
+                    catalog.refer_for_agents(self.compile(&now, &known));
                 }
                 retry_at = None;
             }
@@ -163,6 +169,10 @@ impl Agents {
                     Ok(()) => news = true,
                     Err(_) => return,
                 },
+                changed = resources.changed() => match changed {
+                    Ok(()) => news = true,
+                    Err(_) => return,
+                },
                 Some(event) = heard => self.hear(event, &mut listed),
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
@@ -170,13 +180,13 @@ impl Agents {
         }
     }
 
-    /// Takes in what agents are to have.
-    fn compile(&self, definitions: &Definitions) {
+    /// Takes in what agents are to have. Gives the objects of the hub that their templates see.
+    fn compile(&self, definitions: &Definitions, resources: &Resources) -> BTreeSet<ResourceId> {
         let staying = definitions.clusters.iter().map(|it| (it, false));
         let leaving = definitions.leaving.iter().map(|it| (it, true));
         let agents = staying.chain(leaving).filter(|(it, _)| matches!(it.connection, Connection::Agent));
         let mut state = self.lock();
-        let mut there = BTreeSet::new();
+        let (mut there, mut refers) = (BTreeSet::new(), BTreeSet::new());
         for (cluster, leaving) in agents {
             there.insert(cluster.id.clone());
             let agent = state.agents.entry(cluster.id.clone()).or_default();
@@ -186,12 +196,15 @@ impl Agents {
                 // What it has been given stays.
                 continue;
             }
-            agent.compile(definitions, cluster);
+            let compiled = compile(definitions, cluster, resources, &*self.renderer);
+            refers.extend(compiled.refers.iter().cloned());
+            agent.take(definitions, cluster, compiled);
         }
         if definitions.catalog.complete {
             // What is at the hub goes with the Cluster.
             state.agents.retain(|id, _| there.contains(id));
         }
+        refers
     }
 
     /// Writes what is to be written; whether something failed that may be tried again.
@@ -354,8 +367,8 @@ impl State {
 }
 
 impl Agent {
-    fn compile(&mut self, definitions: &Definitions, cluster: &ClusterDefinition) {
-        let compiled = compile(definitions, cluster);
+    /// Takes in what it is to have.
+    fn take(&mut self, definitions: &Definitions, cluster: &ClusterDefinition, compiled: Compiled) {
         self.left_out = compiled.left_out;
         match compiled.bundle.to_secret(&self.digest) {
             Ok(None) => {}
@@ -424,13 +437,7 @@ impl Agent {
         if let Some(message) = &word.message {
             return unready("AgentTroubled", format!("its agent says: {message}"), false);
         }
-        if !self.left_out.is_empty() {
-            let named: Vec<&str> = self.left_out.iter().map(|name| &**name).collect();
-            let message = format!(
-                "an agent puts nothing into other clusters, so it does not know of: {}; have their \
-                 destinationClusterSelector select this cluster only, or their sourceClusterSelector not this one",
-                named.join(", ")
-            );
+        if let Some(message) = self.left_out.told() {
             return unready("TriggersLeftOut", message, false);
         }
         let message = match word.digest.as_ref() == Some(&self.digest) {

@@ -13,7 +13,7 @@
 //!
 //! | object at the hub | who writes it | what for |
 //! |---|---|---|
-//! | Secret `fleet-agent-NAME` | the hub ([`Agents`]) | the definitions that concern the cluster ([`Bundle`]) |
+//! | Secret `fleet-agent-NAME` | the hub ([`Agents`]) | the definitions that concern the cluster, and the hub's objects that templates see there ([`Bundle`]) |
 //! | Lease `fleet-agent-NAME` | made by the hub, renewed by the agent | whether the agent lives, and how it is |
 //! | ServiceAccount, Role, RoleBinding `fleet-agent-NAME` | `fleet-operator register cluster --agent` | what the agent may do |
 //! | AppliedWorks with [`AGENT_LABEL`] | the agent | what it has done |

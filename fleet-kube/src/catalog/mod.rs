@@ -153,6 +153,21 @@ impl KubeCatalog {
         self.definitions.clone()
     }
 
+    /// What is known of the objects that templates see.
+    pub fn resources(&self) -> watch::Receiver<Arc<Resources>> {
+        self.resources.clone()
+    }
+
+    /// Takes word on which objects templates see in clusters with agents: all of them, whenever that may have changed.
+    /// Does not block.
+    pub fn refer_for_agents(&self, resources: BTreeSet<ResourceId>) {
+        self.wanted.send_if_modified(|wanted| {
+            let is_news = wanted.agents != resources;
+            wanted.agents = resources;
+            is_news
+        });
+    }
+
     /// How the catalog itself is doing, for readiness and for whoever waits.
     pub fn health(&self) -> watch::Receiver<CatalogHealth> {
         self.health.clone()

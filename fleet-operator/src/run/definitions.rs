@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use fleet_core::catalog::{Catalog, CatalogError, CatalogSnapshot, Condition, Subject};
+use fleet_core::languages::Languages;
 use fleet_core::resource::ResourceId;
 use fleet_core::store::WorkStore;
 use fleet_kube::agent::{AgentNews, Agents, Mirrored};
@@ -75,7 +76,8 @@ impl Origin {
                 let watches = client.for_watches().map_err(ManagementError::from)?;
                 let leads = Arc::clone(&holding.leads);
                 let catalog = Arc::new(KubeCatalog::start_holding(watches, options.api, holding));
-                let agents = Agents::new(client.clone(), options.agent_silent_after, leads);
+                let agents =
+                    Agents::new(client.clone(), options.agent_silent_after, leads, Arc::new(Languages));
                 Ok(Self::Management(catalog, Arc::new(agents)))
             }
             Base::Agent(agent) => Ok(Self::Agent(Box::new(FromHub::start(agent, options)))),
@@ -128,7 +130,7 @@ impl Origin {
         match self {
             Self::Folder(_, follower) => follower.run(shutdown).await,
             Self::Management(catalog, agents) => {
-                let of_agents = agents.run(catalog.definitions(), tell_of_agents(&catalog), shutdown.clone());
+                let of_agents = agents.run(&catalog, tell_of_agents(&catalog), shutdown.clone());
                 tokio::join!(of_agents, tell_of_clusters(&catalog, &around.clusters, shutdown));
             }
             Self::Agent(hub) => hub.follow(around, shutdown).await,

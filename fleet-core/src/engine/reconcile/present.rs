@@ -153,6 +153,10 @@ impl Step<'_> {
             }
             summary.unsettled = record.unsettled(now);
             if summary.unsettled.is_none() {
+                if sync == SyncMode::OneTime {
+                    // It is not rendered again.
+                    shared.rendered_from.forget(&work.id, &target.id);
+                }
                 record.applied.digest = digest;
             }
         }

@@ -220,11 +220,11 @@ async fn what_is_applied_once_follows_nothing() {
     let rig = setup.start();
     rig.source.send(login("x")).await.await;
     rig.until_value("x", "free").await;
+    rig.referred(&[]).await;
     rig.rendered().await;
     rig.resource("plans", Some(plan("paid")));
     rig.rendered().await;
     assert_eq!(rig.value("x"), Some(json!("free")));
-    rig.referred(&[]).await;
     rig.stop().await;
 }
 

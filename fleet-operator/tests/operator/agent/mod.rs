@@ -3,6 +3,7 @@
 
 mod accounts;
 mod driven;
+mod references;
 
 use std::collections::BTreeSet;
 use std::fs;
