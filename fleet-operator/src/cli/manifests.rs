@@ -17,8 +17,9 @@ pub(super) struct ManifestsArgs {
     /// The operator's own namespace.
     #[arg(short, long, default_value = OWN_NAMESPACE)]
     namespace: String,
-    /// A namespace with ConfigMaps and Secrets that EventTriggers, EventSources and Clusters refer to; may be given many
-    /// times. They are read in these, which have to be there already, and in the operator's own namespace; nowhere else.
+    /// A namespace with ConfigMaps and Secrets that EventTriggers, ClusterProfiles, EventSources and Clusters refer to; may
+    /// be given many times. They are read in these, which have to be there already, and in the operator's own namespace;
+    /// nowhere else. Other kinds that templateResourceRefs names are granted by hand: list and watch.
     #[arg(long, value_name = "NAMESPACE", value_delimiter = ',')]
     read_namespace: Vec<String>,
     /// A namespace with a Cluster that is driven by an agent; may be given many times. The operator writes there what the
