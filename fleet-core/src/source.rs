@@ -24,8 +24,10 @@ use crate::position::Position;
 /// * Each message of the transport MUST be one delivery: the event as it was published, or why the message is none, and
 ///   the bytes as they came.
 /// * A source that can redeliver MUST deliver again whatever was dropped unsettled or given back, and MUST give each
-///   delivery the position it has in its feed. A source that cannot leaves the position out: the engine orders such
-///   deliveries by their acceptance.
+///   delivery the position it has in its feed, in a domain that no other source uses: begin it with the name of the feed. A
+///   source that cannot leaves the position out: the engine orders such deliveries by their acceptance.
+/// * A feed that can be begun anew (a log that is deleted, a file that is rotated) MUST then count in a higher epoch: what
+///   comes at or below a floor is taken for something that was settled.
 /// * A [`SourceItem::Floor`] MUST be true for ever: nothing at or below it comes again, also after a restart.
 ///   The reader stores a floor before it takes the next item, so a source may rely on floors that were taken: they are
 ///   handed to the next [`open`](Self::open).
@@ -33,7 +35,8 @@ use crate::position::Position;
 ///   snapshots MUST tell one of all that it tells of after each [`open`](Self::open): one that was half processed when the
 ///   process ended is so processed again. The reader takes the next item once it is processed.
 /// * Reading is pulled by the consumer of the stream. A source MUST NOT buffer without bound while it is not polled.
-/// * Cancel safe: dropping the stream closes the source; deliveries handed out before stay valid.
+/// * Cancel safe: dropping the stream closes the source; deliveries handed out before stay valid, and what becomes of them
+///   counts for the next [`open`](Self::open) of the same source: what is not settled is kept in the source, not in the stream.
 ///
 /// # Example
 /// A source of what a program tells it, which cannot deliver anything again:
@@ -107,7 +110,8 @@ pub trait EventSource: Send + Sync + 'static {
     fn tell_again(&self) {}
 
     /// Reads the event out of a message of this source that was kept as a dead letter. A source that knows more forms
-    /// than the JSON of a CloudEvent MUST decode as it does for its deliveries.
+    /// than the JSON of a CloudEvent MUST decode as it does for its deliveries: what that takes beside the raw message (a
+    /// number, a channel) belongs into the [`Message`].
     ///
     /// # Errors
     /// When the message is no CloudEvent.
@@ -276,7 +280,8 @@ pub struct Settle(Box<dyn Settler>);
 /// where the source can redeliver, at the latest after the source's own deadline.
 #[async_trait]
 pub trait Settler: Send + Sync + 'static {
-    /// The event is durable: never deliver it again.
+    /// The event is durable: never deliver it again in this process. After a restart what lies above the floor may come again;
+    /// the engine knows it by its position.
     async fn ack(self: Box<Self>) -> Result<(), SettleError>;
     /// The event could not be taken: deliver it again, not before `delay`.
     async fn give_back(self: Box<Self>, delay: Duration) -> Result<(), SettleError>;

@@ -37,7 +37,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Config::default(),
     );
     let path = folder.join("events.jsonl");
-    engine.handle().attach(Arc::new(FileTail("users".to_owned(), path, Arc::default())));
+    let source = FileTail { name: "users".to_owned(), path, lines: Arc::default() };
+    engine.handle().attach(Arc::new(source));
     let stop = CancellationToken::new();
     let running = tokio::spawn(engine.run(stop.clone()));
     tokio::signal::ctrl_c().await?;

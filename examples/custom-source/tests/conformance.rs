@@ -41,7 +41,7 @@ impl Lines {
 
 impl event_source::Fixture for Lines {
     async fn source(&self) -> Arc<dyn EventSource> {
-        let tail = FileTail("lines".to_owned(), self.path(), Arc::default());
+        let tail = FileTail { name: "lines".to_owned(), path: self.path(), lines: Arc::default() };
         *self.last.lock() = Some(tail.clone());
         Arc::new(tail)
     }
@@ -83,7 +83,7 @@ impl event_source::Fixture for Lines {
 
     async fn taken(&self) -> Result<u64, NotChecked> {
         let last = self.last.lock();
-        Ok(last.as_ref().map_or(0, |tail| tail.2.lock().open.len() as u64))
+        Ok(last.as_ref().map_or(0, |tail| tail.lines.lock().open.len() as u64))
     }
 }
 

@@ -52,6 +52,7 @@ pub(super) async fn read(shared: Arc<Shared>, attached: Attached) {
         known: Arc::new(SourceDef::new(source.name())),
         feed: Arc::clone(&feed),
         floors: Arc::new(Floors::of(floors)),
+        is_unknown: false,
         is_full: false,
     };
     loop {
@@ -159,6 +160,8 @@ struct Reader {
     /// The feed of it that is read.
     feed: Arc<str>,
     floors: Arc<Floors>,
+    /// Whether it was said that there is no such definition.
+    is_unknown: bool,
     /// Whether deliveries are held back because there are as many tombstones as there may be.
     is_full: bool,
 }
@@ -167,8 +170,15 @@ impl Reader {
     /// The source's definition. While the last deliveries of a source come whose definition is gone, its origin rule still
     /// holds: without it they would go to every cluster.
     fn definition(&mut self) -> &Arc<SourceDef> {
-        if let Some(now) = self.shared.definitions.load().sources.get(&self.known.name) {
-            self.known.clone_from(now);
+        match self.shared.definitions.load().sources.get(&self.known.name) {
+            Some(now) => self.known.clone_from(now),
+            None if !self.is_unknown => {
+                self.is_unknown = true;
+                let name = &self.known.name;
+                tracing::warn!(source = %name, "no EventSource of that name is defined: what comes from it is acknowledged, \
+                    and nothing is made of it; define it, or give the source that is attached its name");
+            }
+            None => {}
         }
         &self.known
     }
