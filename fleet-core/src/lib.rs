@@ -75,14 +75,15 @@
 //!
 //! | you want to | read |
 //! |---|---|
-//! | take events from somewhere new | [`source`]: the trait, and how a delivery is settled |
+//! | take events from somewhere new | [`source`]: the trait, and how a delivery is settled; `examples/custom-source` |
 //! | find clusters in an inventory of your own | [`cluster`]; matching labels is not your business ([`selector`]) |
-//! | write templates in another language | [`render`] |
+//! | write templates in another language | [`render`]; `examples/custom-renderer` |
 //! | put things elsewhere, or wrap an Applier with a policy | [`apply`], [`observe`] |
 //! | keep Works in a database of yours | [`store`], [`work`] |
 //! | bring definitions from elsewhere | [`catalog`] |
 //! | know what an event would mean, without an engine | [`engine::Foresight`] |
 //! | test your implementation | `testing::conformance` (feature `testing`): a suite for each trait |
+//! | see the engine composed | `examples/compose-by-hand` |
 //!
 //! # Features
 //!

@@ -8,6 +8,8 @@
     reason = "a test that meets the unexpected says so and stops; so do its helpers"
 )]
 
+#[cfg(feature = "minijinja")]
+mod broken_renderers;
 mod broken_sources;
 mod broken_stores;
 mod feed;

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use fleet_core::render::TemplateKind;
+use fleet_core::testing::conformance::renderer::HOSTILE;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::corpus::HOSTILE;
 use crate::positions::{HARMLESS, POSITIONS, Position, SOURCES, expected, leaves_room, setting};
 use crate::setting::{Setting, compile};
 
@@ -21,32 +21,6 @@ fn the_corpus_is_large_and_no_value_in_it_twice() {
         different.len(),
         HOSTILE.len()
     );
-}
-
-#[test]
-fn hostile_values_stay_values_in_every_position() {
-    let long = ["x".repeat(20_000), "a: b\n".repeat(5_000), "👩‍👩‍👧\u{f0000}".repeat(2_000)];
-    let values: Vec<&str> = HOSTILE.iter().copied().chain(long.iter().map(String::as_str)).collect();
-    let mut faults = Vec::new();
-    for position in POSITIONS {
-        let position = Position::new(*position, SOURCES[0]);
-        faults.extend(values.iter().filter_map(|value| position.check(value).err()));
-    }
-    assert!(faults.is_empty(), "{} faults, the first: {}", faults.len(), faults[0]);
-}
-
-#[test]
-fn wherever_they_come_from() {
-    for source in SOURCES {
-        for position in
-            [POSITIONS[0], ("", "labels: {'k-{{ VALUE }}': '{{ VALUE }}'}\nx: |\n  {{ VALUE }}\n")]
-        {
-            let position = Position::new(position, source);
-            for value in HOSTILE.iter().filter(|value| !value.is_empty() || *source != "event.subject") {
-                position.check(value).unwrap();
-            }
-        }
-    }
 }
 
 /// Where a trigger renders all its keys together, in a loop over their events.
@@ -90,14 +64,6 @@ fn keys_of_data_are_data() {
         let found = setting.render_compiled(&*template).unwrap_or_else(|error| panic!("{key:?}: {error}"));
         assert_eq!((&found[0]["all"], &found[0]["one"]), (&data, &data[*key]), "{key:?}");
         assert_eq!(found[0]["each"], json!([key, data[*key]]), "{key:?}");
-    }
-}
-
-#[test]
-fn they_stay_text_in_keys_and_actions() {
-    for value in HOSTILE {
-        let setting = setting(value);
-        assert_eq!(setting.text("a/{{ event.data.v }}/b").unwrap(), format!("a/{value}/b"));
     }
 }
 

@@ -4,7 +4,7 @@
 // A test that meets the unexpected says so loudly and stops, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-mod corpus;
+mod conformance;
 #[cfg(feature = "go-templates")]
 mod go;
 mod hostile;

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use fleet_core::render::{Template, TemplateKind};
+pub(crate) use fleet_core::testing::conformance::renderer::{HARMLESS, expected};
 use serde_json::{Value, json};
 
 use crate::setting::{Setting, compile};
-
-/// A value that could not be mistaken for anything else. The corpus looks for it, to know where values belong.
-pub(crate) const HARMLESS: &str = "harmless";
 
 /// Positions: what stands before the object, the object's fields, whether the position keeps types.
 pub(crate) const POSITIONS: &[(&str, &str)] = &[
@@ -137,25 +135,6 @@ impl Position {
             Err(format!("{value:?} in {} gave {found:?}, not {expected:?}", self.text))
         }
     }
-}
-
-/// What the result with a harmless value becomes with another one: the same, with the value in its places.
-pub(crate) fn expected(harmless: &Value, value: &str) -> Value {
-    match harmless {
-        Value::String(text) => Value::String(instead(text, value)),
-        Value::Array(items) => items.iter().map(|item| expected(item, value)).collect(),
-        Value::Object(entries) => {
-            let entry = |(key, item): (&String, &Value)| (instead(key, value), expected(item, value));
-            Value::Object(entries.iter().map(entry).collect())
-        }
-        other => other.clone(),
-    }
-}
-
-fn instead(text: &str, value: &str) -> String {
-    // JSON within the text holds the value as JSON.
-    let as_json = |text: &str| json!(text).to_string();
-    text.replace(&as_json(HARMLESS), &as_json(value)).replace(HARMLESS, value)
 }
 
 /// Whether a text leaves one private-use plane to the renderer, which refuses one that does not; and to the positions the

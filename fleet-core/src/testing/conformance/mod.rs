@@ -7,6 +7,7 @@
 //! | trait | suite | fixture |
 //! |---|---|---|
 //! | [`EventSource`](crate::source::EventSource) | [`event_source!`] | [`event_source::Fixture`] |
+//! | [`Renderer`](crate::render::Renderer) | [`renderer!`] | [`renderer::Fixture`] |
 //! | [`WorkStore`](crate::store::WorkStore) | [`work_store!`] | [`work_store::Fixture`] |
 //!
 //! A test that fails names the contract, its rule in the words of the trait's documentation, and what was seen:
@@ -20,6 +21,7 @@
 //! dev-dependencies.
 
 pub mod event_source;
+pub mod renderer;
 pub mod work_store;
 
 use std::fmt;
@@ -29,6 +31,8 @@ use futures::future::BoxFuture;
 
 #[doc(inline)]
 pub use crate::__conformance_event_source as event_source;
+#[doc(inline)]
+pub use crate::__conformance_renderer as renderer;
 #[doc(inline)]
 pub use crate::__conformance_work_store as work_store;
 
@@ -260,6 +264,7 @@ mod tests {
             }
         };
         compare(work_store::RULES, include_str!("../../store.rs"));
+        compare(renderer::RULES, include_str!("../../render.rs"));
         compare(event_source::RULES, include_str!("../../source.rs"));
     }
 }

@@ -1,7 +1,7 @@
 //! The renderer of Go templates.
 
 mod hostile;
-mod positions;
+pub(crate) mod positions;
 mod refusals;
 mod rules;
 

@@ -111,6 +111,7 @@ pub(crate) fn text((definitions, fields): (&str, &str), source: &str) -> String 
     format!("{definitions}apiVersion: v1\nkind: A\nmetadata: {{name: a}}\n{fields}").replace("VALUE", source)
 }
 
+#[allow(dead_code, reason = "for the fuzz targets")]
 pub(crate) fn position(position: (&str, &str), source: &str, passes: GoPasses) -> Position {
     let text = text(position, source);
     let template =

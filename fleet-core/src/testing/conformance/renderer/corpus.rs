@@ -1,7 +1,7 @@
-//! Hostile values.
+//! Values that do harm where a renderer prints them as text.
 
 /// Values that mean something to YAML, JSON, Jinja, shells or people.
-pub(crate) const HOSTILE: &[&str] = &[
+pub const HOSTILE: &[&str] = &[
     "",
     " ",
     "a b",
