@@ -13,15 +13,17 @@ use crate::definitions::{Definitions, Kind, ObjectId, Transport};
 /// What an agent gets.
 pub(super) struct Compiled {
     pub(super) bundle: Bundle,
-    /// Triggers that would concern the cluster, but ask for what an agent does not do.
+    /// Triggers that would concern the cluster, but put something into other clusters, which an agent does not do.
     pub(super) left_out: Vec<Arc<str>>,
+    /// Triggers of which something is local, which is not done for a cluster with an agent: it writes nothing at the hub.
+    pub(super) local: Vec<Arc<str>>,
 }
 
 /// Puts together what concerns a cluster: itself, the triggers and profiles that select it, their sources, and what all
 /// these refer to.
 pub(super) fn compile(definitions: &Definitions, cluster: &ClusterDefinition) -> Compiled {
     let mut wanted = BTreeSet::new();
-    let mut left_out = Vec::new();
+    let (mut left_out, mut local) = (Vec::new(), Vec::new());
     wanted.insert(ObjectId::namespaced(Kind::Cluster, cluster.id.namespace(), cluster.id.name()));
     for (name, trigger) in &definitions.catalog.triggers {
         if !concerns(definitions, trigger, cluster) {
@@ -30,6 +32,12 @@ pub(super) fn compile(definitions: &Definitions, cluster: &ClusterDefinition) ->
         if goes_elsewhere(definitions, trigger, cluster) {
             left_out.push(Arc::clone(name));
             continue;
+        }
+        if !trigger.local.is_empty() {
+            local.push(Arc::clone(name));
+            if trigger.payload.is_empty() {
+                continue;
+            }
         }
         wanted.insert(ObjectId::of_rule(name));
         if let Some(source) = &trigger.source {
@@ -40,7 +48,8 @@ pub(super) fn compile(definitions: &Definitions, cluster: &ClusterDefinition) ->
     wanted.extend(referred);
     let originals = wanted.iter().filter_map(|id| definitions.original(id));
     let objects = originals.filter_map(|text| RawValue::from_string(text.to_owned()).ok()).collect();
-    Compiled { bundle: Bundle::new(cluster.id.clone(), definitions.catalog.complete, objects), left_out }
+    let bundle = Bundle::new(cluster.id.clone(), definitions.catalog.complete, objects);
+    Compiled { bundle, left_out, local }
 }
 
 /// Whether events of a trigger may come from a cluster, or a profile is for it.
@@ -144,7 +153,10 @@ mod tests {
     /// What a cluster's agent gets, as `Kind name`, and what it does not.
     fn compiled(definitions: &Definitions, name: &str) -> (Vec<String>, Vec<String>) {
         let cluster = definitions.clusters.iter().find(|it| it.id.name() == name).unwrap();
-        let Compiled { bundle, left_out } = compile(definitions, cluster);
+        compiled_names(&compile(definitions, cluster))
+    }
+
+    fn compiled_names(Compiled { bundle, left_out, .. }: &Compiled) -> (Vec<String>, Vec<String>) {
         let named = |object: RawObject| {
             let text =
                 |pointer: &str| object.value.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
@@ -217,6 +229,31 @@ mod tests {
         assert!(!is_read_by_agents_alone(&definitions, "shared"));
         let without_three = fleet().into_iter().filter(|it| it["metadata"]["name"] != "three");
         assert!(is_read_by_agents_alone(&read(without_three), "shared"));
+    }
+
+    #[test]
+    fn of_what_is_local_an_agent_gets_nothing_and_the_hub_says_so() {
+        let of = |what: &str, kind: &str| json!({"kind": "ConfigMap", "namespace": "default", "name": what, "deploymentType": kind});
+        let mut objects = fleet();
+        for object in &mut objects {
+            if object["metadata"]["name"] == "of-one" {
+                object["spec"]["policyRefs"] = json!([of("tpl-one", "Remote"), of("tpl-two", "Local")]);
+            } else if object["metadata"]["name"] == "base" {
+                object["spec"]["policyRefs"] = json!([of("tpl-three", "Local")]);
+            }
+        }
+        let definitions = read(objects);
+        let cluster = definitions.clusters.iter().find(|it| it.id.name() == "one").unwrap();
+        let compiled = compile(&definitions, cluster);
+        assert_eq!(compiled.local, ["ClusterProfile/base".into(), "of-one".into()]);
+        let (one, _) = compiled_names(&compiled);
+        assert!(one.contains(&"EventTrigger of-one".to_owned()), "{one:?}");
+        assert!(!one.contains(&"ClusterProfile base".to_owned()), "{one:?}");
+        // What an agent makes of it.
+        let mut own = Definitions::read(compiled.bundle.objects(), Vec::new(), None);
+        super::super::narrow::narrow(&mut own, &cluster.id, &Connection::InCluster, &[]);
+        let trigger = &own.catalog.triggers["of-one"];
+        assert_eq!((trigger.payload.len(), trigger.local.len()), (1, 0));
     }
 
     #[test]

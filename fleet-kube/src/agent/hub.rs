@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fleet_core::catalog::Subject;
 use fleet_core::cluster::ClusterId;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -75,6 +76,7 @@ struct Agent {
     /// Why the last write failed.
     failed: Option<(&'static str, String)>,
     left_out: Vec<Arc<str>>,
+    local: Vec<Arc<str>>,
     leaving: bool,
     told: Option<AgentHealth>,
     told_withdrawn: bool,
@@ -357,6 +359,7 @@ impl Agent {
     fn compile(&mut self, definitions: &Definitions, cluster: &ClusterDefinition) {
         let compiled = compile(definitions, cluster);
         self.left_out = compiled.left_out;
+        self.local = compiled.local;
         match compiled.bundle.to_secret(&self.digest) {
             Ok(None) => {}
             Ok(Some((mut secret, digest))) => {
@@ -424,12 +427,19 @@ impl Agent {
         if let Some(message) = &word.message {
             return unready("AgentTroubled", format!("its agent says: {message}"), false);
         }
+        if !self.local.is_empty() {
+            let message = format!(
+                "what is local (deploymentType: Local) is not put into the management cluster for a cluster with an agent, \
+                 and of these something is: {}; have it in a definition that does not select this cluster",
+                names(&self.local)
+            );
+            return unready("LocalLeftOut", message, false);
+        }
         if !self.left_out.is_empty() {
-            let named: Vec<&str> = self.left_out.iter().map(|name| &**name).collect();
             let message = format!(
                 "an agent puts nothing into other clusters, so it does not know of: {}; have their \
                  destinationClusterSelector select this cluster only, or their sourceClusterSelector not this one",
-                named.join(", ")
+                names(&self.left_out)
             );
             return unready("TriggersLeftOut", message, false);
         }
@@ -446,6 +456,10 @@ impl Agent {
             message: format!("{message}{notes}"),
         })
     }
+}
+
+fn names(rules: &[Arc<str>]) -> String {
+    rules.iter().map(|name| Subject::of_trigger(name).to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn place_of(lease: &Lease) -> Option<(String, String)> {
