@@ -179,8 +179,10 @@ pub struct TriggerDef {
     pub key: Option<String>,
     /// What `action` and `key` are written in.
     pub language: Language,
-    /// What to render.
+    /// What to render for each cluster and put there.
     pub payload: Vec<Payload>,
+    /// What to render for each cluster and put into the management cluster.
+    pub local: Vec<Payload>,
     /// Objects of the management cluster that the templates of the payload see.
     pub resources: Vec<ResourceRef>,
     /// Whom to act as in the target cluster.
@@ -217,6 +219,7 @@ impl TriggerDef {
             key: None,
             language: Language::default(),
             payload: Vec::new(),
+            local: Vec::new(),
             resources: Vec::new(),
             identity: None,
             policy: Arc::default(),

@@ -10,6 +10,7 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::names;
+use crate::selector::LabelSelector;
 
 /// Labels or annotations of an object.
 pub type Labels = BTreeMap<String, String>;
@@ -102,6 +103,22 @@ pub struct Cluster {
     pub annotations: Labels,
     /// Whether it can be reached now. An unready cluster keeps its Works; they are applied once it is ready.
     pub ready: bool,
+    /// What it is to the fleet.
+    pub role: Role,
+}
+
+/// What a cluster is to the fleet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// One of those that are managed.
+    #[default]
+    Member,
+    /// One of those, and the one that the fleet is managed from: there goes what is local. Of several, the first by name
+    /// is.
+    Management,
+    /// The one that the fleet is managed from, and none of those that are managed: no selector selects it and nothing
+    /// else names it. Where another one is [`Management`](Self::Management), it is not looked at.
+    ManagementOnly,
 }
 
 impl Cluster {
@@ -111,7 +128,17 @@ impl Cluster {
         labels: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
         let labels = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        Self { id, labels, annotations: Labels::new(), ready: true }
+        Self { id, labels, annotations: Labels::new(), ready: true, role: Role::Member }
+    }
+
+    /// Whether it is one of those that are managed.
+    pub fn is_member(&self) -> bool {
+        self.role != Role::ManagementOnly
+    }
+
+    /// Whether a selector selects it.
+    pub fn is_selected_by(&self, selector: &LabelSelector) -> bool {
+        self.is_member() && selector.matches(&self.labels)
     }
 
     /// Whether what was put there stays there when the cluster leaves.
@@ -126,7 +153,7 @@ impl Cluster {
 pub enum ClusterChange {
     /// A cluster that was not there.
     Joined(Arc<Cluster>),
-    /// Labels or annotations changed; the cluster as it is now.
+    /// Labels, annotations or role changed; the cluster as it is now.
     Relabelled(Arc<Cluster>),
     /// The cluster can be reached (again).
     Ready(ClusterId),

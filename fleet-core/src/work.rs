@@ -93,13 +93,18 @@ impl WorkId {
 
     /// Hashes length-prefixed parts, so that no two lists of parts run together.
     pub(crate) fn of_parts(trigger: &str, parts: &[&str]) -> Self {
+        let parts: Vec<&str> = std::iter::once(trigger).chain(parts.iter().copied()).collect();
+        Self::hashed(Self::prefix(trigger), &parts)
+    }
+
+    fn hashed(prefix: String, parts: &[&str]) -> Self {
         use fmt::Write;
         let mut hasher = Sha256::new();
-        for part in std::iter::once(&trigger).chain(parts) {
+        for part in parts {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part.as_bytes());
         }
-        let mut name = Self::prefix(trigger);
+        let mut name = prefix;
         let hash = hasher.finalize();
         for byte in hash.iter().take(HASH / 2) {
             // Writing to a String cannot fail.
@@ -250,14 +255,37 @@ pub struct RecentEvent {
     pub at: Timestamp,
 }
 
+/// What a Work has in the management cluster for another one: its trigger says of something that it is local.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Local {
+    /// The Work.
+    pub work: WorkId,
+    /// The cluster that it is for.
+    pub cluster: ClusterId,
+}
+
+impl Local {
+    /// The name that it has in place of the Work's, as that of objects' owner: each cluster's is told apart from any
+    /// other's, and from what the Work has of its own.
+    pub fn id(&self) -> WorkId {
+        let prefix = self.work.as_str().rsplit_once('-').map_or("", |(prefix, _)| prefix);
+        let (namespace, name) = (self.cluster.namespace(), self.cluster.name());
+        WorkId::hashed(format!("{prefix}-"), &[self.work.as_str(), "local", namespace, name])
+    }
+}
+
 /// What was done for one Work in one cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedWork {
-    /// The Work.
+    /// The Work; of what is local, the name that it has [in its place](Local::id).
     pub work: WorkId,
-    /// The cluster.
+    /// The cluster where it was done.
     pub cluster: ClusterId,
+    /// What it was done for, if it is local: it was done in the management cluster for another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<Local>,
     /// The generation of the Work that this speaks of.
     pub generation: u64,
     /// A digest of what was last applied in full; `None` before that.
@@ -283,6 +311,7 @@ impl AppliedWork {
         Self {
             work: work.id.clone(),
             cluster,
+            local: None,
             generation: work.generation,
             digest: None,
             inventory: Vec::new(),
@@ -291,6 +320,21 @@ impl AppliedWork {
             blocked: Vec::new(),
             updated: now,
         }
+    }
+
+    /// The same for what is local, which is done in this cluster.
+    pub fn pending_local(work: &Work, local: Local, cluster: ClusterId, now: Timestamp) -> Self {
+        Self { work: local.id(), local: Some(local), ..Self::pending(work, cluster, now) }
+    }
+
+    /// The Work that it is of.
+    pub fn of(&self) -> &WorkId {
+        self.local.as_ref().map_or(&self.work, |local| &local.work)
+    }
+
+    /// The cluster that it is for: what is local is somewhere else.
+    pub fn for_cluster(&self) -> &ClusterId {
+        self.local.as_ref().map_or(&self.cluster, |local| &local.cluster)
     }
 
     /// Whether what is there stays though the Work does not belong there.

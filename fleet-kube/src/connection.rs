@@ -2,9 +2,14 @@
 
 use std::path::PathBuf;
 
-use fleet_core::cluster::{ClusterId, Labels};
+use fleet_core::cluster::{Cluster, ClusterId, InvalidClusterId, Labels, Role};
 use fleet_core::resolve::Resolve;
 use secrecy::SecretString;
+
+use crate::client::ClusterClient;
+
+/// What the management cluster is called where no Cluster stands for it.
+const MANAGEMENT: &str = "management";
 
 /// One `Cluster` object: its name, what selectors and templates see, and how to reach it.
 #[derive(Clone, Debug)]
@@ -22,6 +27,32 @@ pub struct ClusterDefinition {
 }
 
 impl ClusterDefinition {
+    /// The management cluster, where no Cluster stands for it: `management` in the operator's namespace. It is none of the
+    /// fleet, so it has no labels that anything could select it by.
+    ///
+    /// # Errors
+    /// When the namespace is none.
+    pub fn of_management(namespace: &str, client: ClusterClient) -> Result<Self, InvalidClusterId> {
+        Ok(Self {
+            id: ClusterId::new(namespace, MANAGEMENT)?,
+            labels: Labels::new(),
+            annotations: Labels::new(),
+            connection: Connection::Management(client),
+            resolve: Vec::new(),
+        })
+    }
+
+    /// As selectors and templates see it.
+    pub fn cluster(&self, ready: bool) -> Cluster {
+        Cluster {
+            id: self.id.clone(),
+            labels: self.labels.clone(),
+            annotations: self.annotations.clone(),
+            ready,
+            role: self.connection.role(),
+        }
+    }
+
     /// Takes over the credentials from before, if these cannot be used.
     pub(crate) fn keep_credentials(&mut self, before: &Self) {
         if let Connection::KubeconfigSecret { kubeconfig: Err(_), .. } = self.connection
@@ -50,4 +81,19 @@ pub enum Connection {
     InCluster,
     /// Not from here: an agent in the cluster does all there.
     Agent,
+    /// The management cluster, where no Cluster stands for it.
+    Management(ClusterClient),
+}
+
+impl Connection {
+    /// What a cluster that is reached like this is to the fleet.
+    pub fn role(&self) -> Role {
+        match self {
+            Self::InCluster => Role::Management,
+            Self::Management(_) => Role::ManagementOnly,
+            Self::KubeconfigSecret { .. } | Self::KubeconfigFile(_) | Self::Directory | Self::Agent => {
+                Role::Member
+            }
+        }
+    }
 }

@@ -13,6 +13,7 @@ use crate::cluster::{Cluster, ClusterId};
 use crate::dead_letter::DeadLetter;
 use crate::engine::Shared;
 use crate::engine::judge::{Intention, Refusal};
+use crate::engine::local::Part;
 use crate::engine::triggers::Trigger;
 use crate::event::Event;
 use crate::policy::SyncMode;
@@ -333,7 +334,8 @@ fn hash(event: &Event) -> String {
 /// What the lanes would plan first anyway, so that it is durable in the same step as the Work. What cannot be rendered
 /// is left to the lanes, which report it.
 fn plans(shared: &Shared, trigger: &Trigger, work: &Work) -> Vec<AppliedWork> {
-    if work.intent == Intent::Delete || trigger.def.policy.sync == SyncMode::DryRun || trigger.is_together() {
+    let is_planned_there = !trigger.is_together() && trigger.has(Part::Remote);
+    if work.intent == Intent::Delete || trigger.def.policy.sync == SyncMode::DryRun || !is_planned_there {
         return Vec::new();
     }
     let targets = trigger.targets(work.origin.as_ref(), &shared.clusters);
@@ -342,7 +344,8 @@ fn plans(shared: &Shared, trigger: &Trigger, work: &Work) -> Vec<AppliedWork> {
     }
     let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
     let plan = |cluster: &Arc<Cluster>| {
-        let manifests = trigger.render(work, cluster, origin.as_deref(), &mut shared.known_resources());
+        let mut look = shared.known_resources();
+        let manifests = trigger.render(Part::Remote, work, cluster, origin.as_deref(), &mut look);
         let manifests = manifests.ok()?.manifests;
         let mut applied = AppliedWork::pending(work, cluster.id.clone(), work.received);
         applied.plan(&manifests);

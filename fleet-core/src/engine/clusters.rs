@@ -1,11 +1,11 @@
 //! The clusters as the engine sees them, and which of them a selector selects: indexed, and kept up to date by change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::cluster::{Cluster, ClusterChange, ClusterId, Labels};
+use crate::cluster::{Cluster, ClusterChange, ClusterId, Labels, Role};
 use crate::selector::{LabelSelector, Operator};
 
 /// All clusters of the fleet.
@@ -22,6 +22,8 @@ struct State {
     by_id: HashMap<ClusterId, u32>,
     /// Label, value, places of the clusters that have it.
     by_label: HashMap<String, HashMap<String, Vec<u32>>>,
+    /// Those that the fleet may be managed from.
+    managing: BTreeSet<ClusterId>,
     /// What the selectors in use select; changed only where a cluster that changed is concerned.
     selected: HashMap<LabelSelector, Arc<[Arc<Cluster>]>>,
 }
@@ -41,9 +43,18 @@ impl ClusterIndex {
         self.state.read().get(id).cloned()
     }
 
-    /// How many there are.
+    /// The cluster that the fleet is managed from: where there goes what is local.
+    pub fn management(&self) -> Option<Arc<Cluster>> {
+        let state = self.state.read();
+        let managing = state.managing.iter().filter_map(|id| state.get(id));
+        managing.min_by_key(|cluster| !cluster.is_member()).cloned()
+    }
+
+    /// How many are managed.
     pub fn len(&self) -> usize {
-        self.state.read().by_id.len()
+        let state = self.state.read();
+        let apart = state.managing.iter().filter_map(|id| state.get(id)).filter(|it| !it.is_member());
+        state.by_id.len().saturating_sub(apart.count())
     }
 
     /// Whether there are none.
@@ -86,7 +97,7 @@ impl ClusterIndex {
         }
     }
 
-    /// All of them.
+    /// All that are known.
     pub(super) fn all(&self) -> Vec<Arc<Cluster>> {
         self.state.read().places.iter().flatten().cloned().collect()
     }
@@ -112,6 +123,10 @@ impl State {
             }
         };
         let old = self.places.get_mut(place as usize)?.replace(Arc::clone(&cluster));
+        match cluster.role {
+            Role::Member => self.managing.remove(&cluster.id),
+            Role::Management | Role::ManagementOnly => self.managing.insert(cluster.id.clone()),
+        };
         let same_labels = old.as_ref().is_some_and(|old| old.labels == cluster.labels);
         if !same_labels {
             if let Some(old) = &old {
@@ -128,6 +143,7 @@ impl State {
 
     fn remove(&mut self, id: &ClusterId) -> Option<Arc<Cluster>> {
         let place = self.by_id.remove(id)?;
+        self.managing.remove(id);
         let old = self.places.get_mut(place as usize)?.take()?;
         self.free.push(place);
         self.unlist(place, &old.labels);
@@ -159,8 +175,8 @@ impl State {
 
     fn update_selected(&mut self, old: Option<&Cluster>, new: Option<&Arc<Cluster>>) {
         for (selector, selected) in &mut self.selected {
-            let was = old.filter(|old| selector.matches(&old.labels));
-            let is = new.filter(|new| selector.matches(&new.labels));
+            let was = old.filter(|old| old.is_selected_by(selector));
+            let is = new.filter(|new| new.is_selected_by(selector));
             if was.is_some() || is.is_some() {
                 let others = selected.iter().filter(|cluster| was.is_none_or(|was| cluster.id != was.id));
                 *selected = others.chain(is).cloned().collect();
@@ -190,9 +206,13 @@ impl State {
                 Some(found) => found.keep(&places),
             }
         }
+        let is_member = |cluster: &Arc<Cluster>| cluster.is_member();
         match found {
-            None => self.places.iter().flatten().cloned().collect(),
-            Some(found) => found.iter().filter_map(|place| self.places.get(place)?.clone()).collect(),
+            None => self.places.iter().flatten().filter(|it| is_member(it)).cloned().collect(),
+            Some(found) => {
+                let found = found.iter().filter_map(|place| self.places.get(place)?.clone());
+                found.filter(is_member).collect()
+            }
         }
     }
 }
@@ -249,6 +269,11 @@ mod tests {
     fn cluster() -> impl Strategy<Value = Arc<Cluster>> {
         (0_u8..6, prop::collection::btree_map("[ab]", "[xy]", 0..3))
             .prop_map(|(number, labels)| Arc::new(Cluster::new(id(number), labels)))
+            .prop_flat_map(|cluster| {
+                let roles = [Role::Member, Role::Member, Role::Management, Role::ManagementOnly];
+                prop::sample::select(Vec::from(roles))
+                    .prop_map(move |role| Arc::new(Cluster { role, ..(*cluster).clone() }))
+            })
     }
 
     fn change() -> impl Strategy<Value = ClusterChange> {
@@ -301,7 +326,7 @@ mod tests {
                         clusters
                     };
                     let expected: Vec<_> =
-                        index.all().into_iter().filter(|cluster| selector.matches(&cluster.labels)).collect();
+                        index.all().into_iter().filter(|cluster| cluster.is_selected_by(selector)).collect();
                     let expected = sorted(&expected);
                     prop_assert_eq!(&sorted(&index.select(selector)), &expected);
                     prop_assert_eq!(&sorted(&index.compute(selector)), &expected);

@@ -11,6 +11,7 @@ use crate::catalog::{CatalogSnapshot, TriggerDef};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
 use crate::engine::judge::{Intention, Refusal, Verdict, judge};
+use crate::engine::local::{Part, no_management};
 use crate::engine::references::Unrendered;
 use crate::engine::triggers::{Definitions, Fault, Rendered, Trigger};
 use crate::filter::Facts;
@@ -122,8 +123,10 @@ pub struct Meaning {
 /// What a Work is to have in one cluster.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The cluster.
+    /// The cluster that it is rendered for, and put into unless it is local.
     pub cluster: Arc<Cluster>,
+    /// The management cluster, if it is local and goes there.
+    pub local: Option<Arc<Cluster>>,
     /// What is rendered there, or why nothing can be.
     pub pieces: Result<Vec<Piece>, CannotRender>,
     /// The objects of the management cluster that it is rendered from, known or not.
@@ -181,16 +184,25 @@ impl Foresight {
         Some(told.collect())
     }
 
-    /// What a Work is to have in a cluster, or would have if it belonged there, whatever its last event asks for. `None`
-    /// if the trigger or the cluster is not there, or if it stands for all keys of a trigger: what those are is not known
-    /// here.
-    pub fn place(&self, work: &Work, cluster: &ClusterId) -> Option<Place> {
-        if work.key == EventKey::All {
-            return None;
-        }
-        let trigger = self.definitions.triggers.get(&work.trigger)?;
+    /// What a Work is to have in a cluster, or would have if it belonged there, whatever its last event asks for: of its
+    /// own, and in the management cluster what is local for any other. Nothing if the trigger or the cluster is not there,
+    /// or if the Work stands for all keys of a trigger: what those are is not known here.
+    pub fn places_in(&self, work: &Work, cluster: &ClusterId) -> Vec<Place> {
+        let found = self.definitions.triggers.get(&work.trigger).zip(self.clusters.get(cluster));
+        let Some((trigger, cluster)) = found.filter(|_| work.key != EventKey::All) else { return Vec::new() };
         let origin = work.origin.as_ref().and_then(|origin| self.clusters.get(origin));
-        Some(self.place_of(trigger, work, &self.clusters.get(cluster)?, origin.as_deref()))
+        let mut places = Vec::new();
+        if cluster.is_member() && trigger.has(Part::Remote) {
+            places.push(self.place_of(trigger, Part::Remote, work, &cluster, origin.as_deref()));
+        }
+        let management =
+            self.clusters.management().filter(|it| it.id == cluster.id && trigger.has(Part::Local));
+        if management.is_some() {
+            let targets = trigger.targets(work.origin.as_ref(), &self.clusters);
+            let local = |target| self.place_of(trigger, Part::Local, work, target, origin.as_deref());
+            places.extend(targets.iter().map(local));
+        }
+        places
     }
 
     /// Whether a Work belongs into a cluster now, as far as its trigger says.
@@ -238,21 +250,31 @@ impl Foresight {
         Fate::Taken(Box::new(Meaning { work, places, nowhere }))
     }
 
+    /// What is rendered for a cluster, into it or into the management cluster, if there is one.
     fn place_of(
         &self,
         trigger: &Trigger,
+        part: Part,
         work: &Work,
         cluster: &Arc<Cluster>,
         origin: Option<&Cluster>,
     ) -> Place {
-        place(trigger, work, cluster, origin, &self.definitions.resources)
+        let rendered = place(trigger, part, work, cluster, origin, &self.definitions.resources);
+        match (part, self.clusters.management()) {
+            (Part::Remote, _) => rendered,
+            (Part::Local, Some(management)) => Place { local: Some(management), ..rendered },
+            (Part::Local, None) => Place { pieces: Err(no_management().into()), ..rendered },
+        }
     }
 
     fn places_of(&self, trigger: &Trigger, work: &Work) -> Vec<Place> {
         let origin = work.origin.as_ref().and_then(|origin| self.clusters.get(origin));
         let targets = trigger.targets(work.origin.as_ref(), &self.clusters);
-        let mut places: Vec<Place> =
-            targets.iter().map(|cluster| self.place_of(trigger, work, cluster, origin.as_deref())).collect();
+        let mut places = Vec::new();
+        for cluster in targets.iter() {
+            let parts = [Part::Remote, Part::Local].into_iter().filter(|part| trigger.has(*part));
+            places.extend(parts.map(|part| self.place_of(trigger, part, work, cluster, origin.as_deref())));
+        }
         places.sort_by(|one, other| one.cluster.id.cmp(&other.cluster.id));
         places
     }
@@ -276,7 +298,7 @@ impl Foresight {
             }
             (Some(origin), destination) => match (self.clusters.get(origin), destination) {
                 (None, _) => format!("the cluster it comes from, {origin}, is not known"),
-                (Some(cluster), Some(destination)) if source_clusters.matches(&cluster.labels) => destination,
+                (Some(cluster), Some(destination)) if cluster.is_selected_by(source_clusters) => destination,
                 _ => format!(
                     "the cluster it comes from, {origin}, does not match sourceClusterSelector: {source_clusters}"
                 ),
@@ -287,6 +309,7 @@ impl Foresight {
 
 fn place(
     trigger: &Trigger,
+    part: Part,
     work: &Work,
     cluster: &Arc<Cluster>,
     origin: Option<&Cluster>,
@@ -299,23 +322,29 @@ fn place(
     };
     let rendered = if trigger.is_together() {
         let alone = Arrival { event: &work.event, message: &work.message, origin };
-        trigger.render_together(&[alone], cluster, &mut look)
+        trigger.render_together(part, &[alone], cluster, &mut look)
     } else {
-        trigger.render(work, cluster, origin, &mut look)
+        trigger.render(part, work, cluster, origin, &mut look)
     };
     let pieces = match rendered {
         Ok(Rendered { manifests, templates }) => {
             let pieces = manifests.iter().cloned().zip(templates);
             Ok(pieces.map(|(manifest, template)| Piece { manifest, template }).collect())
         }
-        Err(Unrendered::Stalled(Fault { reason, message })) => Err(CannotRender { reason, message }),
+        Err(Unrendered::Stalled(fault)) => Err(fault.into()),
         Err(Unrendered::Unread) => {
             let names: Vec<_> = resources.iter().map(ToString::to_string).collect();
             let message = format!("was not looked up in the management cluster: {}", names.join(", "));
             Err(CannotRender { reason: "ReferenceUnread", message })
         }
     };
-    Place { cluster: Arc::clone(cluster), pieces, resources }
+    Place { cluster: Arc::clone(cluster), local: None, pieces, resources }
+}
+
+impl From<Fault> for CannotRender {
+    fn from(Fault { reason, message }: Fault) -> Self {
+        Self { reason, message }
+    }
 }
 
 fn unwanted(source: &crate::catalog::SourceDef, trigger: &Trigger, delivery: &Delivery) -> String {

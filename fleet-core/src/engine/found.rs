@@ -12,9 +12,12 @@ use crate::apply::InventoryItem;
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
 use crate::engine::holdings::Stray;
+use crate::engine::local::Part;
+use crate::engine::record::Record;
+use crate::engine::triggers::Found;
 use crate::observe::Seen;
 use crate::store::StoreError;
-use crate::work::{AppliedWork, Work, WorkId};
+use crate::work::{Local, Work, WorkId};
 
 /// So many at a time; more are found by the next complete list.
 const MOST: usize = 1000;
@@ -67,18 +70,36 @@ async fn look_for_owners(shared: &Arc<Shared>, objects: &[(Stray, Arc<str>)]) ->
         after = Some(last.value.id.clone());
         for work in page {
             for (stray, uid) in by_mark.remove(work.value.id.hash()).into_iter().flatten() {
-                give(shared, &work.value, stray, uid).await?;
+                give(shared, &work.value, None, stray, uid).await?;
+            }
+            let definitions = shared.definitions.load_full();
+            let Found::Trigger(trigger) = definitions.find(&work.value.trigger) else { continue };
+            if !trigger.has(Part::Local) || by_mark.is_empty() {
+                continue;
+            }
+            for cluster in trigger.targets(work.value.origin.as_ref(), &shared.clusters).iter() {
+                let local = Local { work: work.value.id.clone(), cluster: cluster.id.clone() };
+                for (stray, uid) in by_mark.remove(local.id().hash()).into_iter().flatten() {
+                    give(shared, &work.value, Some(&local), stray, uid).await?;
+                }
             }
         }
     }
 }
 
 /// Writes an object into the record of its Work.
-async fn give(shared: &Arc<Shared>, work: &Work, stray: &Stray, uid: &Arc<str>) -> Result<(), StoreError> {
-    let stored = shared.store.applied_in(&work.id, &stray.cluster).await?;
+async fn give(
+    shared: &Arc<Shared>,
+    work: &Work,
+    local: Option<&Local>,
+    stray: &Stray,
+    uid: &Arc<str>,
+) -> Result<(), StoreError> {
+    let id = local.map_or_else(|| work.id.clone(), Local::id);
+    let stored = shared.store.applied_in(&id, &stray.cluster).await?;
     let (record, revision) = match stored {
         Some(stored) => ((*stored.value).clone(), Some(stored.revision)),
-        None => (AppliedWork::pending(work, stray.cluster.clone(), shared.now()), None),
+        None => (Record::new(work, local, stray.cluster.clone(), shared.now()).applied, None),
     };
     if !record.inventory.iter().any(|item| item.object.same_object(&stray.object)) {
         let mut record = record;
@@ -96,6 +117,6 @@ async fn give(shared: &Arc<Shared>, work: &Work, stray: &Stray, uid: &Arc<str>) 
         }
     }
     shared.holdings.is_no_stray(stray);
-    shared.enqueue(&work.id, &stray.cluster);
+    shared.enqueue(&id, &stray.cluster);
     Ok(())
 }

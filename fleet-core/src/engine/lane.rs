@@ -2,6 +2,7 @@
 //! a Work at most once.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -9,8 +10,8 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::cluster::ClusterId;
 use crate::engine::queue::{Cause, Queue};
-use crate::engine::schedule::What;
-use crate::work::WorkId;
+use crate::engine::schedule::{Item, What};
+use crate::work::{Local, WorkId};
 
 /// The queue of one cluster.
 #[derive(Debug)]
@@ -64,6 +65,8 @@ pub(super) struct Entry {
     pub(super) unheard: bool,
     /// Failures in a row.
     pub(super) failures: u32,
+    /// See [`Job::local`].
+    local: Option<Arc<Local>>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -87,6 +90,8 @@ pub(super) struct Job {
     pub(super) uncertain_until: Option<Timestamp>,
     /// A write of its record may have got no answer: a store that reads from a cache may not show yet what it wrote.
     pub(super) unheard: bool,
+    /// What it is, if it is local and whoever asked for it knew. A record of it says so, too.
+    pub(super) local: Option<Arc<Local>>,
 }
 
 impl Lane {
@@ -126,8 +131,9 @@ impl Lane {
             entry.sighted = false;
             let withdraw = std::mem::take(&mut entry.withdraw);
             let unheard = std::mem::take(&mut entry.unheard);
-            let (only_seen, uncertain_until) = (entry.only_seen, entry.uncertain_until);
-            return Some(Job { work, withdraw, only_seen, uncertain_until, unheard });
+            let (only_seen, uncertain_until, local) =
+                (entry.only_seen, entry.uncertain_until, entry.local.clone());
+            return Some(Job { work, withdraw, only_seen, uncertain_until, unheard, local });
         }
         state.workers -= 1;
         None
@@ -167,10 +173,18 @@ impl LaneState {
         self.waiting() <= most / 2 && self.queue.swept() <= most / 4
     }
 
-    pub(super) fn enqueue(&mut self, work: &WorkId, cause: Cause, withdraw: bool, most: usize) -> bool {
-        match self.entries.get_mut(work) {
-            None => self.add(work, cause).withdraw = withdraw,
+    pub(super) fn enqueue(&mut self, item: &Item<'_>, cause: Cause, withdraw: bool, most: usize) -> bool {
+        let Item { id: work, local } = item;
+        match self.entries.get_mut(&**work) {
+            None => {
+                let entry = self.add(work, cause);
+                entry.withdraw = withdraw;
+                entry.local.clone_from(local);
+            }
             Some(entry) => {
+                if entry.local.is_none() {
+                    entry.local.clone_from(local);
+                }
                 entry.withdraw |= withdraw;
                 entry.only_seen = false;
                 // What kept it from succeeding may have changed.
@@ -186,7 +200,7 @@ impl LaneState {
                     Phase::Queued(_) => {}
                     Phase::Running => entry.again = true,
                     Phase::Delayed(_) => {
-                        entry.phase = Phase::Queued(self.queue.push(work.clone(), entry.cause));
+                        entry.phase = Phase::Queued(self.queue.push(work.as_ref().clone(), entry.cause));
                         self.delayed = self.delayed.saturating_sub(1);
                     }
                 }
@@ -207,6 +221,7 @@ impl LaneState {
             uncertain_until: None,
             unheard: false,
             failures: 0,
+            local: None,
         })
     }
 

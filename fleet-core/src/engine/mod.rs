@@ -21,6 +21,7 @@ mod holdings;
 mod judge;
 mod lane;
 mod listening;
+mod local;
 mod observing;
 mod others;
 mod payload;
@@ -82,7 +83,7 @@ use self::queue::{Cause, Pace};
 use self::recent::Recent;
 use self::references::RenderedFrom;
 use self::rollout::Rollouts;
-use self::schedule::{Schedule, Start, Verdict};
+use self::schedule::{Item, Schedule, Start, Verdict};
 use self::snapshots::Snapshots;
 use self::sweep::Sweeps;
 use self::together::Together;
@@ -98,7 +99,7 @@ use crate::environment::Environment;
 use crate::position::{Domain, Position};
 use crate::render::Renderer;
 use crate::store::{StoreError, WorkStore};
-use crate::work::{EventKey, Intent, Work, WorkId};
+use crate::work::{AppliedWork, EventKey, Intent, Work, WorkId};
 
 /// What an engine is composed of.
 #[derive(Clone)]
@@ -407,19 +408,19 @@ impl Shared {
             && let Some(trigger) = trigger
         {
             for cluster in trigger.targets(work.origin.as_ref(), &self.clusters).iter() {
-                self.enqueue(&work.id, &cluster.id);
+                self.enqueue_parts(trigger, &work.id, &cluster.id);
             }
         }
         if old.is_some() || work.intent == Intent::Delete {
-            let applied = self.store.applied(&work.id).await?;
+            let applied = self.applied_of(&work.id).await?;
             let moved = old.is_some_and(|old| old.origin != work.origin);
             for applied in &applied {
-                let cluster = &applied.value.cluster;
+                let AppliedWork { work, cluster, .. } = &*applied.value;
                 if moved {
                     // The event itself says that it is about another place now.
-                    self.withdraw(&work.id, cluster, Cause::Event);
+                    self.withdraw(work, cluster, Cause::Event);
                 } else {
-                    self.enqueue(&work.id, cluster);
+                    self.enqueue(work, cluster);
                 }
             }
             if applied.is_empty() && work.intent == Intent::Delete {
@@ -436,9 +437,9 @@ impl Shared {
     }
 
     /// The same as one of many, once it is its turn.
-    async fn look_again_at(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
+    async fn look_again_at<'a>(self: &Arc<Self>, what: impl Into<Item<'a>>, cluster: &ClusterId) {
         self.pace.turn().await;
-        self.start(self.schedule.enqueue(work, cluster, Cause::Sweep));
+        self.start(self.schedule.enqueue(what, cluster, Cause::Sweep));
     }
 
     fn withdraw(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId, cause: Cause) {

@@ -1,6 +1,6 @@
 //! Watching what becomes of objects: one stream for each cluster and kind of which any Work has something.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ async fn try_load(shared: &Shared) -> Result<(), StoreError> {
         let Some(last) = page.last() else { return Ok(()) };
         after = Some((last.value.work.clone(), last.value.cluster.clone()));
         for applied in page {
-            let id = &applied.value.work;
+            let id = applied.value.of();
             let trigger = match &known {
                 Some((work, trigger)) if work == id => Arc::clone(trigger),
                 _ => shared
@@ -79,7 +79,7 @@ impl Shared {
         let nobody = Arc::default();
         let trigger = trigger.unwrap_or(&nobody);
         let effects = self.holdings.take_in(record, trigger);
-        self.follow(&record.cluster, trigger, effects);
+        self.follow((&record.cluster, record.for_cluster()), trigger, effects);
     }
 
     /// Takes note that nothing of a Work is left in a cluster.
@@ -89,13 +89,25 @@ impl Shared {
         cluster: &ClusterId,
         trigger: Option<&Arc<str>>,
     ) {
-        self.rollouts.forget(work, cluster);
+        let local = self.holdings.local(work, cluster);
+        let for_cluster = local.as_ref().map_or(cluster, |local| &local.cluster);
+        self.rollouts.forget(work, for_cluster);
         self.rendered_from.forget(work, cluster);
         let effects = self.holdings.forget(work, cluster);
-        self.follow(cluster, trigger.unwrap_or(&Arc::default()), effects);
+        self.follow((cluster, for_cluster), trigger.unwrap_or(&Arc::default()), effects);
+        for cluster in BTreeSet::from([cluster, for_cluster]) {
+            if self.clusters.get(cluster).is_none() && self.holdings.is_empty(cluster) {
+                self.selector.withdrawn(cluster);
+            }
+        }
     }
 
-    fn follow(self: &Arc<Self>, cluster: &ClusterId, trigger: &Arc<str>, effects: Effects) {
+    fn follow(
+        self: &Arc<Self>,
+        (cluster, for_cluster): (&ClusterId, &ClusterId),
+        trigger: &Arc<str>,
+        effects: Effects,
+    ) {
         for kind in &effects.kinds {
             self.observe(cluster, kind);
         }
@@ -112,7 +124,7 @@ impl Shared {
             };
             let dependents: Vec<_> = definitions.triggers.keys().filter(waits).cloned().collect();
             if !dependents.is_empty() {
-                self.sweeps.in_cluster(cluster, dependents);
+                self.sweeps.in_cluster(for_cluster, dependents);
             }
         }
         if effects.last_of_trigger
@@ -121,9 +133,6 @@ impl Shared {
         {
             // It tells whoever waits for that.
             self.sweeps.triggers([Arc::clone(trigger)]);
-        }
-        if effects.last_of_cluster && self.clusters.get(cluster).is_none() {
-            self.selector.withdrawn(cluster);
         }
     }
 

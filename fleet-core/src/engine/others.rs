@@ -1,15 +1,13 @@
 //! Following what others do to the same store: a second operator by mistake, or one that has just stopped leading.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
 
-use crate::cluster::ClusterId;
 use crate::engine::Shared;
 use crate::engine::triggers::Found;
 use crate::store::{StoreChange, StoreError, Stored};
-use crate::work::{Intent, WorkId};
+use crate::work::{AppliedWork, Intent, WorkId};
 
 /// Looks at Works that others changed, until it is dropped.
 pub(super) async fn follow(shared: &Arc<Shared>) {
@@ -51,25 +49,26 @@ async fn try_look_at(shared: &Arc<Shared>, id: &WorkId) -> Result<(), StoreError
         Some(stored) => vec![shared.rendered_as(&stored.value)],
         None => shared.aggregates_of(id),
     };
-    let mut clusters: BTreeSet<ClusterId> = BTreeSet::new();
+    // What others do at the same time is not known here, nor what we did meanwhile there.
+    let until = shared.uncertain_until();
     if let Some(Stored { value: work, .. }) = &stored {
         shared.look_at(work, Some(work)).await;
-        if let Found::Trigger(trigger) = shared.definitions.load().find(&work.trigger)
+        let definitions = shared.definitions.load();
+        if let Found::Trigger(trigger) = definitions.find(&work.trigger)
             && work.intent == Intent::Create
         {
             let targets = trigger.targets(work.origin.as_ref(), &shared.clusters);
-            clusters.extend(targets.iter().map(|cluster| cluster.id.clone()));
+            for (id, cluster) in rendered_as.iter().flat_map(|id| targets.iter().map(move |it| (id, &it.id)))
+            {
+                shared.doubt_parts(trigger, id, cluster, until);
+            }
         }
     }
-    // What others do at the same time is not known here, nor what we did meanwhile there.
-    let until = shared.uncertain_until();
     // Also of a Work that is gone: nothing of it should be anywhere.
     for id in rendered_as.iter().chain([id].into_iter().filter(|id| !rendered_as.contains(id))) {
-        let applied = shared.store.applied(id).await?;
-        let mut clusters = if rendered_as.contains(id) { clusters.clone() } else { BTreeSet::new() };
-        clusters.extend(applied.iter().map(|applied| applied.value.cluster.clone()));
-        for cluster in &clusters {
-            shared.start(shared.schedule.doubt(id, cluster, until));
+        for applied in shared.applied_of(id).await? {
+            let AppliedWork { work, cluster, .. } = &*applied.value;
+            shared.start(shared.schedule.doubt(work, cluster, until));
         }
     }
     Ok(())

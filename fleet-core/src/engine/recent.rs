@@ -242,20 +242,20 @@ impl Recent {
         });
     }
 
-    /// Notes how far the event that a Work is made of is in a cluster; it was received then. Where it is done, it stays so:
+    /// Notes how far the event that a Work is made of is in a cluster, and for which that is; it was received then. Where it is done, it stays so:
     /// what happens there later is not about the event.
     pub(super) fn note(
         &self,
         work: &WorkId,
         received: Timestamp,
-        cluster: &ClusterId,
+        place: (&ClusterId, &ClusterId),
         phase: Phase,
         now: Timestamp,
     ) {
         let mut ring = self.ring.lock();
-        let Some((told, place)) = ring.find(work, received) else { return };
         let mut hasher = self.hashes.build_hasher();
-        std::hash::Hash::hash(cluster, &mut hasher);
+        std::hash::Hash::hash(&place, &mut hasher);
+        let Some((told, place)) = ring.find(work, received) else { return };
         let cluster = u32::try_from(hasher.finish() >> 32).unwrap_or_default();
         let is_full = place.clusters.len() >= CLUSTERS;
         let before = match place.clusters.iter_mut().find(|(known, _)| *known == cluster) {

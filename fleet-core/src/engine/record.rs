@@ -13,7 +13,7 @@ use crate::engine::lane::Job;
 use crate::engine::rollout::Wanted;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::store::{StoreError, Stored};
-use crate::work::{AppliedState, AppliedWork, Blocked, Work};
+use crate::work::{AppliedState, AppliedWork, Blocked, Local, Work};
 
 /// The record of a Work in a cluster, and what is stored of it.
 pub(super) struct Record {
@@ -35,8 +35,11 @@ impl Job {
 }
 
 impl Record {
-    pub(super) fn new(work: &Work, cluster: ClusterId, now: Timestamp) -> Self {
-        let applied = AppliedWork::pending(work, cluster, now);
+    pub(super) fn new(work: &Work, local: Option<&Local>, cluster: ClusterId, now: Timestamp) -> Self {
+        let applied = match local {
+            None => AppliedWork::pending(work, cluster, now),
+            Some(local) => AppliedWork::pending_local(work, local.clone(), cluster, now),
+        };
         Self { applied, stored: None, trigger: Some(Arc::clone(&work.trigger)), wanted: None }
     }
 
@@ -221,7 +224,10 @@ impl Record {
         let place = (&self.applied.work, &self.applied.cluster);
         match (&self.trigger, &self.applied.state) {
             (Some(trigger), AppliedState::Stalled { reason, message }) => {
-                shared.conditions.stalled(trigger, place, format!("{reason}: {message}"), &*shared.catalog);
+                let local = self.applied.local.as_ref();
+                let whose = local.map(|local| format!("what is local for {}: ", local.cluster));
+                let why = format!("{}{reason}: {message}", whose.unwrap_or_default());
+                shared.conditions.stalled(trigger, place, why, &*shared.catalog);
             }
             (trigger, _) => shared.conditions.moved_on(trigger.as_ref(), place, &*shared.catalog),
         }

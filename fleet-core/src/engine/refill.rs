@@ -1,14 +1,18 @@
 //! Bringing in what found no room in a lane: Works are in the store, so a lane holds only some of what waits for a
 //! cluster, and looks at all of them when it has room again.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::engine::Shared;
 use crate::engine::lane::Lane;
+use crate::engine::local::Part;
+use crate::engine::schedule::Item;
 use crate::engine::sweep;
 use crate::engine::triggers::Found;
 use crate::store::StoreError;
-use crate::work::{Intent, Work, WorkId};
+use crate::work::{Intent, Local, Work, WorkId};
 
 /// How many Works are read at a time.
 const PAGE: usize = 256;
@@ -34,20 +38,19 @@ async fn fill(shared: &Arc<Shared>, lane: &Arc<Lane>) -> Result<(), StoreError> 
     shared.schedule.room(lane).await;
     lane.begin_refill();
     let mut after: Option<WorkId> = None;
-    let mut last_in: Option<WorkId> = None;
+    // Many keys may be rendered together.
+    let mut together = BTreeSet::new();
     loop {
         let page = shared.store.works(None, after.as_ref(), PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.value.id.clone());
         for stored in page {
-            if concerns(shared, &stored.value, lane).await? {
-                let id = shared.rendered_as(&stored.value);
-                // Many keys may be rendered together.
-                if last_in.as_ref() != Some(&id) {
-                    shared.schedule.room(lane).await;
-                    shared.look_again_at(&id, &lane.cluster).await;
-                    last_in = Some(id);
+            for item in belonging(shared, &stored.value, lane).await? {
+                if is_together(shared, &stored.value) && !together.insert(item.id.as_ref().clone()) {
+                    continue;
                 }
+                shared.schedule.room(lane).await;
+                shared.look_again_at(item, &lane.cluster).await;
             }
         }
     }
@@ -62,14 +65,37 @@ async fn fill(shared: &Arc<Shared>, lane: &Arc<Lane>) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Whether a Work belongs into the lane's cluster, or has something there.
-async fn concerns(shared: &Shared, work: &Work, lane: &Lane) -> Result<bool, StoreError> {
-    let belongs = work.intent == Intent::Create
-        && match (shared.definitions.load().find(&work.trigger), shared.clusters.get(&lane.cluster)) {
-            (Found::Trigger(trigger), Some(cluster)) => {
-                trigger.targets_cluster(work.origin.as_ref(), &cluster, &shared.clusters)
+/// What a Work has in the lane's cluster, or should have: itself, and what is local.
+async fn belonging(shared: &Shared, work: &Work, lane: &Lane) -> Result<Vec<Item<'static>>, StoreError> {
+    let mut items: BTreeMap<WorkId, Option<Local>> = BTreeMap::new();
+    let rendered_as = shared.rendered_as(work);
+    if shared.store.applied_in(&work.id, &lane.cluster).await?.is_some() {
+        items.insert(rendered_as.clone(), None);
+    }
+    let local = shared.holdings.local_of(&work.id).into_iter();
+    items.extend(local.filter(|(_, there)| *there == lane.cluster).map(|(id, _)| (id, None)));
+    let definitions = shared.definitions.load();
+    if let Found::Trigger(trigger) = definitions.find(&work.trigger)
+        && work.intent == Intent::Create
+    {
+        let origin = work.origin.as_ref();
+        if let Some(cluster) = shared.clusters.get(&lane.cluster)
+            && trigger.has(Part::Remote)
+            && trigger.targets_cluster(origin, &cluster, &shared.clusters)
+        {
+            items.insert(rendered_as.clone(), None);
+        }
+        let manages = shared.clusters.management().is_some_and(|it| it.id == lane.cluster);
+        if manages && trigger.has(Part::Local) {
+            for cluster in trigger.targets(origin, &shared.clusters).iter() {
+                let local = Local { work: rendered_as.clone(), cluster: cluster.id.clone() };
+                items.insert(local.id(), Some(local));
             }
-            _ => false,
-        };
-    Ok(belongs || shared.store.applied_in(&work.id, &lane.cluster).await?.is_some())
+        }
+    }
+    Ok(items.into_iter().map(|(id, local)| Item { id: Cow::Owned(id), local: local.map(Arc::new) }).collect())
+}
+
+fn is_together(shared: &Shared, work: &Work) -> bool {
+    shared.rendered_as(work) != work.id
 }

@@ -1,5 +1,6 @@
 //! Sending dead letters again, and trying stalled Works again or giving them up: what a person asks for by hand.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::dead_letter::{DeadLetter, DeadLetterBox};
@@ -10,7 +11,7 @@ use crate::engine::{Handle, Shared};
 use crate::position::{Domain, Position, Positions};
 use crate::source::{Delivery, Settle};
 use crate::store::{StoreError, Stored};
-use crate::work::{AppliedState, EventKey, Intent, Work, WorkId};
+use crate::work::{AppliedState, AppliedWork, EventKey, Intent, Work, WorkId};
 
 /// How many Works are read at a time.
 const PAGE: usize = 256;
@@ -112,11 +113,12 @@ impl Handle {
     pub async fn retry(&self, work: &WorkId) -> Result<usize, StoreError> {
         let stored = self.shared.store.work(work).await?;
         let work = &stored.map_or_else(|| work.clone(), |stored| self.shared.rendered_as(&stored.value));
-        let applied = self.shared.store.applied(work).await?;
-        let stalled = applied.iter().filter(|it| matches!(it.value.state, AppliedState::Stalled { .. }));
-        let clusters: Vec<_> = stalled.map(|it| it.value.cluster.clone()).collect();
-        for cluster in &clusters {
-            self.shared.enqueue(work, cluster);
+        let applied = self.shared.applied_of(work).await?;
+        let is_stalled = |applied: &AppliedWork| matches!(applied.state, AppliedState::Stalled { .. });
+        let mut clusters = BTreeSet::new();
+        for applied in applied.iter().map(|it| &*it.value).filter(|it| is_stalled(it)) {
+            self.shared.enqueue(&applied.work, &applied.cluster);
+            clusters.insert(applied.for_cluster());
         }
         Ok(clusters.len())
     }

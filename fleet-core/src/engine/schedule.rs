@@ -1,5 +1,6 @@
 //! When which Work is looked at in which cluster: a lane for each cluster, so that none waits for another.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::cluster::ClusterId;
 use crate::engine::config::Backoff;
 use crate::engine::lane::{Job, Lane, Phase};
 use crate::engine::queue::Cause;
-use crate::work::WorkId;
+use crate::work::{Local, WorkId};
 
 /// All lanes, and what waits for its time.
 #[derive(Debug)]
@@ -47,6 +48,26 @@ pub(super) enum What {
     Pause,
     /// Works that wait for their time found no room: all are to be looked at.
     Refill,
+}
+
+/// What is looked at in a cluster: a Work, or what one has there for another cluster. Once there is a record of that, the
+/// name tells.
+#[derive(Clone, Debug)]
+pub(super) struct Item<'a> {
+    pub(super) id: Cow<'a, WorkId>,
+    pub(super) local: Option<Arc<Local>>,
+}
+
+impl<'a> From<&'a WorkId> for Item<'a> {
+    fn from(work: &'a WorkId) -> Self {
+        Self { id: Cow::Borrowed(work), local: None }
+    }
+}
+
+impl From<Local> for Item<'_> {
+    fn from(local: Local) -> Self {
+        Self { id: Cow::Owned(local.id()), local: Some(Arc::new(local)) }
+    }
 }
 
 /// What is to be started on a lane.
@@ -104,15 +125,16 @@ impl Schedule {
 
     /// Has a Work looked at in a cluster. Where too many wait already it is left out, and brought in from the store when
     /// there is room.
-    pub(super) fn enqueue(&self, work: &WorkId, cluster: &ClusterId, cause: Cause) -> Start {
+    pub(super) fn enqueue<'a>(&self, what: impl Into<Item<'a>>, cluster: &ClusterId, cause: Cause) -> Start {
+        let item = what.into();
         let lane = self.lane(cluster);
         let mut state = lane.state.lock();
-        if !state.has_room(cause, self.most_queued) && !state.entries.contains_key(work) {
+        if !state.has_room(cause, self.most_queued) && !state.entries.contains_key(&*item.id) {
             let begin = state.overflow();
             drop(state);
             return Start { worker: None, refill: begin.then_some(lane) };
         }
-        let start = state.enqueue(work, cause, false, self.most_workers());
+        let start = state.enqueue(&item, cause, false, self.most_workers());
         drop(state);
         Start { worker: start.then_some(lane), refill: None }
     }
@@ -135,15 +157,21 @@ impl Schedule {
     /// The same, and allows that the Work's resources are taken out of the cluster though no event said so.
     pub(super) fn withdraw(&self, work: &WorkId, cluster: &ClusterId, cause: Cause) -> Start {
         let lane = self.lane(cluster);
-        let start = lane.state.lock().enqueue(work, cause, true, self.most_workers());
+        let start = lane.state.lock().enqueue(&work.into(), cause, true, self.most_workers());
         Start { worker: start.then_some(lane), refill: None }
     }
 
     /// The same as [`enqueue`](Self::enqueue), after somebody else has worked on it too: calls of theirs may take effect
     /// until then. What finds no room is looked at without that doubt.
-    pub(super) fn doubt(&self, work: &WorkId, cluster: &ClusterId, until: Option<Timestamp>) -> Start {
-        let start = self.enqueue(work, cluster, Cause::Event);
-        if let Some(entry) = self.lane(cluster).state.lock().entries.get_mut(work) {
+    pub(super) fn doubt<'a>(
+        &self,
+        what: impl Into<Item<'a>>,
+        cluster: &ClusterId,
+        until: Option<Timestamp>,
+    ) -> Start {
+        let item = what.into();
+        let start = self.enqueue(item.clone(), cluster, Cause::Event);
+        if let Some(entry) = self.lane(cluster).state.lock().entries.get_mut(&*item.id) {
             entry.uncertain_until = entry.uncertain_until.max(until);
         }
         start

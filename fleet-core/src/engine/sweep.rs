@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use crate::catalog::Subject;
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
+use crate::engine::local::Part;
 use crate::engine::queue::Cause;
 use crate::engine::together::{Place, Sets};
 use crate::engine::triggers::{Definitions, Found, Targets};
@@ -20,7 +21,7 @@ use crate::work::{AppliedState, AppliedWork, EventKey, Intent, Work, WorkId};
 /// How many Works are read at a time.
 const PAGE: usize = 256;
 
-/// A Work in a cluster.
+/// A Work in a cluster, or what one has there for another cluster.
 pub(super) type WorkIn = (WorkId, ClusterId);
 
 /// What is to be swept.
@@ -153,9 +154,9 @@ pub(super) async fn run(shared: &Arc<Shared>) {
 impl Shared {
     /// A Work has something in a cluster where it does not belong: whether that may be withdrawn is decided together
     /// with everything else, unless it is already.
-    pub(super) fn left_behind(&self, work: &Work, cluster: &ClusterId) {
-        if !self.withdrawals.holds(&work.id, cluster) {
-            self.sweeps.in_cluster(cluster, [Arc::clone(&work.trigger)]);
+    pub(super) fn left_behind(&self, work: &Work, place: WorkIn, for_cluster: &ClusterId) {
+        if !self.withdrawals.holds(&work.id, place) {
+            self.sweeps.in_cluster(for_cluster, [Arc::clone(&work.trigger)]);
         }
     }
 }
@@ -195,28 +196,38 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
                 Found::Gone => None,
                 Found::Unknown => continue,
             };
-            let applied = shared.store.applied(&work.id).await?;
+            let applied = shared.applied_of(&work.id).await?;
             // What has nothing of its own belongs nowhere.
             let targets = match sets.take(&work, &applied, &definitions, &shared.clusters) {
                 false => targets,
                 true if work.key == EventKey::All => continue,
                 true => targets.map(|_| Targets::None),
             };
-            if let Some(targets) = &targets {
-                for cluster in targets.iter() {
-                    if !wanted.covers(&work.trigger, came_from, &cluster.id) {
-                        continue;
-                    }
-                    shared.look_again_at(&work.id, &cluster.id).await;
+            let trigger = definitions.triggers.get(&work.trigger);
+            for cluster in targets.iter().flat_map(Targets::iter) {
+                if let Some(trigger) =
+                    trigger.filter(|_| wanted.covers(&work.trigger, came_from, &cluster.id))
+                {
+                    shared.look_again_at_parts(trigger, &work.id, &cluster.id).await;
                 }
             }
-            let elsewhere = applied.iter().map(|applied| &*applied.value).filter(|applied| {
-                wanted.covers(&work.trigger, came_from, &applied.cluster)
-                    && targets.as_ref().is_none_or(|targets| !targets.contains(&applied.cluster))
-            });
-            for applied in elsewhere {
-                let of = (&work.trigger, work.intent);
-                out_of_place(shared, &definitions, of, applied, &mut withdrawals).await;
+            for applied in applied.iter().map(|applied| &*applied.value) {
+                let covers = |cluster| wanted.covers(&work.trigger, came_from, cluster);
+                if !covers(&applied.cluster) && !covers(applied.for_cluster()) {
+                    continue;
+                }
+                let is_target = targets.as_ref().is_some_and(|it| it.contains(applied.for_cluster()));
+                match trigger {
+                    Some(trigger) if is_target && shared.is_in_place(trigger, applied) => {}
+                    // It goes somewhere else, or there is no such part any more.
+                    Some(trigger) if is_target || !trigger.has(Part::of(applied.local.as_ref())) => {
+                        shared.look_again_at(&applied.work, &applied.cluster).await;
+                    }
+                    _ => {
+                        let of = (&work.trigger, work.intent);
+                        out_of_place(shared, &definitions, of, applied, &mut withdrawals).await;
+                    }
+                }
             }
             if targets.is_none() && applied.is_empty() {
                 // It is to be gone, or its trigger is, and so is everything that it made.
@@ -235,15 +246,20 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
     // Any of the keys that are rendered together may have come from there.
     let from_anywhere = |_: &ClusterId| true;
     for (trigger, place) in sets.places(shared, &definitions).await? {
+        let covers = |cluster: &ClusterId| wanted.covers(&trigger.def.name, from_anywhere, cluster);
+        let covers_record = |applied: &AppliedWork| covers(&applied.cluster) || covers(applied.for_cluster());
         match place {
-            Place::Looked(work, cluster) if wanted.covers(&trigger, from_anywhere, &cluster) => {
-                shared.look_again_at(&work, &cluster).await;
+            Place::Belongs(cluster) if covers(&cluster) => {
+                shared.look_again_at_parts(&trigger, &trigger.aggregate(), &cluster).await;
             }
-            Place::Elsewhere(applied) if wanted.covers(&trigger, from_anywhere, &applied.cluster) => {
-                let of = (&trigger, Intent::Create);
+            Place::Displaced(applied) if covers_record(&applied) => {
+                shared.look_again_at(&applied.work, &applied.cluster).await;
+            }
+            Place::Elsewhere(applied) if covers_record(&applied) => {
+                let of = (&trigger.def.name, Intent::Create);
                 out_of_place(shared, &definitions, of, &applied, &mut withdrawals).await;
             }
-            Place::Looked(..) | Place::Elsewhere(_) => {}
+            Place::Belongs(_) | Place::Displaced(_) | Place::Elsewhere(_) => {}
         }
     }
     if wanted.everything {
@@ -274,7 +290,7 @@ async fn out_of_place(
     definitions: &Definitions,
     (trigger, intent): (&Arc<str>, Intent),
     applied: &AppliedWork,
-    withdrawals: &mut BTreeSet<WorkIn>,
+    withdrawals: &mut BTreeSet<(WorkId, WorkIn)>,
 ) {
     let AppliedWork { work, cluster, .. } = applied;
     match shared.reachable(cluster) {
@@ -287,7 +303,7 @@ async fn out_of_place(
         // Nothing is taken away there.
         Some(_) if stays(definitions, trigger, applied) => shared.look_again_at(work, cluster).await,
         Some(_) => {
-            withdrawals.insert((work.clone(), cluster.clone()));
+            withdrawals.insert((applied.of().clone(), (work.clone(), cluster.clone())));
         }
     }
 }
@@ -330,11 +346,12 @@ pub(super) async fn orphans(
     let mut known: Option<(WorkId, bool)> = None;
     for applied in page {
         let AppliedWork { work, cluster, .. } = &*applied.value;
+        let of = applied.value.of();
         let is_there = match &known {
-            Some((id, is_there)) if id == work => *is_there,
-            _ => shared.store.work(work).await?.is_some(),
+            Some((id, is_there)) if id == of => *is_there,
+            _ => shared.store.work(of).await?.is_some(),
         };
-        known = Some((work.clone(), is_there));
+        known = Some((of.clone(), is_there));
         if !is_there {
             found.push((work.clone(), cluster.clone()));
         }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::Shared;
 use crate::engine::clusters::ClusterIndex;
+use crate::engine::local::Part;
 use crate::engine::references::{Look, Unrendered};
 use crate::engine::triggers::{Definitions, Fault, Found, Rendered, Trigger};
 use crate::event::{Data, Event};
@@ -150,23 +151,29 @@ impl Events<'_> {
         self,
         shared: &Shared,
         work: &Work,
-        trigger: &Trigger,
+        (trigger, part): (&Trigger, Part),
         cluster: &Cluster,
+        look: Look<'_>,
     ) -> (Result<Rendered, Unrendered>, Duration) {
-        let mut look = shared.look_up_for(&work.id, &cluster.id);
         let Self::Of(set) = self else {
             let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
-            return (trigger.render(work, cluster, origin.as_deref(), &mut look), Duration::ZERO);
+            return (trigger.render(part, work, cluster, origin.as_deref(), look), Duration::ZERO);
         };
         let began = Instant::now();
-        let rendered = set.render(trigger, cluster, &mut look);
+        let rendered = set.render(trigger, part, cluster, look);
         let rest = ((set.took + began.elapsed()) * REST).min(LONGEST_REST);
         (rendered, rest)
     }
 }
 
 impl Set<'_> {
-    fn render(&self, trigger: &Trigger, cluster: &Cluster, look: Look<'_>) -> Result<Rendered, Unrendered> {
+    fn render(
+        &self,
+        trigger: &Trigger,
+        part: Part,
+        cluster: &Cluster,
+        look: Look<'_>,
+    ) -> Result<Rendered, Unrendered> {
         if self.is_too_large {
             let message = format!(
                 "EventTrigger {} has oneForEvent: false, and more is live in the cluster than is rendered together \
@@ -185,7 +192,7 @@ impl Set<'_> {
                 origin: origin.as_deref(),
             })
             .collect();
-        trigger.render_together(&events, cluster, look)
+        trigger.render_together(part, &events, cluster, look)
     }
 }
 
@@ -280,18 +287,18 @@ impl Shared {
         origins.extend(old.map(|old| old.origin.as_ref()));
         for origin in origins {
             for cluster in trigger.targets(origin, &self.clusters).iter() {
-                self.enqueue(&id, &cluster.id);
+                self.enqueue_parts(trigger, &id, &cluster.id);
             }
         }
         if work.intent == Intent::Delete {
-            for applied in self.store.applied(&id).await? {
-                self.enqueue(&id, &applied.value.cluster);
+            for applied in self.applied_of(&id).await? {
+                self.enqueue(&applied.value.work, &applied.value.cluster);
             }
             self.finish_removal(&work.id).await?;
         }
         // From a time when it was rendered on its own, under a trigger of the same name.
-        for applied in self.store.applied(&work.id).await? {
-            self.enqueue(&work.id, &applied.value.cluster);
+        for applied in self.applied_of(&work.id).await? {
+            self.enqueue(&applied.value.work, &applied.value.cluster);
         }
         Ok(())
     }
@@ -367,27 +374,28 @@ impl Sets {
         self,
         shared: &Shared,
         definitions: &Definitions,
-    ) -> Result<Vec<(Arc<str>, Place)>, StoreError> {
+    ) -> Result<Vec<(Arc<Trigger>, Place)>, StoreError> {
         let mut places = Vec::new();
         for (name, set) in self.0 {
             let Some(trigger) = definitions.triggers.get(&name) else { continue };
             if !set.origins.is_empty() {
                 shared.set_standing(trigger, EventKey::All).await?;
             }
-            let looked = |cluster: ClusterId| Place::Looked(trigger.aggregate(), cluster);
-            let applied = set.applied.into_iter().filter(|applied| !set.targets.contains(&applied.cluster));
-            let places_of = applied.map(|applied| {
-                let might =
-                    |origin: &Option<ClusterId>| trigger.might_target(origin.as_ref(), &applied.cluster);
-                // Else events have deleted all keys that were there.
-                if set.origins.iter().any(might) {
-                    Place::Elsewhere(applied)
+            let places_of = set.applied.into_iter().filter_map(|applied| {
+                let cluster = applied.for_cluster();
+                let might = |origin: &Option<ClusterId>| trigger.might_target(origin.as_ref(), cluster);
+                if set.targets.contains(cluster) {
+                    (!shared.is_in_place(trigger, &applied)).then_some(Place::Displaced(applied))
+                } else if set.origins.iter().any(might) && trigger.has(Part::of(applied.local.as_ref())) {
+                    Some(Place::Elsewhere(applied))
                 } else {
-                    looked(applied.cluster.clone())
+                    // Events have deleted all keys that were there.
+                    Some(Place::Displaced(applied))
                 }
             });
-            places.extend(places_of.map(|place| (Arc::clone(&name), place)));
-            places.extend(set.targets.iter().map(|cluster| (Arc::clone(&name), looked(cluster.clone()))));
+            places.extend(places_of.map(|place| (Arc::clone(trigger), place)));
+            let belongs = |cluster: ClusterId| (Arc::clone(trigger), Place::Belongs(cluster));
+            places.extend(set.targets.into_iter().map(belongs));
         }
         Ok(places)
     }
@@ -395,8 +403,10 @@ impl Sets {
 
 /// A place that has to do with a derived Work.
 pub(super) enum Place {
-    /// It belongs there, or all its keys were deleted by events.
-    Looked(WorkId, ClusterId),
+    /// It belongs there.
+    Belongs(ClusterId),
+    /// It has something that is not to be there: all its keys were deleted by events, or it goes somewhere else.
+    Displaced(Arc<AppliedWork>),
     /// It has something there, where it does not belong any more though no event said so.
     Elsewhere(Arc<AppliedWork>),
 }

@@ -131,7 +131,7 @@ impl Shared {
         };
         let orphaned = matches!(self.definitions.load().find(&stored.value.trigger), Found::Gone);
         let is_over = stored.value.intent == Intent::Delete || orphaned || self.is_left_over(&stored.value);
-        if !is_over || !self.store.applied(id).await?.is_empty() {
+        if !is_over || self.is_anywhere(id).await? {
             return Ok(());
         }
         if !orphaned && self.must_remember(&stored.value, |_| false) {
@@ -210,7 +210,7 @@ impl Shared {
         let mut floors: BTreeMap<Arc<str>, Vec<Position>> = BTreeMap::new();
         for id in ids {
             let Some(stored) = self.store.work(id).await? else { continue };
-            if stored.value.intent != Intent::Delete || !self.store.applied(id).await?.is_empty() {
+            if stored.value.intent != Intent::Delete || self.is_anywhere(id).await? {
                 continue;
             }
             for position in stored.value.positions.iter() {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use crate::catalog::{CatalogSnapshot, Condition, SourceDef, Subject, Tells, TriggerDef};
+use crate::catalog::{CatalogSnapshot, Condition, Payload, SourceDef, Subject, Tells, TriggerDef};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
 use crate::engine::listening::Listening;
+use crate::engine::local::{Part, no_management};
 use crate::engine::payload::Piece;
 use crate::engine::reads::PayloadReads;
 use crate::engine::references::{self, Look, Reference, Unrendered};
@@ -29,6 +30,7 @@ pub(super) struct Trigger {
     pub(super) action: Option<Result<Arc<dyn Template>, TemplateError>>,
     pub(super) key: Option<Result<Arc<dyn Template>, TemplateError>>,
     payload: Result<Vec<Piece>, Fault>,
+    local: Result<Vec<Piece>, Fault>,
     references: Result<Vec<Reference>, Fault>,
     reads: PayloadReads,
     checks: Result<Vec<Check>, Fault>,
@@ -124,16 +126,19 @@ impl Trigger {
                 Fault { reason: "HealthCheckError", message }
             })
         });
-        let payload: Result<Vec<_>, Fault> =
-            def.payload.iter().map(|payload| Piece::compile(payload, renderer)).collect();
+        let pieces = |payload: &[Payload]| -> Result<Vec<_>, Fault> {
+            payload.iter().map(|payload| Piece::compile(payload, renderer)).collect()
+        };
+        let (payload, local) = (pieces(&def.payload), pieces(&def.local));
         let references = references::compile(&def, renderer);
         let of_references = references.iter().flatten().flat_map(Reference::reads);
-        let reads = payload.iter().flatten().flat_map(Piece::reads).chain(of_references);
+        let of_pieces = [&payload, &local].into_iter().flatten().flatten().flat_map(Piece::reads);
         Self {
-            reads: PayloadReads::new(reads),
+            reads: PayloadReads::new(of_pieces.chain(of_references)),
             action: text("cloudEventAction", &def.action),
             key: text("key", &def.key),
             payload,
+            local,
             references,
             checks: checks.collect(),
             def,
@@ -145,16 +150,28 @@ impl Trigger {
         self.def.source.is_none()
     }
 
+    /// Whether there is such a part of what it renders for a cluster. One that renders nothing at all does so remotely.
+    pub(super) fn has(&self, part: Part) -> bool {
+        match part {
+            Part::Remote => !self.def.payload.is_empty() || self.def.local.is_empty(),
+            Part::Local => !self.def.local.is_empty(),
+        }
+    }
+
     /// How the trigger is doing: whether what it is made of can be used.
-    fn condition(&self, sources: &BTreeMap<Arc<str>, Arc<SourceDef>>) -> Condition {
+    fn condition(&self, sources: &BTreeMap<Arc<str>, Arc<SourceDef>>, is_managed: bool) -> Condition {
         let templates = [&self.action, &self.key].into_iter().flatten();
         let broken = templates.filter_map(|template| template.as_ref().err()).next();
         let (ready, reason, message) = if let Some(error) = broken {
             (false, "TemplateError", error.to_string())
-        } else if let Err(fault) = &self.payload {
+        } else if let Some(fault) = [&self.payload, &self.local].into_iter().find_map(|it| it.as_ref().err())
+        {
             (false, fault.reason, fault.message.clone())
         } else if let Err(fault) = &self.references {
             (false, fault.reason, fault.message.clone())
+        } else if self.has(Part::Local) && !is_managed {
+            let Fault { reason, message } = no_management();
+            (false, reason, message)
         } else if let Err(fault) = &self.checks {
             (false, fault.reason, fault.message.clone())
         } else {
@@ -189,13 +206,16 @@ impl Trigger {
 
     /// Whether a cluster is among those that events come from, or that a ClusterProfile is for.
     fn is_source(&self, cluster: &Cluster) -> bool {
-        self.def.source_clusters.matches(&cluster.labels) || self.def.cluster_refs.contains(&cluster.id)
+        cluster.is_selected_by(&self.def.source_clusters)
+            || (cluster.is_member() && self.def.cluster_refs.contains(&cluster.id))
     }
 
     fn source_clusters(&self, clusters: &ClusterIndex) -> Arc<[Arc<Cluster>]> {
         let selected = clusters.select(&self.def.source_clusters);
         let named = self.def.cluster_refs.iter().filter_map(|id| clusters.get(id));
-        let named: Vec<_> = named.filter(|it| !self.def.source_clusters.matches(&it.labels)).collect();
+        let is_named_only =
+            |it: &Arc<Cluster>| it.is_member() && !it.is_selected_by(&self.def.source_clusters);
+        let named: Vec<_> = named.filter(is_named_only).collect();
         if named.is_empty() { selected } else { selected.iter().cloned().chain(named).collect() }
     }
 
@@ -207,20 +227,20 @@ impl Trigger {
         clusters: &ClusterIndex,
     ) -> bool {
         let from_here = match (origin, &self.def.destination_clusters) {
-            (None, Some(destination)) => return destination.matches(&cluster.labels),
+            (None, Some(destination)) => return cluster.is_selected_by(destination),
             (None, None) => return self.is_source(cluster),
             (Some(origin), _) => clusters.get(origin).is_some_and(|origin| self.is_source(&origin)),
         };
         from_here
             && match &self.def.destination_clusters {
-                Some(destination) => destination.matches(&cluster.labels),
+                Some(destination) => cluster.is_selected_by(destination),
                 None => origin == Some(&cluster.id),
             }
     }
 
     /// Whether anything of this cluster can matter to the trigger's Works.
     pub(super) fn concerns(&self, cluster: &Cluster) -> bool {
-        let selects = |selector: &LabelSelector| selector.matches(&cluster.labels);
+        let selects = |selector: &LabelSelector| cluster.is_selected_by(selector);
         self.is_source(cluster) || self.def.destination_clusters.as_ref().is_some_and(selects)
     }
 
@@ -245,6 +265,7 @@ impl Trigger {
             key: _,
             language: _,
             payload,
+            local,
             resources,
             identity,
             policy,
@@ -256,6 +277,7 @@ impl Trigger {
             && *cluster_refs == new.cluster_refs
             && *destination_clusters == new.destination_clusters
             && *payload == new.payload
+            && *local == new.local
             && *resources == new.resources
             && *identity == new.identity
             && *policy == new.policy
@@ -265,7 +287,7 @@ impl Trigger {
 
     /// What a change of a cluster makes of the trigger's Works.
     pub(super) fn affected_by(&self, old: &Cluster, new: &Cluster) -> Affected {
-        let turns = |selector: &LabelSelector| selector.matches(&old.labels) != selector.matches(&new.labels);
+        let turns = |selector: &LabelSelector| old.is_selected_by(selector) != new.is_selected_by(selector);
         let source = self.is_source(old) != self.is_source(new);
         let is_concerned = self.concerns(old) || self.concerns(new);
         Affected {
@@ -281,9 +303,10 @@ impl Trigger {
         self.checks.iter().flatten().filter(|check| check.covers(object))
     }
 
-    /// Renders a Work for a cluster.
+    /// Renders a part of a Work for a cluster.
     pub(super) fn render(
         &self,
+        part: Part,
         work: &Work,
         cluster: &Cluster,
         origin: Option<&Cluster>,
@@ -299,12 +322,13 @@ impl Trigger {
             resources: None,
             trigger: &self.def.name,
         };
-        self.render_in(context, look)
+        self.render_in(part, context, look)
     }
 
-    /// Renders all keys of a cluster together.
+    /// Renders a part of all keys of a cluster together.
     pub(super) fn render_together(
         &self,
+        part: Part,
         events: &[Arrival<'_>],
         cluster: &Cluster,
         look: Look<'_>,
@@ -318,14 +342,18 @@ impl Trigger {
             resources: None,
             trigger: &self.def.name,
         };
-        self.render_in(context, look)
+        self.render_in(part, context, look)
     }
 
-    fn render_in(&self, context: Context<'_>, look: Look<'_>) -> Result<Rendered, Unrendered> {
+    fn render_in(&self, part: Part, context: Context<'_>, look: Look<'_>) -> Result<Rendered, Unrendered> {
         let references = self.references.as_ref().map_err(Clone::clone)?;
         let referred = references::look_up(references, &context, look)?;
         let context = Context { resources: Some(&referred), ..context };
-        let pieces = self.payload.as_ref().map_err(Clone::clone)?;
+        let pieces = match part {
+            Part::Remote => &self.payload,
+            Part::Local => &self.local,
+        };
+        let pieces = pieces.as_ref().map_err(Clone::clone)?;
         let (mut manifests, mut names): (Vec<Manifest>, Vec<_>) = Default::default();
         for piece in pieces {
             for manifest in piece.render(&context)? {
@@ -485,10 +513,10 @@ impl Definitions {
         }
     }
 
-    /// Whether each trigger can be used.
-    pub(super) fn conditions(&self) -> BTreeMap<Arc<str>, Condition> {
+    /// Whether each trigger can be used, where there is a management cluster or none.
+    pub(super) fn conditions(&self, is_managed: bool) -> BTreeMap<Arc<str>, Condition> {
         let condition = |(name, trigger): (&Arc<str>, &Arc<Trigger>)| {
-            (Arc::clone(name), trigger.condition(&self.sources))
+            (Arc::clone(name), trigger.condition(&self.sources, is_managed))
         };
         self.triggers.iter().map(condition).collect()
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::cluster::ClusterId;
 use crate::engine::queue::Cause;
+use crate::engine::sweep::WorkIn;
 use crate::engine::{Shared, snapshots};
 use crate::position::Position;
 use crate::work::WorkId;
@@ -20,8 +20,8 @@ use crate::work::WorkId;
 /// Withdrawals within such a time count together: many small changes in a row are one large one.
 const AT_ONCE: Duration = Duration::from_secs(60);
 
-/// A Work to be taken out of a cluster; or, without one, a key that is to be deleted.
-pub(super) type Withdrawal = (WorkId, Option<ClusterId>);
+/// A Work to be taken out of a cluster, itself or what is local; or, without a place, a key that is to be deleted.
+type Withdrawal = (WorkId, Option<WorkIn>);
 
 /// What went ahead lately, and what waits to be confirmed.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub(super) struct Withdrawals {
 
 #[derive(Debug, Default)]
 struct Held {
-    in_clusters: BTreeSet<(WorkId, ClusterId)>,
+    in_clusters: BTreeSet<(WorkId, WorkIn)>,
     /// Keys that a snapshot lacks, and its place.
     keys: BTreeMap<WorkId, Position>,
 }
@@ -63,8 +63,8 @@ impl Withdrawals {
     }
 
     /// Whether this is held.
-    pub(super) fn holds(&self, work: &WorkId, cluster: &ClusterId) -> bool {
-        self.held.lock().in_clusters.contains(&(work.clone(), cluster.clone()))
+    pub(super) fn holds(&self, work: &WorkId, place: WorkIn) -> bool {
+        self.held.lock().in_clusters.contains(&(work.clone(), place))
     }
 
     /// A key is live.
@@ -74,17 +74,17 @@ impl Withdrawals {
 }
 
 /// Takes Works out of clusters, or holds that if they are too many. `everything`: nothing else is to be taken out of any.
-pub(super) fn from_clusters(shared: &Arc<Shared>, wanted: BTreeSet<(WorkId, ClusterId)>, everything: bool) {
-    let wanted = wanted.into_iter().map(|(work, cluster)| (work, Some(cluster)));
+pub(super) fn from_clusters(shared: &Arc<Shared>, wanted: BTreeSet<(WorkId, WorkIn)>, everything: bool) {
+    let wanted = wanted.into_iter().map(|(work, place)| (work, Some(place)));
     let (ahead, too_many) = bound(shared, wanted.collect());
-    let in_cluster = |(work, cluster): Withdrawal| Some((work, cluster?));
+    let in_cluster = |(work, place): Withdrawal| Some((work, place?));
     let mut held = shared.withdrawals.held.lock();
     if everything {
         held.in_clusters.clear();
     }
     held.in_clusters.extend(too_many.into_iter().filter_map(in_cluster));
     drop(held);
-    for (work, cluster) in ahead.into_iter().filter_map(in_cluster) {
+    for (_, (work, cluster)) in ahead.into_iter().filter_map(in_cluster) {
         shared.withdraw(&work, &cluster, Cause::Sweep);
     }
 }
@@ -141,7 +141,7 @@ pub(super) fn held(shared: &Shared) -> Option<HeldWithdrawals> {
 pub(super) fn confirm(shared: &Arc<Shared>) -> usize {
     let held = std::mem::take(&mut *shared.withdrawals.held.lock());
     let works = held.works();
-    for (work, cluster) in held.in_clusters {
+    for (_, (work, cluster)) in held.in_clusters {
         shared.withdraw(&work, &cluster, Cause::Sweep);
     }
     if !held.keys.is_empty() {

@@ -93,7 +93,8 @@ async fn clusters(shared: &Arc<Shared>) -> BoxStream<'static, ClusterChange> {
 fn take_definitions(shared: &Arc<Shared>, snapshot: &CatalogSnapshot) {
     let before = shared.definitions.load_full();
     let changed = before.follow(snapshot, &*shared.renderer);
-    shared.conditions.define(changed.definitions.conditions(), &*shared.catalog);
+    let is_managed = shared.clusters.management().is_some();
+    shared.conditions.define(changed.definitions.conditions(is_managed), &*shared.catalog);
     let definitions = Arc::new(changed.definitions);
     shared.clusters.keep_selectors(|selector| definitions.uses(selector));
     let is_judged_anew = definitions.judges_otherwise(&before);
@@ -123,8 +124,22 @@ fn take_definitions(shared: &Arc<Shared>, snapshot: &CatalogSnapshot) {
     }
 }
 
+/// What is local goes somewhere else now, or can go somewhere, or nowhere any more.
+fn take_management(shared: &Arc<Shared>) {
+    let definitions = shared.definitions.load();
+    if *shared.loaded.borrow() && definitions.have_local() {
+        shared.sweeps.everything();
+    }
+    let is_managed = shared.clusters.management().is_some();
+    shared.conditions.define(definitions.conditions(is_managed), &*shared.catalog);
+}
+
 fn take_change(shared: &Arc<Shared>, change: &ClusterChange) {
+    let managed_from = shared.clusters.management().map(|cluster| cluster.id.clone());
     let (old, new) = shared.clusters.change(change);
+    if managed_from != shared.clusters.management().map(|cluster| cluster.id.clone()) {
+        take_management(shared);
+    }
     let Some(id) = old.as_ref().or(new.as_ref()).map(|cluster| cluster.id.clone()) else {
         return;
     };

@@ -40,7 +40,9 @@ impl MemoryClusters {
         match old {
             None => state.tell(ClusterChange::Joined(cluster)),
             Some(old) => {
-                if old.labels != cluster.labels || old.annotations != cluster.annotations {
+                if (&old.labels, &old.annotations, old.role)
+                    != (&cluster.labels, &cluster.annotations, cluster.role)
+                {
                     state.tell(ClusterChange::Relabelled(Arc::clone(&cluster)));
                 }
                 match (old.ready, cluster.ready) {

@@ -30,6 +30,8 @@ pub(super) struct LeftOut {
     pub(super) elsewhere: Vec<Arc<str>>,
     /// Which objects of the hub their templates see depends on the event.
     pub(super) by_event: Vec<Arc<str>>,
+    /// What is local in them: it would be put into the management cluster, where an agent writes nothing.
+    pub(super) local: Vec<Arc<str>>,
 }
 
 /// Puts together what concerns a cluster: itself, the triggers and profiles that select it, their sources, and what all
@@ -61,6 +63,12 @@ pub(super) fn compile(
             left_out.by_event.push(Arc::clone(name));
             continue;
         }
+        if !trigger.local.is_empty() {
+            left_out.local.push(Arc::clone(name));
+            if trigger.payload.is_empty() {
+                continue;
+            }
+        }
         refers.extend(seen.known);
         wanted.insert(ObjectId::of_rule(name));
         if let Some(source) = &trigger.source {
@@ -79,7 +87,7 @@ pub(super) fn compile(
 impl LeftOut {
     /// What is left out, and what to do about it; nothing, if nothing is.
     pub(super) fn told(&self) -> Option<String> {
-        let Self { elsewhere, by_event } = self;
+        let Self { elsewhere, by_event, local } = self;
         let named = |names: &[Arc<str>]| names.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
         let mut told = Vec::new();
         if !elsewhere.is_empty() {
@@ -94,6 +102,13 @@ impl LeftOut {
                 "an agent is given objects of the hub before there is an event, so it does not know of: {}, whose \
                  templateResourceRefs depend on the event; have them name objects by the cluster alone",
                 named(by_event)
+            ));
+        }
+        if !local.is_empty() {
+            told.push(format!(
+                "what is local (deploymentType: Local) is not put into the management cluster for a cluster with an agent, \
+                 and of these something is: {}; have it in a definition that does not select this cluster",
+                named(local)
             ));
         }
         (!told.is_empty()).then(|| told.join("; "))
@@ -203,8 +218,10 @@ mod tests {
     /// What a cluster's agent gets, as `Kind name`, and what it does not.
     fn compiled(definitions: &Definitions, name: &str) -> (Vec<String>, Vec<String>) {
         let cluster = definitions.clusters.iter().find(|it| it.id.name() == name).unwrap();
-        let Compiled { bundle, left_out, .. } =
-            compile(definitions, cluster, &Resources::default(), &MinijinjaRenderer);
+        compiled_names(&compile(definitions, cluster, &Resources::default(), &MinijinjaRenderer))
+    }
+
+    fn compiled_names(Compiled { bundle, left_out, .. }: &Compiled) -> (Vec<String>, Vec<String>) {
         let named = |object: RawObject| {
             let text =
                 |pointer: &str| object.value.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
@@ -334,6 +351,31 @@ mod tests {
             compiled(&hub(&[("plans", ResourceState::Absent)])).bundle.to_secret("").unwrap().unwrap().1,
             digest
         );
+    }
+
+    #[test]
+    fn of_what_is_local_an_agent_gets_nothing_and_the_hub_says_so() {
+        let of = |what: &str, kind: &str| json!({"kind": "ConfigMap", "namespace": "default", "name": what, "deploymentType": kind});
+        let mut objects = fleet();
+        for object in &mut objects {
+            if object["metadata"]["name"] == "of-one" {
+                object["spec"]["policyRefs"] = json!([of("tpl-one", "Remote"), of("tpl-two", "Local")]);
+            } else if object["metadata"]["name"] == "base" {
+                object["spec"]["policyRefs"] = json!([of("tpl-three", "Local")]);
+            }
+        }
+        let definitions = read(objects);
+        let cluster = definitions.clusters.iter().find(|it| it.id.name() == "one").unwrap();
+        let compiled = compile(&definitions, cluster, &Resources::default(), &MinijinjaRenderer);
+        assert_eq!(compiled.left_out.local, ["ClusterProfile/base".into(), "of-one".into()]);
+        let (one, _) = compiled_names(&compiled);
+        assert!(one.contains(&"EventTrigger of-one".to_owned()), "{one:?}");
+        assert!(!one.contains(&"ClusterProfile base".to_owned()), "{one:?}");
+        // What an agent makes of it.
+        let mut own = Definitions::read(compiled.bundle.objects(), Vec::new(), None);
+        super::super::narrow::narrow(&mut own, &cluster.id, &Connection::InCluster, &[]);
+        let trigger = &own.catalog.triggers["of-one"];
+        assert_eq!((trigger.payload.len(), trigger.local.len()), (1, 0));
     }
 
     #[test]

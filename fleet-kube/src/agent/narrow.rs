@@ -26,6 +26,10 @@ pub(super) fn narrow(
             names.extend_from_slice(resolve);
         }
     }
+    // An agent knows no management cluster.
+    for trigger in catalog.triggers.values_mut().filter(|trigger| !trigger.local.is_empty()) {
+        Arc::make_mut(trigger).local.clear();
+    }
     for (name, source) in &mut catalog.sources {
         let has_origin = matches!(transports.get(name), Some(Transport::ClusterNats(_)));
         if !has_origin {

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
     selectable = ".spec.cluster",
     printcolumn(name = "Work", type_ = "string", json_path = ".spec.work"),
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.cluster"),
+    printcolumn(name = "For", type_ = "string", json_path = ".spec.local.cluster"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".spec.state.phase"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".spec.state.reason"),
     printcolumn(name = "Health", type_ = "string", json_path = ".spec.health.status"),
@@ -36,10 +37,13 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Message", type_ = "string", priority = "1", json_path = ".spec.state.message")
 )]
 pub struct AppliedWorkSpec {
-    /// The Work.
+    /// The Work; of what is local, the name that it has in its place.
     pub work: String,
     /// The Cluster, as namespace/name.
     pub cluster: String,
+    /// What it was done for, if it is local: it was done in the management cluster for another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<AppliedLocal>,
     /// The generation of the Work that this speaks of.
     pub generation: i64,
     /// A digest of what was last applied in full.
@@ -60,6 +64,16 @@ pub struct AppliedWorkSpec {
     pub updated: String,
     /// Changes with every write.
     pub write: i64,
+}
+
+/// What something was done for in the management cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedLocal {
+    /// The Work.
+    pub work: String,
+    /// The Cluster that it is for, as namespace/name.
+    pub cluster: String,
 }
 
 /// One object that a Work has, or may have, in a cluster.

@@ -26,7 +26,7 @@ mod trigger;
 mod work;
 
 pub use applied::{
-    AppliedBlocked, AppliedChange, AppliedChart, AppliedForeseen, AppliedHealth, AppliedObject,
+    AppliedBlocked, AppliedChange, AppliedChart, AppliedForeseen, AppliedHealth, AppliedLocal, AppliedObject,
     AppliedObjectRef, AppliedOwner, AppliedWork, AppliedWorkSpec, AppliedWorkState,
 };
 pub use cluster::{
@@ -48,7 +48,7 @@ pub use source::{
     EventSource, EventSourceSpec, HttpSpec, JetStreamSpec, NatsSpec, OriginSpec, SecretRef, SubjectTokens,
 };
 pub use status::Status;
-pub use trigger::{EventTrigger, EventTriggerSpec, PolicyKind, PolicyRef};
+pub use trigger::{DeploymentType, EventTrigger, EventTriggerSpec, PolicyKind, PolicyRef};
 pub use work::{
     EventText, FailingCluster, Work, WorkHeader, WorkIntent, WorkKey, WorkKeyAbout, WorkMessage, WorkPlan,
     WorkRecentEvent, WorkSpec, WorkStatus,

@@ -65,8 +65,8 @@ pub struct ClusterProfileSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub cluster_refs: Vec<ClusterRef>,
-    /// ConfigMaps and Secrets whose contents go to the clusters. One annotated `fleet-events.dev/template: "true"`
-    /// holds templates; others are applied as they stand.
+    /// ConfigMaps and Secrets whose contents go to the clusters, or for each of them to the management cluster. One
+    /// annotated `fleet-events.dev/template: "true"` holds templates; others are applied as they stand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub policy_refs: Vec<PolicyRef>,

@@ -107,8 +107,8 @@ pub struct EventTriggerSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "filter::filters")]
     pub filters: Vec<Filter>,
-    /// ConfigMaps and Secrets whose contents go to the clusters. One annotated `fleet-events.dev/template: "true"`
-    /// holds templates; others are applied as they stand.
+    /// ConfigMaps and Secrets whose contents go to the clusters, or for each of them to the management cluster. One
+    /// annotated `fleet-events.dev/template: "true"` holds templates; others are applied as they stand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub policy_refs: Vec<PolicyRef>,
@@ -155,6 +155,20 @@ pub struct PolicyRef {
     /// Go on without it while it does not exist.
     #[serde(default)]
     pub optional: bool,
+    /// Where its contents go.
+    #[serde(default)]
+    pub deployment_type: DeploymentType,
+}
+
+/// Where what is rendered for a cluster goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeploymentType {
+    /// Into that cluster.
+    #[default]
+    Remote,
+    /// Into the management cluster: the Cluster with `inCluster`, else the one that the operator has its definitions from.
+    /// Rendered for each cluster, with that as `cluster`; so names have to tell them apart.
+    Local,
 }
 
 /// What a [`PolicyRef`] names.

@@ -113,7 +113,7 @@ fn difference(id: ClusterId, before: Option<Told>, now: Option<Told>) -> Vec<Clu
         (Some(before), Some(now)) => {
             let mut changes = Vec::new();
             let (old, new) = (&before.cluster, &now.cluster);
-            if old.labels != new.labels || old.annotations != new.annotations {
+            if (&old.labels, &old.annotations, old.role) != (&new.labels, &new.annotations, new.role) {
                 changes.push(Relabelled(Arc::clone(new)));
             }
             match (old.ready, new.ready || now.left) {

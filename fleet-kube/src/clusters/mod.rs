@@ -313,7 +313,7 @@ impl Drop for Shared {
 }
 
 fn same_connection(one: &Connection, other: &Connection) -> bool {
-    use Connection::{Agent, Directory, InCluster, KubeconfigFile, KubeconfigSecret};
+    use Connection::{Agent, Directory, InCluster, KubeconfigFile, KubeconfigSecret, Management};
     match (one, other) {
         (KubeconfigSecret { name, kubeconfig }, KubeconfigSecret { name: other_name, kubeconfig: other }) => {
             name == other_name
@@ -324,7 +324,9 @@ fn same_connection(one: &Connection, other: &Connection) -> bool {
                 }
         }
         (KubeconfigFile(path), KubeconfigFile(other)) => path == other,
-        (Directory, Directory) | (InCluster, InCluster) | (Agent, Agent) => true,
+        (Directory, Directory) | (InCluster, InCluster) | (Agent, Agent) | (Management(_), Management(_)) => {
+            true
+        }
         _ => false,
     }
 }

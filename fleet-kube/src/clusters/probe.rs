@@ -165,6 +165,7 @@ fn connect(source: &Connection) -> Result<ClusterClient, String> {
             })?;
             ("the service account".to_owned(), config)
         }
+        Connection::Management(client) => return Ok(client.clone()),
         Connection::Directory => return Err("a folder has no API server".to_owned()),
         Connection::Agent => return Err("an agent acts in it, and nobody from here".to_owned()),
     };

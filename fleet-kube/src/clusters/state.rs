@@ -77,12 +77,7 @@ impl State {
             message: if folder { "the cluster is a folder" } else { "the cluster is being connected" }
                 .to_owned(),
         };
-        let cluster = Cluster {
-            id: definition.id.clone(),
-            labels: definition.labels.clone(),
-            annotations: definition.annotations.clone(),
-            ready: folder,
-        };
+        let cluster = definition.cluster(folder);
         let entry = Entry {
             incarnation: self.joined,
             cluster: Arc::new(cluster),
@@ -149,12 +144,7 @@ impl State {
         if let Some(version) = &entry.health.version {
             labels.insert(KUBERNETES_VERSION_LABEL.to_owned(), kubernetes_version_label(version));
         }
-        let cluster = Cluster {
-            id: id.clone(),
-            labels,
-            annotations: entry.definition.annotations.clone(),
-            ready: entry.health.ready,
-        };
+        let cluster = Cluster { labels, ..entry.definition.cluster(entry.health.ready) };
         if *entry.cluster != cluster {
             entry.cluster = Arc::new(cluster);
             self.tell(id);

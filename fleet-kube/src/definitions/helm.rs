@@ -12,7 +12,7 @@ use super::contents::Contents;
 use super::object::{Fault, Kind, ObjectId, Place, Problem, join};
 use super::payload;
 use super::references::{Lookup, References};
-use crate::api::{HelmChart, PolicyRef, RegistryCredentialsConfig, SecretName, ValuesFrom, parse_duration};
+use crate::api::{HelmChart, RegistryCredentialsConfig, SecretName, ValuesFrom, parse_duration};
 use crate::helm::kind;
 
 const HELM_CHARTS: &str = "/spec/helmCharts";
@@ -184,7 +184,7 @@ fn as_it_stands(text: &str) -> Result<Arc<str>, String> {
 
 fn source(from: &ValuesFrom) -> ObjectId {
     let ValuesFrom { kind, namespace, name, .. } = from;
-    payload::id(&PolicyRef { kind: *kind, namespace: namespace.clone(), name: name.clone(), optional: false })
+    payload::object_id(*kind, namespace, name)
 }
 
 fn secret(of: &SecretName) -> ObjectId {

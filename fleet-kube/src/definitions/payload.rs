@@ -10,7 +10,7 @@ use fleet_core::render::{Language, TemplateKind, TemplateSource};
 use super::helm;
 use super::object::{Fault, Kind, ObjectId, Place, Problem, join};
 use super::references::{Lookup, References};
-use crate::api::{HelmChart, PolicyKind, PolicyRef};
+use crate::api::{DeploymentType, HelmChart, PolicyKind, PolicyRef};
 
 const POLICY_REFS: &str = "/spec/policyRefs";
 
@@ -25,17 +25,18 @@ pub(super) fn references(refs: &[PolicyRef], charts: &[HelmChart]) -> impl Itera
     refs.iter().map(id).chain(helm::references(charts))
 }
 
-/// The whole payload; `language` is what the texts of charts are written in. What is missing is told as a problem, too.
+/// What goes into clusters, and what is local; `language` is what the texts of charts are written in. What is missing is
+/// told as a problem, too.
 pub(super) fn payload(
     place: &Place,
     (refs, charts): (&[PolicyRef], &[HelmChart]),
     language: Language,
     references: &References<'_>,
     problems: &mut Vec<Problem>,
-) -> Vec<Payload> {
-    let mut payload = policies(place, refs, references, problems);
-    payload.extend(helm::releases(place, charts, language, references, problems));
-    payload
+) -> (Vec<Payload>, Vec<Payload>) {
+    let (mut remote, local) = policies(place, refs, references, problems);
+    remote.extend(helm::releases(place, charts, language, references, problems));
+    (remote, local)
 }
 
 fn check_policy_refs(place: &Place, refs: &[PolicyRef], problems: &mut Vec<Problem>) {
@@ -49,7 +50,9 @@ fn check_policy_refs(place: &Place, refs: &[PolicyRef], problems: &mut Vec<Probl
         if let Err(why) = names::dns_subdomain(&policy.name) {
             invalid(&join(&pointer, "name"), format!("{:?} {why}", policy.name));
         }
-        if refs.iter().take(index).any(|one| id(one) == id(policy)) {
+        let is_same =
+            |one: &PolicyRef| id(one) == id(policy) && one.deployment_type == policy.deployment_type;
+        if refs.iter().take(index).any(is_same) {
             invalid(&pointer, format!("{} is named twice", id(policy)));
         }
     }
@@ -86,15 +89,19 @@ pub(super) fn identity(
     None
 }
 
-/// What references to ConfigMaps and Secrets add to a payload.
+/// What references to ConfigMaps and Secrets add to a payload, and what of it is local.
 fn policies(
     place: &Place,
     refs: &[PolicyRef],
     references: &References<'_>,
     problems: &mut Vec<Problem>,
-) -> Vec<Payload> {
-    let mut payload = Vec::new();
+) -> (Vec<Payload>, Vec<Payload>) {
+    let (mut remote, mut local) = (Vec::new(), Vec::new());
     for (index, policy) in refs.iter().enumerate() {
+        let payload = match policy.deployment_type {
+            DeploymentType::Remote => &mut remote,
+            DeploymentType::Local => &mut local,
+        };
         for piece in pieces(policy, references) {
             if let Payload::Missing { reason } = &piece {
                 let pointer = join(POLICY_REFS, &index.to_string());
@@ -103,16 +110,21 @@ fn policies(
             payload.push(piece);
         }
     }
-    payload
+    (remote, local)
 }
 
 /// What a reference names.
-pub(super) fn id(policy: &PolicyRef) -> ObjectId {
-    let kind = match policy.kind {
+fn id(policy: &PolicyRef) -> ObjectId {
+    object_id(policy.kind, &policy.namespace, &policy.name)
+}
+
+/// The ConfigMap or Secret of a name.
+pub(super) fn object_id(kind: PolicyKind, namespace: &str, name: &str) -> ObjectId {
+    let kind = match kind {
         PolicyKind::ConfigMap => Kind::ConfigMap,
         PolicyKind::Secret => Kind::Secret,
     };
-    ObjectId::namespaced(kind, &policy.namespace, &policy.name)
+    ObjectId::namespaced(kind, namespace, name)
 }
 
 /// What one reference adds to the payload.

@@ -88,15 +88,17 @@ impl ProfileDraft {
         problems: &mut Vec<Problem>,
     ) -> TriggerDef {
         let selector = self.spec.cluster_selector.clone().unwrap_or_else(LabelSelector::nothing);
+        let (payload, local) = payload::payload(
+            place,
+            (&self.spec.policy_refs, &self.spec.helm_charts),
+            self.language,
+            references,
+            problems,
+        );
         TriggerDef {
             cluster_refs: self.clusters.clone(),
-            payload: payload::payload(
-                place,
-                (&self.spec.policy_refs, &self.spec.helm_charts),
-                self.language,
-                references,
-                problems,
-            ),
+            payload,
+            local,
             resources: self.resources.clone(),
             identity: self.identity.clone(),
             policy: Arc::clone(&self.policy),

@@ -124,19 +124,21 @@ impl TriggerDraft {
         references: &References<'_>,
         problems: &mut Vec<Problem>,
     ) -> TriggerDef {
+        let (payload, local) = payload::payload(
+            place,
+            (&self.spec.policy_refs, &self.spec.helm_charts),
+            of_charts(self.language),
+            references,
+            problems,
+        );
         TriggerDef {
             filter: self.filter.clone(),
             destination_clusters: self.spec.destination_cluster_selector.clone(),
             action: self.spec.cloud_event_action.clone(),
             key: self.spec.key.clone(),
             language: self.language,
-            payload: payload::payload(
-                place,
-                (&self.spec.policy_refs, &self.spec.helm_charts),
-                of_charts(self.language),
-                references,
-                problems,
-            ),
+            payload,
+            local,
             resources: self.resources.clone(),
             identity: self.identity.clone(),
             policy: Arc::clone(&self.policy),

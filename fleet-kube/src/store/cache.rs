@@ -78,10 +78,38 @@ impl Cache {
         both.into_values().take(limit).collect()
     }
 
+    /// Has the status written of the Work that a record is of.
+    fn mark(&self, place: &Place) {
+        if place.cluster.is_none() {
+            return self.statuses.mark(&place.work);
+        }
+        let local = {
+            let applied = self.lock::<AppliedWork>();
+            applied.get(place).map(|(record, _)| record.local.as_ref().map(|local| local.work.clone()))
+        };
+        match local {
+            Some(Some(work)) => self.statuses.note_local(place, work),
+            Some(None) => self.statuses.mark(&place.work),
+            // Gone: what it was is remembered.
+            None => self.statuses.forget(place),
+        }
+    }
+
+    /// What was done for a Work, also what is local.
+    pub(super) fn applied_of(&self, work: &WorkId) -> Vec<Arc<AppliedWork>> {
+        let place = Place::of_work(work);
+        let own = self.applied(Bound::Included(&place), usize::MAX, |place| place.work == *work);
+        let mut all: Vec<_> = own.into_iter().map(|stored| stored.value).collect();
+        let local = self.statuses.local_of(work);
+        let applied = self.lock::<AppliedWork>();
+        all.extend(local.iter().filter_map(|place| applied.get(place)).map(|(record, _)| Arc::clone(record)));
+        all
+    }
+
     /// Passes on what a change came to.
     pub(super) fn follow(&self, place: &Place, effect: Effect) {
         if effect.changed {
-            self.statuses.mark(&place.work);
+            self.mark(place);
         }
         if effect.by_others {
             // Nobody has to watch.

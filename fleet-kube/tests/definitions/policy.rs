@@ -271,3 +271,31 @@ fn triggers_that_wait_for_each_other_are_refused_and_named() {
     assert_eq!(problems(&mended), Vec::<String>::new());
     assert_eq!(mended.catalog.triggers, good.catalog.triggers);
 }
+
+/// Either way, or both.
+#[test]
+fn what_is_local_is_told_apart() {
+    let refs = "  policyRefs:\n  - kind: ConfigMap\n    namespace: default\n    name: namespace\n";
+    assert!(STORY.contains(refs), "the story has changed");
+    let with_type =
+        |more: &str| read(&STORY.replacen(refs, &format!("{refs}    deploymentType: Local\n{more}"), 1));
+    let definitions = with_type("");
+    assert_eq!(problems(&definitions), Vec::<String>::new());
+    let trigger = &definitions.catalog.triggers["manage-namespace"];
+    assert_eq!((trigger.payload.len(), trigger.local.len()), (0, 1));
+    let Payload::Template(template) = &trigger.local[0] else { panic!("{:?}", trigger.local) };
+    assert!(template.name.starts_with("ConfigMap default/namespace"), "{template:?}");
+    let both = with_type("  - {kind: ConfigMap, namespace: default, name: namespace}\n");
+    assert_eq!(problems(&both), Vec::<String>::new());
+    let trigger = &both.catalog.triggers["manage-namespace"];
+    assert_eq!((trigger.payload.len(), trigger.local.len()), (1, 1));
+    let twice =
+        with_type("  - {kind: ConfigMap, namespace: default, name: namespace, deploymentType: Local}\n");
+    let found = problems(&twice);
+    assert!(found.len() == 1 && found[0].contains("is named twice"), "{found:?}");
+    let wrong = problems(&read(&STORY.replacen(refs, &format!("{refs}    deploymentType: local\n"), 1)));
+    assert!(
+        wrong.len() == 1 && wrong[0].contains("spec.policyRefs[0].deploymentType: unknown variant `local`"),
+        "{wrong:?}"
+    );
+}

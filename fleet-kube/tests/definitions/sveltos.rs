@@ -128,10 +128,10 @@ fn what_is_not_supported_is_told_by_name() {
             "GitRepository is not supported",
         ),
         (
-            with("  - name: namespace\n", "    deploymentType: Local\n"),
+            with("  - name: namespace\n", "    deploymentType: Elsewhere\n"),
             "spec.policyRefs[0].deploymentType",
-            Fault::NotSupported,
-            "only managed clusters",
+            Fault::Invalid,
+            "unknown variant `Elsewhere`, expected `Remote` or `Local`",
         ),
         (
             with("  messagingMatchCriteria:\n  - ", "cloudEventType: 'a('\n    "),
@@ -184,4 +184,19 @@ fn names_are_mapped_by_an_annotation() {
                 .contains("metadata.annotations[\"fleet-events.dev/resolve\"]: \"nats.nats.svc\" has no ="),
         "{found:?}"
     );
+}
+
+#[test]
+fn what_is_local_goes_into_the_management_cluster() {
+    let trigger = article("user-operation.yaml");
+    let read_with = |kind: &str| {
+        let text = format!("    deploymentType: {kind}\n");
+        read(&trigger.replacen("  - name: namespace\n", &format!("  - name: namespace\n{text}"), 1))
+    };
+    for (kind, parts) in [("Remote", (1, 0)), ("Local", (0, 1))] {
+        let definitions = read_with(kind);
+        assert_eq!(problems(&definitions), Vec::<String>::new(), "{kind}");
+        let trigger = definitions.catalog.triggers.values().next().unwrap();
+        assert_eq!((trigger.payload.len(), trigger.local.len()), parts, "{kind}");
+    }
 }

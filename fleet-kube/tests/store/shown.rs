@@ -56,7 +56,7 @@ async fn works_are_shown_with_what_became_of_them() {
     let mut lines = table.lines();
     assert_eq!(
         words(lines.next()),
-        ["NAMESPACE", "NAME", "WORK", "CLUSTER", "PHASE", "REASON", "HEALTH", "UPDATED", "AGE"]
+        ["NAMESPACE", "NAME", "WORK", "CLUSTER", "FOR", "PHASE", "REASON", "HEALTH", "UPDATED", "AGE"]
     );
     let row = words(lines.next());
     let name = format!("{}.c1", good.id);

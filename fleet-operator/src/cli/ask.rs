@@ -46,13 +46,15 @@ async fn left_behind(args: &KeptArgs, question: Question) -> Result<Answer, Fail
     let folder = DataFolder::at(data);
     let store =
         open_to_read(&folder, *kind, operator_namespace).await.map_err(|error| Failure::because(&error))?;
-    let definitions = match kind {
-        StoreKind::File => Arc::new(Folder::remembered(data)),
+    let (definitions, management) = match kind {
+        StoreKind::File => (Arc::new(Folder::remembered(data)), None),
         StoreKind::Kubernetes => {
-            definitions_of_management((*api).into()).await.map_err(|error| Failure::because(&error))?
+            let found = definitions_of_management((*api).into(), operator_namespace).await;
+            let (definitions, management) = found.map_err(|error| Failure::because(&error))?;
+            (definitions, Some(management))
         }
     };
-    without_operator(question, store, &definitions).await.map_err(Failure::new)
+    without_operator(question, store, &definitions, management.as_ref()).await.map_err(Failure::new)
 }
 
 pub(super) async fn dead_letters(args: DeadLettersArgs) -> Result<(), Failure> {

@@ -24,12 +24,13 @@ pub(super) struct Columns {
 /// The columns of an answer; with `wide`, all of them.
 pub(super) fn columns(question: &Question, rows: &[Value], wide: bool) -> Result<Columns, Failure> {
     match question {
-        Question::Addons => table(
-            rows,
-            &["CLUSTER", "RESOURCE TYPE", "NAMESPACE", "NAME", "VERSION", "TIME", "PROFILES", "STATE"],
-            wide.then_some(&["REPAIRED", "WORK", "MESSAGE"]),
-            addon,
-        ),
+        Question::Addons => {
+            let header = ["RESOURCE TYPE", "NAMESPACE", "NAME", "VERSION", "TIME", "PROFILES", "STATE"];
+            let header = [clusters(rows), &header].concat();
+            table(rows, &header, wide.then_some(&["REPAIRED", "WORK", "MESSAGE"]), |row| {
+                addon(row, clusters(rows))
+            })
+        }
         Question::Clusters => table(
             rows,
             &["NAMESPACE", "NAME", "READY", "VERSION", "LABELS"],
@@ -55,18 +56,12 @@ pub(super) fn columns(question: &Question, rows: &[Value], wide: bool) -> Result
         ),
         Question::DryRun => {
             let line = |row: DryRunRow| {
-                vec![
-                    row.cluster,
-                    row.resource_type,
-                    row.namespace,
-                    row.name,
-                    row.action,
-                    row.message,
-                    row.rule,
-                ]
+                let mut line = places(row.cluster, row.for_cluster, clusters(rows));
+                line.extend([row.resource_type, row.namespace, row.name, row.action, row.message, row.rule]);
+                line
             };
-            let header = ["CLUSTER", "RESOURCE TYPE", "NAMESPACE", "NAME", "ACTION", "MESSAGE", "RULE"];
-            table(rows, &header, None, line)
+            let header = ["RESOURCE TYPE", "NAMESPACE", "NAME", "ACTION", "MESSAGE", "RULE"];
+            table(rows, &[clusters(rows), &header].concat(), None, line)
         }
         Question::Usage => table(
             rows,
@@ -113,10 +108,25 @@ fn table<T: DeserializeOwned>(
     Ok(Columns { lines: lines.collect(), header })
 }
 
-fn addon(row: AddonRow) -> Vec<String> {
+/// The columns that say where something is, and for which cluster, where anything is in the management cluster for another
+/// one.
+fn clusters(rows: &[Value]) -> &'static [&'static str] {
+    match rows.iter().any(|row| row.get("forCluster").is_some()) {
+        true => &["CLUSTER", "FOR"],
+        false => &["CLUSTER"],
+    }
+}
+
+fn places(cluster: String, for_cluster: Option<String>, header: &[&str]) -> Vec<String> {
+    let mut places = vec![cluster, for_cluster.unwrap_or_default()];
+    places.truncate(header.len());
+    places
+}
+
+fn addon(row: AddonRow, header: &[&str]) -> Vec<String> {
     let state = standing(&row);
-    vec![
-        row.cluster,
+    let mut line = places(row.cluster, row.for_cluster, header);
+    line.extend([
         row.resource_type,
         row.namespace,
         row.name,
@@ -127,7 +137,8 @@ fn addon(row: AddonRow) -> Vec<String> {
         row.repaired.map(time).unwrap_or_default(),
         row.work,
         row.message,
-    ]
+    ]);
+    line
 }
 
 /// How an object stands, in few words.

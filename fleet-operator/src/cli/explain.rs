@@ -83,6 +83,9 @@ fn facts(work: &ExplainedWork) -> Vec<(&'static str, String)> {
         facts.push(("Origin", origin.clone()));
     }
     facts.push(("Trigger", work.trigger.clone()));
+    if let Some(cluster) = &work.for_cluster {
+        facts.push(("For", format!("cluster {cluster} (deploymentType: Local)")));
+    }
     if let Some(template) = &work.template {
         facts.push(("Template", template.clone()));
     }

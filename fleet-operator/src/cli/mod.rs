@@ -96,7 +96,8 @@ enum Command {
     /// `fleet-operator manifests --image IMAGE | kubectl apply --server-side -f -`.
     ///
     /// CustomResourceDefinitions, Namespace, ServiceAccount with what it has to be allowed and nothing else, Deployment and
-    /// Service.
+    /// Service. What a Cluster with `inCluster` gets, and what is local (`deploymentType: Local`), is applied by that account,
+    /// too: grant it that yourself.
     Manifests(manifests::ManifestsArgs),
     /// Print the CustomResourceDefinitions alone: `fleet-operator crds | kubectl apply --server-side -f -`.
     Crds,

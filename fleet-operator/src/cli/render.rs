@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use fleet_core::cluster::{Cluster, ClusterId};
+use fleet_core::cluster::ClusterId;
 use fleet_core::engine::Meaning;
 use fleet_core::resource::Resources;
 use fleet_core::work::AppliedWork;
-use fleet_kube::definitions::{Definitions, Family, Fault};
+use fleet_kube::connection::ClusterDefinition;
+use fleet_kube::definitions::{Definitions, Fault};
 
 use super::terminal::{Colour, error, note};
 use super::{Failure, KeptArgs, print, table};
@@ -19,7 +20,9 @@ use crate::folder::Folder;
 use crate::render::{self, Comparison};
 use crate::run::{
     DataFolder, LiveClusters, StoreKind, definitions_of_management, open_to_read, resources_of_management,
+    with_management,
 };
+use crate::show::applied_of;
 
 #[derive(Debug, Args)]
 pub(super) struct RenderArgs {
@@ -66,7 +69,7 @@ async fn try_render(args: RenderArgs) -> Result<u8, Failure> {
         return Err(Failure::new("only one of the event and the manifests can be read from stdin"));
     }
     let event = read(&args.event)?;
-    let definitions = definitions(args.path.as_deref(), args.kept.api.api.into()).await?;
+    let (definitions, management) = definitions(&args).await?;
     let mut code = 0;
     for problem in &definitions.problems {
         if problem.fault == Fault::MissingReference {
@@ -80,7 +83,8 @@ async fn try_render(args: RenderArgs) -> Result<u8, Failure> {
     let delivery = render::delivery(&event, args.origin.clone(), args.subject.clone())
         .map_err(|why| Failure::new(format!("{}: {why}", args.event.display())))?;
     let tell = |resources: Arc<Resources>| {
-        let foretold = render::foresight(&definitions, resources).tell(&source, &delivery);
+        let foretold =
+            render::foresight(&definitions, management.as_ref(), resources).tell(&source, &delivery);
         foretold.ok_or_else(|| Failure::new(format!("there is no EventSource {source}")))
     };
     let mut foretold = tell(Arc::clone(&definitions.catalog.resources))?;
@@ -95,13 +99,14 @@ async fn try_render(args: RenderArgs) -> Result<u8, Failure> {
         return Ok(if told.faulty { TROUBLE } else { code });
     }
     let KeptArgs { data, operator_namespace, .. } = &args.kept;
-    let clusters = LiveClusters::connect(&definitions.clusters, &data.data, vec![operator_namespace.clone()])
-        .map_err(|error| {
+    let all = with_management(&definitions.clusters, management.as_ref());
+    let clusters =
+        LiveClusters::connect(&all, &data.data, vec![operator_namespace.clone()]).map_err(|error| {
             Failure::new(format!("the data folder {} cannot be used: {error}", data.data.display()))
         })?;
     let find = |id: &ClusterId| {
-        let definition = definitions.clusters.iter().find(|definition| definition.id == *id)?;
-        Some(Arc::new(Cluster::new(id.clone(), definition.labels.clone())))
+        let definition = all.iter().find(|definition| definition.id == *id)?;
+        Some(Arc::new(definition.cluster(true)))
     };
     let known = async |meaning: &Meaning| records(&args.kept, meaning).await;
     let Comparison { text, differs, faults, .. } =
@@ -130,15 +135,22 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-async fn definitions(path: Option<&Path>, family: Family) -> Result<Arc<Definitions>, Failure> {
-    match path {
-        None => definitions_of_management(family).await.map_err(|error| Failure::because(&error)),
+/// The definitions, and the management cluster if that is where they come from.
+async fn definitions(args: &RenderArgs) -> Result<(Arc<Definitions>, Option<ClusterDefinition>), Failure> {
+    let definitions = match args.path.as_deref() {
+        None => {
+            let KeptArgs { api, operator_namespace, .. } = &args.kept;
+            let found = definitions_of_management(api.api.into(), operator_namespace).await;
+            let (definitions, management) = found.map_err(|error| Failure::because(&error))?;
+            return Ok((definitions, Some(management)));
+        }
         Some(path) if path.as_os_str() == "-" => {
             let text = String::from_utf8(read(path)?).map_err(|_| Failure::new("stdin is not text"))?;
-            Ok(Arc::new(Folder::look_at_text(Path::new("stdin"), text)))
+            Arc::new(Folder::look_at_text(Path::new("stdin"), text))
         }
-        Some(path) => Ok(Arc::new(Folder::look(path))),
-    }
+        Some(path) => Arc::new(Folder::look(path)),
+    };
+    Ok((definitions, None))
 }
 
 /// What is recorded of a Work: by the operator that runs, or by the last one. Without any, marks tell what is ours.
@@ -155,8 +167,7 @@ async fn records(kept: &KeptArgs, meaning: &Meaning) -> Vec<AppliedWork> {
                 note("what earlier events left cannot be read, so what would be removed is not shown");
                 return Vec::new();
             };
-            let applied = store.applied(&work).await.unwrap_or_default();
-            applied.into_iter().map(|stored| (*stored.value).clone()).collect()
+            applied_of(&*store, &work).await.unwrap_or_default()
         }
         Err(error) => {
             note(&format!("what would be removed is not shown: {error}"));

@@ -122,7 +122,7 @@ fn clusters(question: &Question, row: &Value) -> Vec<String> {
             all.filter_map(Value::as_str).map(str::to_owned).collect()
         }
         Question::Events => text("origin").into_iter().collect(),
-        _ => text("cluster").into_iter().collect(),
+        _ => text("cluster").into_iter().chain(text("forCluster")).collect(),
     }
 }
 
@@ -213,7 +213,8 @@ fn diffs(rows: &[DryRunRow], colour: bool) -> String {
     let mut text = Unified::new(colour);
     for row in rows.iter().filter(|row| row.action != "No Action") {
         let namespace = if row.namespace.is_empty() { String::new() } else { format!("{}/", row.namespace) };
-        let object = format!("{} {} {namespace}{}", row.cluster, row.resource_type, row.name);
+        let whose = row.for_cluster.as_ref().map(|cluster| format!(" for {cluster}")).unwrap_or_default();
+        let object = format!("{}{whose} {} {namespace}{}", row.cluster, row.resource_type, row.name);
         let would = format!("{object} ({}, {})", row.action, row.rule);
         match (&*row.action, &row.diff) {
             (_, Some(diff)) => text.difference(&object, &would, diff),

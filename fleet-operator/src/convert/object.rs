@@ -146,7 +146,9 @@ impl Rewriter {
     fn payload(&mut self, spec: &mut Map<String, Value>, passes: GoPasses) {
         if let Some(Value::Array(refs)) = spec.get_mut("policyRefs") {
             for policy in refs.iter_mut().filter_map(Value::as_object_mut) {
-                policy.remove("deploymentType");
+                if policy.get("deploymentType").is_some_and(|kind| kind != "Local") {
+                    policy.remove("deploymentType");
+                }
             }
         }
         if let Some(Value::Array(refs)) = spec.get_mut("templateResourceRefs") {

@@ -216,3 +216,23 @@ fn what_has_no_translation_is_told_with_file_and_line() {
     );
     assert!(told[2].starts_with(&at(20)) && told[2].contains(".Other is not there"), "{told:?}");
 }
+
+#[test]
+fn what_is_local_stays_local() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("t.yaml");
+    let profile = |more: &str| {
+        let text = format!(
+            "apiVersion: config.projectsveltos.io/v1beta1\nkind: ClusterProfile\nmetadata: {{name: p}}\nspec:\n  \
+             clusterSelector: {{matchLabels: {{env: x}}}}\n  policyRefs:\n  - {{kind: ConfigMap, namespace: default, name: \
+             c{more}}}\n"
+        );
+        fs::write(&file, text).unwrap();
+        let converted = sveltos(std::slice::from_ref(&file));
+        assert_eq!(converted.untranslated, []);
+        converted.yaml
+    };
+    assert!(profile(", deploymentType: Local").contains("deploymentType: Local"));
+    assert!(!profile(", deploymentType: Remote").contains("deploymentType"));
+    assert!(!profile("").contains("deploymentType"));
+}

@@ -1,7 +1,8 @@
 //! What an account has to be allowed, and no more: what the documentation of `fleet_kube`'s `catalog`, `store`, `leader` and
 //! `agent` lists, each as narrow as its requests are.
 //!
-//! What is applied in managed clusters is not among it: there the operator is who the kubeconfig of the Cluster says.
+//! What is applied in managed clusters is not among it: there the operator is who the kubeconfig of the Cluster says. Nor is
+//! what is local, in the management cluster itself: which kinds those are only templates tell, so that is granted apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 

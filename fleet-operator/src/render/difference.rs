@@ -9,7 +9,7 @@ use fleet_core::cluster::Cluster;
 use fleet_core::diff::masked;
 use fleet_core::engine::{Fate, Foretold, Meaning};
 use fleet_core::manifest::{Manifest, ObjectRef};
-use fleet_core::work::{AppliedWork, Intent, WorkId};
+use fleet_core::work::{AppliedWork, Intent, Local, WorkId};
 use fleet_core::yaml;
 use serde_json::Value;
 
@@ -73,21 +73,25 @@ impl Comparison {
         if meaning.work.intent == Intent::Delete {
             for record in records {
                 let Some(cluster) = find(&record.cluster) else { continue };
-                self.remove(trigger, meaning, &cluster, record.inventory.clone(), clusters).await;
+                self.remove(trigger, &record.work, &cluster, record.inventory.clone(), clusters).await;
             }
             return;
         }
         for place in &meaning.places {
-            let cluster = &place.cluster;
             let pieces = match &place.pieces {
                 Ok(pieces) => pieces,
                 Err(error) => {
-                    self.faults.push(format!("{}, trigger {}: {error}", cluster.id, trigger.name));
+                    self.faults.push(format!("{}, trigger {}: {error}", place.cluster.id, trigger.name));
                     continue;
                 }
             };
+            let work = meaning.work.id.clone();
+            let (cluster, work) = match &place.local {
+                None => (&place.cluster, work),
+                Some(management) => (management, Local { work, cluster: place.cluster.id.clone() }.id()),
+            };
             let manifests: Arc<[Manifest]> = pieces.iter().map(|piece| piece.manifest.clone()).collect();
-            let inventory = records.iter().find(|record| record.cluster == cluster.id);
+            let inventory = records.iter().find(|record| record.work == work && record.cluster == cluster.id);
             let inventory = inventory.map(|record| record.inventory.clone()).unwrap_or_default();
             let is_stale =
                 |item: &InventoryItem| !manifests.iter().any(|it| it.id().same_object(&item.object));
@@ -98,7 +102,7 @@ impl Comparison {
             }
             let request = ApplyRequest {
                 cluster: Arc::clone(cluster),
-                work: meaning.work.id.clone(),
+                work: work.clone(),
                 manifests: Arc::clone(&manifests),
                 inventory,
                 claims: Vec::new(),
@@ -109,17 +113,17 @@ impl Comparison {
             };
             let outcomes = clusters.ask_to_apply(request).await;
             for (manifest, outcome) in manifests.iter().zip(outcomes) {
-                let created = as_new(manifest, &meaning.work.id);
+                let created = as_new(manifest, &work);
                 self.outcome(trigger, cluster, manifest.id(), outcome, &created);
             }
-            self.remove(trigger, meaning, cluster, stale, clusters).await;
+            self.remove(trigger, &work, cluster, stale, clusters).await;
         }
     }
 
     async fn remove(
         &mut self,
         trigger: &TriggerDef,
-        meaning: &Meaning,
+        work: &WorkId,
         cluster: &Arc<Cluster>,
         items: Vec<InventoryItem>,
         clusters: &LiveClusters,
@@ -133,7 +137,7 @@ impl Comparison {
         }
         let request = RemoveRequest {
             cluster: Arc::clone(cluster),
-            work: meaning.work.id.clone(),
+            work: work.clone(),
             items: items.clone(),
             mode: Mode::Preview,
             identity: trigger.identity.clone(),

@@ -9,30 +9,30 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fleet_core::catalog::CatalogSnapshot;
-use fleet_core::cluster::{Cluster, ClusterId};
+use fleet_core::cluster::ClusterId;
 use fleet_core::engine::{Fate, Foresight, Foretold};
 use fleet_core::event::Event;
 use fleet_core::languages::Languages;
 use fleet_core::resource::{ResourceId, Resources};
 use fleet_core::source::{Delivery, Message, Settle};
 use fleet_core::yaml;
+use fleet_kube::connection::ClusterDefinition;
 use fleet_kube::definitions::Definitions;
 
 pub use self::difference::{Comparison, compare};
 pub use self::told::{Told, text};
 pub use self::unified::Unified;
+use crate::run::with_management;
 
-/// The definitions as they are, to tell what events mean, with what is known of the management cluster.
-pub fn foresight(definitions: &Definitions, resources: Arc<Resources>) -> Foresight {
+/// The definitions as they are, to tell what events mean; the management cluster, if there is one, and what is known of it.
+pub fn foresight(
+    definitions: &Definitions,
+    management: Option<&ClusterDefinition>,
+    resources: Arc<Resources>,
+) -> Foresight {
     let catalog = CatalogSnapshot { resources, ..definitions.catalog.clone() };
-    let clusters = definitions.clusters.iter().map(|definition| {
-        Arc::new(Cluster {
-            id: definition.id.clone(),
-            labels: definition.labels.clone(),
-            annotations: definition.annotations.clone(),
-            ready: true,
-        })
-    });
+    let clusters = with_management(&definitions.clusters, management);
+    let clusters = clusters.iter().map(|definition| Arc::new(definition.cluster(true)));
     Foresight::new(&catalog, clusters, &Languages)
 }
 

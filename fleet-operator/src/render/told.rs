@@ -64,8 +64,12 @@ impl Told {
         if let Some(why) = &meaning.nowhere {
             self.comment(&format!("trigger {name}, Create{only_told}, nowhere now: {why}"));
         }
-        for Place { cluster, pieces, .. } in &meaning.places {
-            let place = format!("cluster {}, trigger {name}, Create{only_told}", cluster.id);
+        for Place { cluster, local, pieces, .. } in &meaning.places {
+            let place = match local {
+                None => cluster.id.to_string(),
+                Some(management) => format!("{} for {}", management.id, cluster.id),
+            };
+            let place = format!("cluster {place}, trigger {name}, Create{only_told}");
             match pieces {
                 Err(error) => {
                     self.faulty = true;

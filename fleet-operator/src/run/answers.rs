@@ -18,6 +18,7 @@ use fleet_kube::definitions::{Definitions, Transport};
 use tokio::sync::watch;
 
 use super::definitions::{OfAgents, Recorded, Troubles};
+use super::with_management;
 use crate::control::{Answer, Answering, Question};
 use crate::render;
 use crate::show::{self, ClusterRow, ClusterState, HandledRow, SourceRow, Tally, TriggerRow};
@@ -32,6 +33,8 @@ pub(super) struct Running {
     /// What agents do, if this is their hub.
     pub(super) agents: Option<OfAgents>,
     pub(super) engine: Handle,
+    /// The management cluster, if there is one.
+    pub(super) management: Option<ClusterDefinition>,
 }
 
 #[async_trait]
@@ -66,7 +69,8 @@ impl Answering for Running {
             }
             _ => {
                 let boxes = self.engine.dead_letter_boxes();
-                rows(&question, &*self.store, &boxes, &definitions, Some(&live), notes).await
+                let defined = (&*definitions, self.management.as_ref());
+                rows(&question, &*self.store, &boxes, defined, Some(&live), notes).await
             }
         }
     }
@@ -130,6 +134,7 @@ pub async fn without_operator(
     question: Question,
     store: Arc<dyn WorkStore>,
     definitions: &Definitions,
+    management: Option<&ClusterDefinition>,
 ) -> Result<Answer, String> {
     let mut notes = vec!["no operator runs on this data folder; this is what the last one left".to_owned()];
     if matches!(question, Question::DeadLetters | Question::DeadLetter { .. }) {
@@ -139,7 +144,7 @@ pub async fn without_operator(
         );
     }
     let boxes: [Arc<dyn DeadLetterBox>; 1] = [Arc::new(InStore::of(Arc::clone(&store)))];
-    rows(&question, &*store, &boxes, definitions, None, notes).await
+    rows(&question, &*store, &boxes, (definitions, management), None, notes).await
 }
 
 /// What only a running operator knows.
@@ -161,7 +166,7 @@ async fn rows(
     question: &Question,
     store: &dyn WorkStore,
     boxes: &[Arc<dyn DeadLetterBox>],
-    definitions: &Definitions,
+    (definitions, management): (&Definitions, Option<&ClusterDefinition>),
     live: Option<&Live<'_>>,
     mut notes: Vec<String>,
 ) -> Result<Answer, String> {
@@ -190,19 +195,14 @@ async fn rows(
             None => Err(format!("there is no dead letter and no stalled Work {id}")),
         },
         Question::Explain { object, cluster } => {
-            let state = state_of(cluster, definitions, live);
-            let foresight = render::foresight(
-                definitions,
-                live.map_or_else(Default::default, |it| Arc::clone(&it.resources)),
-            );
+            let state = state_of(cluster, &with_management(&definitions.clusters, management), live);
+            let resources = live.map_or_else(Default::default, |it| Arc::clone(&it.resources));
+            let foresight = render::foresight(definitions, management, resources);
             let explained = show::explain(object, cluster, state, store, foresight).await.map_err(failed)?;
             Answer::new(&[explained], notes)
         }
         Question::Applied { work } => match WorkId::from_stored(work) {
-            Some(work) => {
-                let applied = store.applied(&work).await.map_err(failed)?;
-                Answer::new(&applied.iter().map(|stored| &*stored.value).collect::<Vec<_>>(), notes)
-            }
+            Some(work) => Answer::new(&show::applied_of(store, &work).await.map_err(failed)?, notes),
             None => Err(format!("{work} is not the name of a Work")),
         },
         Question::Clusters => {
@@ -240,8 +240,8 @@ async fn rows(
     }
 }
 
-fn state_of(cluster: &ClusterId, definitions: &Definitions, live: Option<&Live<'_>>) -> ClusterState {
-    if !definitions.clusters.iter().any(|definition| definition.id == *cluster) {
+fn state_of(cluster: &ClusterId, clusters: &[ClusterDefinition], live: Option<&Live<'_>>) -> ClusterState {
+    if !clusters.iter().any(|definition| definition.id == *cluster) {
         return ClusterState::Unknown;
     }
     match live.and_then(|live| live.clusters.health(cluster)) {
@@ -268,6 +268,7 @@ fn cluster(definition: &ClusterDefinition, live: Option<&Live<'_>>) -> ClusterRo
         Connection::Directory => "directory",
         Connection::InCluster => "inCluster",
         Connection::Agent => "agent",
+        Connection::Management(_) => "management",
         Connection::KubeconfigSecret { .. } | Connection::KubeconfigFile(_) => "kubeconfig",
     };
     ClusterRow {

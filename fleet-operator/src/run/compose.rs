@@ -24,7 +24,7 @@ use super::cluster_feeds::ClusterFeeds;
 use super::definitions::{Around, Origin};
 use super::route::{Leads, Routed};
 use super::sources::Sources;
-use super::{Site, StartError, store};
+use super::{Site, StartError, store, with_management};
 use crate::control::Control;
 use crate::http::Server;
 use crate::show;
@@ -41,6 +41,7 @@ pub(super) struct Composed {
     definitions: watch::Receiver<Option<Arc<Definitions>>>,
     clusters: Arc<Clusters>,
     applier: Arc<Routed>,
+    management: Option<ClusterDefinition>,
 }
 
 impl Composed {
@@ -64,6 +65,7 @@ impl Composed {
                 async move { show::remains(&*works, &cluster).await }.boxed()
             }),
         };
+        let management = base.management(options)?;
         let origin = Origin::open(base, options, holding)?;
         let catalog = origin.catalog();
         let clusters = Arc::new(Clusters::new());
@@ -98,6 +100,7 @@ impl Composed {
             clusters: Arc::clone(&clusters),
             agents: origin.agents(base),
             engine: handle.clone(),
+            management: management.clone(),
         });
         let connections = Connections::new();
         let cluster_feeds = ClusterFeeds::new(
@@ -118,6 +121,7 @@ impl Composed {
             definitions,
             clusters,
             applier,
+            management,
         })
     }
 
@@ -134,6 +138,7 @@ impl Composed {
             definitions,
             clusters,
             applier,
+            management,
         } = self;
         let tasks = TaskTracker::new();
         let around = Around {
@@ -144,7 +149,7 @@ impl Composed {
         tasks.spawn(control.run(running, shutdown.clone()));
         tasks.spawn(origin.follow(around, shutdown.clone()));
         tasks.spawn(cluster_feeds.run(definitions.clone(), shutdown.clone()));
-        tasks.spawn(follow(definitions, clusters, applier, sources, shutdown.clone()));
+        tasks.spawn(follow(definitions, (clusters, management), applier, sources, shutdown.clone()));
         // The engine outlives the server, so that requests under way are still answered.
         let engine_stop = CancellationToken::new();
         let stop_engine = engine_stop.clone();
@@ -184,7 +189,7 @@ impl Served {
 /// Hands definitions on to whoever acts on them beside the engine.
 async fn follow(
     mut definitions: watch::Receiver<Option<Arc<Definitions>>>,
-    clusters: Arc<Clusters>,
+    (clusters, management): (Arc<Clusters>, Option<ClusterDefinition>),
     applier: Arc<Routed>,
     mut sources: Sources,
     shutdown: CancellationToken,
@@ -205,10 +210,11 @@ async fn follow(
                 known.retain(|old| !told(old));
                 all.append(&mut known);
             }
-            applier.note(&all);
             applier.note(&leaving);
-            clusters.update_all(all.clone(), leaving);
-            known = all;
+            known.clone_from(&all);
+            let all = with_management(&all, management.as_ref());
+            applier.note(&all);
+            clusters.update_all(all, leaving);
             sources.follow(&now);
         }
         tokio::select! {

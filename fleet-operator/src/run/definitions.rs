@@ -13,6 +13,7 @@ use fleet_kube::agent::{AgentNews, Agents, Mirrored};
 use fleet_kube::catalog::{Holding, KubeCatalog};
 use fleet_kube::client::ClusterClient;
 use fleet_kube::clusters::Clusters;
+use fleet_kube::connection::ClusterDefinition;
 use fleet_kube::definitions::Definitions;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -45,6 +46,14 @@ impl Base {
                 Ok(Self::Agent(Box::new(AgentBase { own, options: agent.clone() })))
             }
         }
+    }
+}
+
+impl Base {
+    /// The management cluster, where no Cluster stands for it.
+    pub(super) fn management(&self, options: &Options) -> Result<Option<ClusterDefinition>, ManagementError> {
+        let Self::Management(client) = self else { return Ok(None) };
+        Ok(Some(ClusterDefinition::of_management(&options.namespace, client.clone())?))
     }
 }
 

@@ -39,12 +39,17 @@ pub enum LookError {
     },
 }
 
-/// The definitions of the management cluster, as they are now.
+/// The definitions of the management cluster, as they are now, and itself; the operator's namespace is its, too.
 ///
 /// # Errors
 /// When it cannot be reached.
-pub async fn definitions_of_management(family: Family) -> Result<Arc<Definitions>, LookError> {
+pub async fn definitions_of_management(
+    family: Family,
+    namespace: &str,
+) -> Result<(Arc<Definitions>, ClusterDefinition), LookError> {
     let client = management::connect().await?;
+    let management =
+        ClusterDefinition::of_management(namespace, client.clone()).map_err(ManagementError::from)?;
     let catalog = KubeCatalog::start_reading(client.for_watches().map_err(ManagementError::from)?, family);
     let mut definitions = catalog.definitions();
     let read = timeout(PATIENCE, definitions.wait_for(Option::is_some)).await;
@@ -54,7 +59,7 @@ pub async fn definitions_of_management(family: Family) -> Result<Arc<Definitions
     };
     let troubles = catalog.health().borrow().troubles.join("; ");
     catalog.stop().await;
-    found.ok_or_else(|| {
+    found.map(|found| (found, management)).ok_or_else(|| {
         let troubles = if troubles.is_empty() { troubles } else { format!(": {troubles}") };
         LookError::NoAnswer { troubles }
     })

@@ -3,8 +3,10 @@
 use std::env;
 use std::time::Duration;
 
+use fleet_core::cluster::InvalidClusterId;
 use fleet_kube::catalog::sveltos_controllers;
 use fleet_kube::client::{ClientError, ClusterClient};
+use fleet_kube::connection::{ClusterDefinition, Connection};
 use kube::Config;
 use kube::config::{InClusterError, KubeConfigOptions, KubeconfigError};
 use tokio::time::timeout;
@@ -26,9 +28,23 @@ pub enum ManagementError {
         "no management cluster: the pod's service account cannot be used; set automountServiceAccountToken"
     )]
     InCluster(#[source] InClusterError),
+    /// The operator's namespace is none.
+    #[error("no management cluster; correct the operator's namespace")]
+    Namespace(#[from] InvalidClusterId),
     /// No client can be made.
     #[error("no management cluster")]
     Client(#[from] ClientError),
+}
+
+/// All clusters: those that are registered, and the management cluster, unless one of them stands for it.
+pub fn with_management(
+    clusters: &[ClusterDefinition],
+    management: Option<&ClusterDefinition>,
+) -> Vec<ClusterDefinition> {
+    let stands_for_it = |it: &ClusterDefinition| matches!(it.connection, Connection::InCluster);
+    let has_its_name = |it: &ClusterDefinition| management.is_some_and(|management| management.id == it.id);
+    let is_there = clusters.iter().any(|it| stands_for_it(it) || has_its_name(it));
+    clusters.iter().chain(management.filter(|_| !is_there)).cloned().collect()
 }
 
 /// Refuses to act where Sveltos' own controllers do.

@@ -32,7 +32,7 @@ pub use self::answers::without_operator;
 pub use self::data::DataFolder;
 pub use self::leading::LeaderElection;
 pub use self::look::{LiveClusters, LookError, definitions_of_management, resources_of_management};
-pub use self::management::{ManagementError, connect as connect_management};
+pub use self::management::{ManagementError, connect as connect_management, with_management};
 pub use self::store::{StoreKind, open_to_read};
 
 use self::compose::{Composed, Served};

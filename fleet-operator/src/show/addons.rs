@@ -1,6 +1,6 @@
 //! Objects in clusters, from the records of what was applied.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use fleet_core::apply::{Change, Owner};
@@ -9,7 +9,7 @@ use fleet_core::cluster::ClusterId;
 use fleet_core::health::Health;
 use fleet_core::manifest::ObjectRef;
 use fleet_core::store::{StoreError, WorkStore};
-use fleet_core::work::{AppliedState, AppliedWork, Work};
+use fleet_core::work::{AppliedState, AppliedWork, Work, WorkId};
 use fleet_kube::agent::MirroredWork;
 use fleet_kube::helm::is_release;
 
@@ -26,7 +26,7 @@ pub async fn addons(store: &dyn WorkStore) -> Result<Vec<AddonRow>, StoreError> 
     let mut rows = Vec::new();
     let mut owners = Owners::default();
     each_applied(store, |work, applied| {
-        owners.know(work);
+        owners.know(work, applied);
         rows.extend(of_one(&work.trigger, applied));
     })
     .await?;
@@ -64,6 +64,7 @@ fn of_one(trigger: &Arc<str>, applied: &AppliedWork) -> Vec<AddonRow> {
     let (state, message) = describe(&applied.state);
     let without_object = AddonRow {
         cluster: applied.cluster.to_string(),
+        for_cluster: for_cluster(applied),
         resource_type: String::new(),
         namespace: String::new(),
         name: String::new(),
@@ -71,7 +72,7 @@ fn of_one(trigger: &Arc<str>, applied: &AppliedWork) -> Vec<AddonRow> {
         version: None,
         time: None,
         profiles: vec![rule(trigger)],
-        work: applied.work.to_string(),
+        work: applied.of().to_string(),
         state: state.to_owned(),
         message,
         health: applied.health.clone(),
@@ -135,6 +136,11 @@ fn of_one(trigger: &Arc<str>, applied: &AppliedWork) -> Vec<AddonRow> {
     }
 }
 
+/// The cluster that something in the management cluster is for.
+pub(super) fn for_cluster(applied: &AppliedWork) -> Option<String> {
+    applied.local.as_ref().map(|local| local.cluster.to_string())
+}
+
 /// What wants something somewhere, as people name it.
 pub(super) fn rule(trigger: &Arc<str>) -> String {
     Subject::of_trigger(trigger).to_string().replacen(' ', "/", 1)
@@ -155,11 +161,14 @@ const MARKED: &str = "Work with mark ";
 struct Owners(HashMap<String, String>);
 
 impl Owners {
-    fn know(&mut self, work: &Work) {
-        if !self.0.contains_key(work.id.hash()) {
+    fn know(&mut self, work: &Work, applied: &AppliedWork) {
+        let mark = applied.work.hash();
+        if !self.0.contains_key(mark) {
+            let local = for_cluster(applied).map(|cluster| format!(", for {cluster}"));
+            let subject = Subject::of_trigger(&work.trigger);
             self.0.insert(
-                work.id.hash().to_owned(),
-                format!("Work {} of {}", work.id, Subject::of_trigger(&work.trigger)),
+                mark.to_owned(),
+                format!("Work {} of {subject}{}", work.id, local.unwrap_or_default()),
             );
         }
     }
@@ -207,13 +216,10 @@ fn key(row: &AddonRow) -> (&str, &str, &str, &str) {
 /// When the store cannot be read.
 pub async fn tallies(store: &dyn WorkStore) -> Result<BTreeMap<Arc<str>, Tally>, StoreError> {
     let mut tallies: BTreeMap<Arc<str>, Tally> = BTreeMap::new();
-    let mut last = None;
+    let mut works = HashSet::new();
     each_applied(store, |work, applied| {
         let tally = tallies.entry(Arc::clone(&work.trigger)).or_default();
-        if last.as_ref() != Some(&work.id) {
-            tally.works += 1;
-            last = Some(work.id.clone());
-        }
+        tally.works += usize::from(works.insert(work.id.clone()));
         match applied.state {
             AppliedState::Applied => {
                 tally.applied += 1;
@@ -229,23 +235,45 @@ pub async fn tallies(store: &dyn WorkStore) -> Result<BTreeMap<Arc<str>, Tally>,
     Ok(tallies)
 }
 
+/// Everything that was done for a Work that is there, whatever cluster it is for.
 pub(super) async fn each_applied(
     store: &dyn WorkStore,
     mut each: impl FnMut(&Work, &AppliedWork),
 ) -> Result<(), StoreError> {
-    let mut after = None;
+    let mut after: Option<Arc<AppliedWork>> = None;
+    let mut known: Option<Arc<Work>> = None;
     loop {
-        let page = store.works(None, after.as_ref(), PAGE).await?;
-        for stored in &page {
-            for applied in store.applied(&stored.value.id).await? {
-                each(&stored.value, &applied.value);
+        let place = after.as_ref().map(|last| (&last.work, &last.cluster));
+        let page = store.all_applied(place, PAGE).await?;
+        for applied in &page {
+            let applied = &applied.value;
+            if known.as_ref().is_none_or(|work| work.id != *applied.of()) {
+                known = store.work(applied.of()).await?.map(|stored| stored.value);
+            }
+            if let Some(work) = &known {
+                each(work, applied);
             }
         }
         match page.last() {
-            Some(last) if page.len() == PAGE => after = Some(last.value.id.clone()),
+            Some(last) if page.len() == PAGE => after = Some(Arc::clone(&last.value)),
             _ => return Ok(()),
         }
     }
+}
+
+/// What was done for one Work.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn applied_of(store: &dyn WorkStore, work: &WorkId) -> Result<Vec<AppliedWork>, StoreError> {
+    let mut all = Vec::new();
+    each_applied(store, |of, applied| {
+        if of.id == *work {
+            all.push(applied.clone());
+        }
+    })
+    .await?;
+    Ok(all)
 }
 
 /// A state in one word, and why it is so.

@@ -7,9 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fleet_core::dead_letter::{DeadLetter, DeadLetterBox};
 use fleet_core::store::{StoreError, WorkStore};
-use fleet_core::work::{AppliedState, WorkId};
+use fleet_core::work::{AppliedState, AppliedWork, WorkId};
 
-use super::addons::each_applied;
+use super::addons::{applied_of, each_applied};
 use super::rows::{DeadLetterDetail, DeadLetterKind, DeadLetterRow, Original, StalledIn};
 
 /// How many are shown: the newest of them.
@@ -81,9 +81,9 @@ pub async fn stalled(store: &dyn WorkStore) -> Result<Vec<DeadLetterRow>, StoreE
                 time: applied.updated,
                 source: work.source.to_string(),
                 trigger: work.trigger.to_string(),
-                cluster: applied.cluster.to_string(),
+                cluster: applied.for_cluster().to_string(),
                 reason: reason.clone(),
-                detail: message.clone(),
+                detail: detail(applied, message),
                 bytes: 0,
             });
         }
@@ -124,16 +124,24 @@ pub async fn dead_letter(
     Ok(None)
 }
 
+/// Why a Work is stalled, and where, if that is not in the cluster that it is for.
+fn detail(applied: &AppliedWork, message: &str) -> String {
+    match &applied.local {
+        None => message.to_owned(),
+        Some(_) => format!("what is local for it, in {}: {message}", applied.cluster),
+    }
+}
+
 async fn stalled_work(id: &WorkId, store: &dyn WorkStore) -> Result<Option<DeadLetterDetail>, StoreError> {
     let Some(work) = store.work(id).await?.map(|stored| stored.value) else { return Ok(None) };
     let mut stalled = Vec::new();
-    for applied in store.applied(id).await? {
-        if let AppliedState::Stalled { reason, message } = &applied.value.state {
+    for applied in applied_of(store, id).await? {
+        if let AppliedState::Stalled { reason, message } = &applied.state {
             stalled.push(StalledIn {
-                cluster: applied.value.cluster.to_string(),
-                since: applied.value.updated,
+                cluster: applied.for_cluster().to_string(),
+                since: applied.updated,
                 reason: reason.clone(),
-                detail: message.clone(),
+                detail: detail(&applied, message),
             });
         }
     }

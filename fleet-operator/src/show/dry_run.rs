@@ -5,7 +5,7 @@ use fleet_core::manifest::ObjectRef;
 use fleet_core::store::{StoreError, WorkStore};
 use fleet_core::work::{AppliedState, AppliedWork, Foreseen, Work};
 
-use super::addons::{describe, each_applied, resource_type, rule};
+use super::addons::{describe, each_applied, for_cluster, resource_type, rule};
 use super::rows::DryRunRow;
 
 /// A row for each object that is there or would be, by cluster and object. `is_dry_run` tells of a trigger whether its
@@ -34,6 +34,7 @@ pub async fn dry_run(
 fn of_one(work: &Work, applied: &AppliedWork) -> Vec<DryRunRow> {
     let without_object = |action: &str, message: String| DryRunRow {
         cluster: applied.cluster.to_string(),
+        for_cluster: for_cluster(applied),
         resource_type: String::new(),
         namespace: String::new(),
         name: String::new(),

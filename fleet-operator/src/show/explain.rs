@@ -1,6 +1,7 @@
 //! Why an object is in a cluster, or is not: from what is stored, and from what the definitions say now. Never from the
 //! object itself, which anybody may have written.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -8,13 +9,13 @@ use std::sync::Arc;
 use fleet_core::apply::InventoryItem;
 use fleet_core::catalog::Subject;
 use fleet_core::cluster::ClusterId;
-use fleet_core::engine::{Foresight, Place};
+use fleet_core::engine::Foresight;
 use fleet_core::manifest::ObjectRef;
 use fleet_core::store::{StoreError, WorkStore};
 use fleet_core::work::{AppliedState, AppliedWork, Foreseen, Intent, Work, WorkId};
 use serde::{Deserialize, Serialize};
 
-use super::addons::{PAGE, describe};
+use super::addons::{PAGE, describe, each_applied, for_cluster};
 use super::rows::{ExplainedEvent, ExplainedWork, Explanation};
 
 /// So many reasons are given.
@@ -119,19 +120,27 @@ pub async fn explain(
     let foresight = Arc::new(foresight);
     let mut candidates = Vec::new();
     let mut after: Option<WorkId> = None;
+    let mut applied_there: HashMap<WorkId, Vec<AppliedWork>> = HashMap::new();
+    each_applied(store, |work, applied| {
+        if applied.cluster == *cluster {
+            applied_there.entry(work.id.clone()).or_default().push(applied.clone());
+        }
+    })
+    .await?;
     loop {
         let page = store.works(None, after.as_ref(), PAGE).await?;
         let mut rest = Vec::new();
         for stored in &page {
             let work = &stored.value;
-            let applied = store.applied_in(&work.id, cluster).await?.map(|stored| stored.value);
-            match applied.as_deref().and_then(|applied| recorded(sought, work, applied)) {
-                Some((found, reason)) => {
-                    explanation.there |= found.as_ref().is_some_and(|found| found.uid.is_some());
-                    explanation.works.extend(found);
-                    explanation.reasons.extend(reason);
-                }
-                None => rest.push((Arc::clone(work), applied)),
+            let applied = applied_there.remove(&work.id).unwrap_or_default();
+            let told: Vec<_> = applied.iter().filter_map(|applied| recorded(sought, work, applied)).collect();
+            for (found, reason) in &told {
+                explanation.there |= found.as_ref().is_some_and(|found| found.uid.is_some());
+                explanation.works.extend(found.clone());
+                explanation.reasons.extend(reason.clone());
+            }
+            if told.is_empty() {
+                rest.push((Arc::clone(work), applied));
             }
         }
         candidates.push(rest);
@@ -150,9 +159,7 @@ pub async fn explain(
             // Rendering takes its time.
             let told = tokio::task::spawn_blocking(move || {
                 rest.iter()
-                    .filter_map(|(work, applied)| {
-                        unrecorded(&sought, &cluster, work, applied.as_deref(), &foresight)
-                    })
+                    .flat_map(|(work, applied)| unrecorded(&sought, &cluster, work, applied, &foresight))
                     .collect::<Vec<_>>()
             });
             for (found, reason) in told.await.unwrap_or_default() {
@@ -180,7 +187,7 @@ fn recorded(
     work: &Work,
     applied: &AppliedWork,
 ) -> Option<(Option<ExplainedWork>, Option<String>)> {
-    let who = format!("Work {} of {}", work.id, Subject::of_trigger(&work.trigger));
+    let who = who(work, applied.local.as_ref().map(|local| &local.cluster));
     let (state, message) = describe(&applied.state);
     let why = if message.is_empty() { state.to_owned() } else { format!("{state}: {message}") };
     let found = |object: &ObjectRef, item: Option<&InventoryItem>| {
@@ -215,35 +222,46 @@ fn unrecorded(
     sought: &Sought,
     cluster: &ClusterId,
     work: &Work,
-    applied: Option<&AppliedWork>,
+    applied: &[AppliedWork],
     foresight: &Foresight,
-) -> Option<(Option<ExplainedWork>, String)> {
-    let who = format!("Work {} of {}", work.id, Subject::of_trigger(&work.trigger));
-    let Place { pieces, .. } = foresight.place(work, cluster)?;
-    let pieces = match pieces {
-        Ok(pieces) => pieces,
-        // It may be the one that is meant.
-        Err(error) if work.intent == Intent::Create && foresight.belongs(work, cluster) => {
-            let reason = format!("{who}, by {}, is stalled here, and might make it: {error}", event_of(work));
-            return Some((None, reason));
-        }
-        Err(_) => return None,
-    };
-    let piece = pieces.into_iter().find(|piece| sought.is(piece.manifest.id()))?;
-    let reason = match (work.intent, applied) {
-        (Intent::Delete, _) => format!("{who} has removed it, by {}", event_of(work)),
-        (Intent::Create, _) if !foresight.belongs(work, cluster) => {
-            format!("{who} would make it, but does not belong here: the trigger's selectors do not match")
-        }
-        (Intent::Create, None) => format!("{who} is to make it, and was not looked at here yet"),
-        (Intent::Create, Some(applied)) => {
-            let (state, message) = describe(&applied.state);
-            let because = if message.is_empty() { String::new() } else { format!(": {message}") };
-            format!("{who} is to make it, and is {state} here{because}")
-        }
-    };
-    let item = explained(work, applied, piece.manifest.id(), None, Some(piece.template));
-    Some((Some(item), reason))
+) -> Vec<(Option<ExplainedWork>, String)> {
+    let told = foresight.places_in(work, cluster).into_iter().filter_map(|place| {
+        let for_cluster = place.local.is_some().then_some(&place.cluster.id);
+        let is_of = |one: &&AppliedWork| one.local.as_ref().map(|local| &local.cluster) == for_cluster;
+        let applied = applied.iter().find(is_of);
+        let belongs = foresight.belongs(work, &place.cluster.id);
+        let who = who(work, for_cluster);
+        let pieces = match place.pieces {
+            Ok(pieces) => pieces,
+            // It may be the one that is meant.
+            Err(error) if work.intent == Intent::Create && belongs => {
+                let by = event_of(work);
+                return Some((None, format!("{who}, by {by}, is stalled here, and might make it: {error}")));
+            }
+            Err(_) => return None,
+        };
+        let piece = pieces.into_iter().find(|piece| sought.is(piece.manifest.id()))?;
+        let reason = match (work.intent, applied) {
+            (Intent::Delete, _) => format!("{who} has removed it, by {}", event_of(work)),
+            (Intent::Create, _) if !belongs => {
+                format!("{who} would make it, but does not belong here: the trigger's selectors do not match")
+            }
+            (Intent::Create, None) => format!("{who} is to make it, and was not looked at here yet"),
+            (Intent::Create, Some(applied)) => {
+                let (state, message) = describe(&applied.state);
+                let because = if message.is_empty() { String::new() } else { format!(": {message}") };
+                format!("{who} is to make it, and is {state} here{because}")
+            }
+        };
+        Some((Some(explained(work, applied, piece.manifest.id(), None, Some(piece.template))), reason))
+    });
+    told.collect()
+}
+
+/// A Work, and the cluster that it is for, if that is another one.
+fn who(work: &Work, for_cluster: Option<&ClusterId>) -> String {
+    let local = for_cluster.map(|cluster| format!(", for {cluster}")).unwrap_or_default();
+    format!("Work {} of {}{local}", work.id, Subject::of_trigger(&work.trigger))
 }
 
 fn event_of(work: &Work) -> String {
@@ -271,7 +289,8 @@ fn explained(
     ExplainedWork {
         object: object.to_string(),
         work: work.id.to_string(),
-        mark: work.id.hash().to_owned(),
+        mark: applied.map_or(&work.id, |applied| &applied.work).hash().to_owned(),
+        for_cluster: applied.and_then(for_cluster),
         trigger: work.trigger.to_string(),
         template: template.map(|template| template.to_string()),
         source: work.source.to_string(),

@@ -9,7 +9,7 @@ mod rows;
 mod strays;
 mod usage;
 
-pub use self::addons::{add_mirrored, addons, remains, tallies};
+pub use self::addons::{add_mirrored, addons, applied_of, remains, tallies};
 pub use self::dead_letters::{dead_letter, dead_letters, stalled};
 pub use self::dry_run::dry_run;
 pub use self::events::events;

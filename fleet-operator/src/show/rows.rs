@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 pub struct AddonRow {
     /// `namespace/name` of the cluster.
     pub cluster: String,
+    /// The cluster that it is for, where it is in the management cluster for another one (`deploymentType: Local`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_cluster: Option<String>,
     /// `group:Kind`; nothing before the colon for the core group. Of a release of a chart: `helm chart`.
     pub resource_type: String,
     /// The object's namespace; empty if it has none.
@@ -112,6 +115,9 @@ pub struct EventTriggerRow {
 pub struct DryRunRow {
     /// `namespace/name` of the cluster.
     pub cluster: String,
+    /// The cluster that it is for, where it would be in the management cluster for another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_cluster: Option<String>,
     /// `group:Kind`; nothing before the colon for the core group.
     pub resource_type: String,
     /// The object's namespace; empty if it has none.
@@ -276,7 +282,7 @@ pub struct DeadLetterRow {
     /// The trigger that refused it, if one did.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub trigger: String,
-    /// Where the Work is stalled.
+    /// Where the Work is stalled, or for which cluster, if it is so in the management cluster.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cluster: String,
     /// The reason in one word.
@@ -373,6 +379,9 @@ pub struct ExplainedWork {
     pub work: String,
     /// Its mark: the value of the label `fleet-events.dev/work`.
     pub mark: String,
+    /// The cluster that the object is for, where it is in the management cluster for another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_cluster: Option<String>,
     /// Its trigger.
     pub trigger: String,
     /// The template that the object is rendered from.

@@ -20,6 +20,7 @@ mod explain;
 mod http;
 mod idle;
 mod leading;
+mod local;
 mod managed;
 mod manifests;
 mod process;

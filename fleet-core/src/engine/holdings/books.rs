@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::sights::is_older;
-use super::{Effects, Held, InCluster, Key, KindKey, OfKind, OfWork};
+use super::{Effects, Held, InCluster, Key, KindKey, OfKind, OfWork, Turn};
 use crate::apply::{InventoryItem, Owner};
 use crate::health::{self, Health};
 use crate::observe::Depth;
@@ -21,15 +21,16 @@ impl InCluster {
         record: &AppliedWork,
         trigger: &Arc<str>,
         at: Option<Instant>,
-    ) -> Effects {
+    ) -> (Effects, Turn) {
         let mut effects = Effects::default();
         let id = &record.work;
-        let before = self.triggers.get(trigger).copied().unwrap_or_default();
-        let mut of_work = self.works.remove(id).unwrap_or_else(|| {
+        let known = self.works.remove(id);
+        let was = known.as_ref().map(|known| known.ready);
+        let mut of_work = known.unwrap_or_else(|| {
             self.marks.insert(id.number(), id.clone());
-            self.triggers.entry(Arc::clone(trigger)).or_default().works += 1;
             OfWork {
                 trigger: Arc::clone(trigger),
+                local: record.local.clone().map(Arc::new),
                 objects: Vec::new(),
                 blocked: Vec::new(),
                 ready: false,
@@ -58,17 +59,28 @@ impl InCluster {
             self.wanted.entry(key.clone()).or_default().insert(id.clone());
         }
         of_work.objects = record.inventory.iter().map(|item| Key(item.object.clone())).collect();
-        let was_ready = of_work.ready;
         self.works.insert(id.clone(), of_work);
         let ready = record.state == AppliedState::Applied && self.health(id) == Some(Health::Ready);
         if let Some(of_work) = self.works.get_mut(id) {
             of_work.ready = ready;
             of_work.news = false;
         }
+        (effects, Turn { was, is: Some(ready) })
+    }
+
+    /// Counts what became of a Work of a trigger that is for this cluster.
+    pub(super) fn count(&mut self, trigger: &Arc<str>, turn: Turn, effects: &mut Effects) {
         let tally = self.triggers.entry(Arc::clone(trigger)).or_default();
-        tally.ready = tally.ready.saturating_sub(usize::from(was_ready)) + usize::from(ready);
+        let before = *tally;
+        let count =
+            |number: usize, was: bool, is: bool| (number + usize::from(is)).saturating_sub(usize::from(was));
+        tally.works = count(tally.works, turn.was.is_some(), turn.is.is_some());
+        tally.ready = count(tally.ready, turn.was == Some(true), turn.is == Some(true));
         effects.turned = (before.is_ready() != tally.is_ready()).then_some(tally.is_ready());
-        effects
+        if tally.works == 0 {
+            effects.last_of_trigger = before.works > 0;
+            self.triggers.remove(trigger);
+        }
     }
 
     fn hold(&mut self, item: &InventoryItem, work: &WorkId, at: Option<Instant>, effects: &mut Effects) {
@@ -130,8 +142,8 @@ impl InCluster {
         }
     }
 
-    pub(super) fn forget(&mut self, work: &WorkId) -> Effects {
-        let Some(old) = self.works.remove(work) else { return Effects::default() };
+    pub(super) fn forget(&mut self, work: &WorkId) -> Option<(Effects, OfWork)> {
+        let old = self.works.remove(work)?;
         self.marks.remove(&work.number());
         let mut effects = Effects::default();
         for key in &old.objects {
@@ -143,18 +155,7 @@ impl InCluster {
         for key in &old.blocked {
             self.want_no_more(key, work);
         }
-        if let Some(tally) = self.triggers.get_mut(&old.trigger) {
-            let before = *tally;
-            tally.works = tally.works.saturating_sub(1);
-            tally.ready = tally.ready.saturating_sub(usize::from(old.ready));
-            effects.turned = (before.is_ready() != tally.is_ready()).then_some(tally.is_ready());
-            effects.last_of_trigger = tally.works == 0;
-        }
-        if effects.last_of_trigger {
-            self.triggers.remove(&old.trigger);
-        }
-        effects.last_of_cluster = self.works.is_empty();
-        effects
+        Some((effects, old))
     }
 
     /// The worst health of a Work's objects; `None` if one of them was not seen yet and none is unwell.
@@ -231,6 +232,7 @@ mod tests {
                 let record = AppliedWork {
                     work: work.clone(),
                     cluster: cluster.clone(),
+                    local: None,
                     generation: 1,
                     digest: None,
                     inventory: vec![item],

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::time::Instant;
 
 pub use self::sights::Stray;
@@ -21,7 +21,7 @@ pub(super) use self::sights::{Met, Sight};
 use crate::cluster::ClusterId;
 use crate::health::Health;
 use crate::manifest::{Gvk, ObjectRef};
-use crate::work::{AppliedWork, WorkId};
+use crate::work::{AppliedWork, Local, WorkId};
 
 /// Repairs within such a time count together.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -32,6 +32,8 @@ const QUIET: Duration = Duration::from_secs(1200);
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     clusters: RwLock<HashMap<ClusterId, Arc<Mutex<InCluster>>>>,
+    /// By Work, what it has in the management cluster for other clusters: its name, and where it is.
+    local: RwLock<HashMap<WorkId, BTreeSet<(WorkId, ClusterId)>>>,
     /// Whether all records were taken in that were there at the start.
     loaded: AtomicBool,
 }
@@ -43,6 +45,7 @@ struct InCluster {
     /// The Works by the number of their mark.
     marks: HashMap<u64, WorkId>,
     kinds: HashMap<KindKey, OfKind>,
+    /// What is for this cluster, also where that is in the management cluster.
     triggers: HashMap<Arc<str>, Tally>,
     /// Who wants an object that another Work has.
     wanted: HashMap<Key, BTreeSet<WorkId>>,
@@ -108,6 +111,8 @@ struct Held {
 #[derive(Debug)]
 struct OfWork {
     trigger: Arc<str>,
+    /// What it is, if it is local.
+    local: Option<Arc<Local>>,
     objects: Vec<Key>,
     /// Objects that another Work has.
     blocked: Vec<Key>,
@@ -123,6 +128,15 @@ struct OfWork {
 struct OfKind {
     gvk: Gvk,
     objects: usize,
+}
+
+/// What became of the readiness of a Work.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    /// Whether it was ready; `None` if it was not there.
+    was: Option<bool>,
+    /// The same now.
+    is: Option<bool>,
 }
 
 /// The Works of one trigger in one cluster.
@@ -179,8 +193,6 @@ pub(super) struct Effects {
     pub(super) turned: Option<bool>,
     /// Nothing is left there of the trigger.
     pub(super) last_of_trigger: bool,
-    /// Nothing is left there at all.
-    pub(super) last_of_cluster: bool,
 }
 
 impl Holdings {
@@ -197,7 +209,52 @@ impl Holdings {
 
     /// Takes in a record as it is stored, or is about to be.
     pub(super) fn take_in(&self, record: &AppliedWork, trigger: &Arc<str>) -> Effects {
-        self.cluster(&record.cluster).lock().take_in(record, trigger, Some(Instant::now()))
+        let cluster = self.cluster(&record.cluster);
+        let mut cluster = cluster.lock();
+        let (effects, turn) = cluster.take_in(record, trigger, Some(Instant::now()));
+        self.count(cluster, effects, turn, record, trigger)
+    }
+
+    /// Counts for the cluster that a record is for.
+    fn count(
+        &self,
+        mut there: MutexGuard<'_, InCluster>,
+        mut effects: Effects,
+        turn: Turn,
+        record: &AppliedWork,
+        trigger: &Arc<str>,
+    ) -> Effects {
+        match &record.local {
+            None => there.count(trigger, turn, &mut effects),
+            Some(local) => {
+                drop(there);
+                self.note_local(local, &record.cluster);
+                self.cluster(&local.cluster).lock().count(trigger, turn, &mut effects);
+            }
+        }
+        effects
+    }
+
+    fn note_local(&self, local: &Local, there: &ClusterId) {
+        let place = (local.id(), there.clone());
+        if !self.local.read().get(&local.work).is_some_and(|known| known.contains(&place)) {
+            self.local.write().entry(local.work.clone()).or_default().insert(place);
+        }
+    }
+
+    /// What a Work has in the management cluster for other clusters: the name of each, and where it is.
+    pub(super) fn local_of(&self, work: &WorkId) -> Vec<(WorkId, ClusterId)> {
+        self.local.read().get(work).into_iter().flatten().cloned().collect()
+    }
+
+    /// Whether a Work has anything in the management cluster for other clusters.
+    pub(super) fn has_local(&self, work: &WorkId) -> bool {
+        self.local.read().contains_key(work)
+    }
+
+    /// What something is that is known by its name, if it is local.
+    pub(super) fn local(&self, work: &WorkId, cluster: &ClusterId) -> Option<Arc<Local>> {
+        self.find(cluster)?.lock().works.get(work)?.local.clone()
     }
 
     /// The same for a record that was there at the start, unless a later one is known already.
@@ -205,8 +262,9 @@ impl Holdings {
         let cluster = self.cluster(&record.cluster);
         let mut cluster = cluster.lock();
         if !cluster.works.contains_key(&record.work) {
+            let (effects, turn) = cluster.take_in(record, trigger, None);
             // Everything is looked at anyway after the start.
-            let _ = cluster.take_in(record, trigger, None);
+            let _ = self.count(cluster, effects, turn, record, trigger);
         }
     }
 
@@ -235,14 +293,34 @@ impl Holdings {
         self.find(cluster).is_some_and(|found| found.lock().kinds.contains_key(kind))
     }
 
-    /// Whether no Work has anything in a cluster.
+    /// Whether no Work has anything in a cluster, or for it in the management cluster.
     pub(super) fn is_empty(&self, cluster: &ClusterId) -> bool {
-        self.find(cluster).is_none_or(|found| found.lock().works.is_empty())
+        let is_empty = |found: &InCluster| found.works.is_empty() && found.triggers.is_empty();
+        self.find(cluster).is_none_or(|found| is_empty(&found.lock()))
     }
 
     /// The record of a Work in a cluster is gone.
     pub(super) fn forget(&self, work: &WorkId, cluster: &ClusterId) -> Effects {
-        self.find(cluster).map(|found| found.lock().forget(work)).unwrap_or_default()
+        let Some(found) = self.find(cluster) else { return Effects::default() };
+        let mut found = found.lock();
+        let Some((mut effects, OfWork { trigger, local, ready, .. })) = found.forget(work) else {
+            return Effects::default();
+        };
+        let turn = Turn { was: Some(ready), is: None };
+        let Some(local) = local else {
+            found.count(&trigger, turn, &mut effects);
+            return effects;
+        };
+        drop(found);
+        self.cluster(&local.cluster).lock().count(&trigger, turn, &mut effects);
+        let mut all = self.local.write();
+        if let Some(places) = all.get_mut(&local.work) {
+            places.retain(|(id, there)| id != work || there != cluster);
+            if places.is_empty() {
+                all.remove(&local.work);
+            }
+        }
+        effects
     }
 
     /// How a Work is doing in a cluster; `None` while that was not seen.

@@ -16,7 +16,7 @@ pub(in crate::engine) type Departed = BTreeMap<Arc<str>, Vec<Arc<str>>>;
 impl Step<'_> {
     /// What has to be healthy in the cluster before this is applied there, and is not.
     pub(super) fn unmet(&self, trigger: &Trigger) -> Option<String> {
-        let cluster = &self.lane.cluster;
+        let cluster = self.for_cluster();
         let is_unmet = |name: &&Arc<str>| !self.shared.holdings.is_ready(name, cluster);
         let unmet: Vec<&str> =
             trigger.def.policy.depends_on.iter().filter(is_unmet).map(|name| &**name).collect();
@@ -25,7 +25,7 @@ impl Step<'_> {
 
     /// What is on its way out of the cluster, and has to be gone before what it depends on goes.
     pub(super) fn leaving_first(&self, trigger: &str) -> Option<String> {
-        let (shared, cluster) = (self.shared, &self.lane.cluster);
+        let (shared, cluster) = (self.shared, self.for_cluster());
         let definitions = shared.definitions.load();
         let there = shared.clusters.get(cluster);
         let leaves = |(name, it): &(&Arc<str>, &Arc<Trigger>)| {

@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterId};
 use crate::engine::Shared;
 use crate::engine::holdings::Sight;
 use crate::engine::lane::{Job, Lane};
+use crate::engine::local::Part;
 use crate::engine::recent::Phase;
 use crate::engine::record::Record;
 use crate::engine::schedule::Verdict;
@@ -27,11 +28,11 @@ use crate::engine::triggers::{Found, Trigger};
 use crate::manifest::ObjectRef;
 use crate::policy::{StopMatching, SyncMode};
 use crate::store::{StoreError, Stored};
-use crate::work::{AppliedState, AppliedWork, Intent, Work};
+use crate::work::{AppliedState, AppliedWork, Intent, Local, Work, WorkId};
 
 /// What should be there.
 enum Desired<'a> {
-    Present(Arc<Trigger>, Events<'a>),
+    Present(By<'a>),
     Absent,
     /// It does not belong there any more, though its last event said Create; not to be taken away unless allowed.
     Withdrawn,
@@ -40,9 +41,18 @@ enum Desired<'a> {
     /// What is there stays there, and is nobody's from now on.
     Forgotten,
     /// Nothing is written; only told what would be: as it should be by this trigger, or that it should be gone.
-    Previewed(Option<(Arc<Trigger>, Events<'a>)>),
+    Previewed(Option<By<'a>>),
     /// Its trigger could not be read: everything stays as it is.
     Unknown,
+}
+
+/// What it is rendered by.
+struct By<'a> {
+    trigger: Arc<Trigger>,
+    part: Part,
+    /// For which cluster.
+    cluster: Arc<Cluster>,
+    events: Events<'a>,
 }
 
 /// One look at one Work in one cluster.
@@ -50,6 +60,8 @@ struct Step<'a> {
     shared: &'a Arc<Shared>,
     job: &'a mut Job,
     lane: &'a Lane,
+    /// What it is, if it is local.
+    local: Option<Arc<Local>>,
     /// What was seen of its objects and is not as expected.
     sights: Vec<(ObjectRef, Sight)>,
     /// Objects with its mark that its record does not name, and their UIDs.
@@ -67,8 +79,18 @@ pub(super) async fn step(shared: &Arc<Shared>, job: &mut Job, lane: &Lane) -> Ve
     let sights = shared.holdings.take_sights(&job.work, &lane.cluster);
     let orphans = shared.holdings.take_orphans(&job.work, &lane.cluster);
     let seen = sights.clone();
-    let mut step =
-        Step { shared, job, lane, sights, orphans, rest: Duration::ZERO, received: None, is_unread: false };
+    let local = job.local.clone().or_else(|| shared.holdings.local(&job.work, &lane.cluster));
+    let mut step = Step {
+        shared,
+        job,
+        lane,
+        local,
+        sights,
+        orphans,
+        rest: Duration::ZERO,
+        received: None,
+        is_unread: false,
+    };
     let result = try_step(&mut step).await;
     if !step.rest.is_zero() {
         shared.stop.run_until_cancelled(tokio::time::sleep(step.rest)).await;
@@ -91,8 +113,14 @@ pub(super) async fn step(shared: &Arc<Shared>, job: &mut Job, lane: &Lane) -> Ve
 
 async fn try_step(step: &mut Step<'_>) -> Result<Verdict, StoreError> {
     let (shared, cluster, id) = (step.shared, &step.lane.cluster, step.job.work.clone());
-    let stored = shared.store.work(&id).await?;
+    let mut stored = shared.store.work(step.work()).await?;
     let mut record = shared.store.applied_in(&id, cluster).await?;
+    if let (None, Some(local)) = (&step.local, record.as_ref().and_then(|it| it.value.local.clone())) {
+        // Nobody but the record knew what it is.
+        step.local = Some(Arc::new(local));
+        stored = shared.store.work(step.work()).await?;
+        record = shared.store.applied_in(&id, cluster).await?;
+    }
     if step.job.unheard {
         step.job.unheard = false;
         if let Some(Stored { value, revision }) = &mut record {
@@ -119,25 +147,26 @@ async fn try_step(step: &mut Step<'_>) -> Result<Verdict, StoreError> {
     }
     let trigger = || Some(Arc::clone(&work.trigger));
     // After the record: whoever takes in a later event writes that.
-    let events = match shared.clusters.get(cluster) {
-        Some(_) => shared.events(&work, &target).await?,
+    let there = shared.clusters.get(step.for_cluster());
+    let events = match &there {
+        Some(there) => shared.events(&work, there).await?,
         None => Events::Own,
     };
     let is_nothing = matches!(events, Events::Nothing);
     step.received = Some(events.received(&work));
-    let verdict = match desired(shared, &work, &target, record.as_ref().map(|record| &*record.value), events)
-    {
-        Desired::Present(trigger, events) => {
+    let applied = record.as_ref().map(|record| &*record.value);
+    let verdict = match step.desired(&work, &target, there, applied, events) {
+        Desired::Present(by) => {
             // What was allowed before it belonged here again is not allowed for the next time.
             step.job.withdraw = false;
-            step.present(&work, &trigger, target, record, events).await?
+            step.present(&work, by, target, record).await?
         }
         Desired::Unknown => Verdict::Done,
         Desired::Withdrawn if !step.job.withdraw => {
             if record.is_some() {
-                shared.rollouts.forget(&id, cluster);
+                shared.rollouts.forget(&id, step.for_cluster());
                 // What was to be removed by an event, perhaps, before another one came for elsewhere.
-                shared.left_behind(&work, cluster);
+                shared.left_behind(&work, (id, cluster.clone()), step.for_cluster());
             }
             Verdict::Done
         }
@@ -165,72 +194,117 @@ async fn try_step(step: &mut Step<'_>) -> Result<Verdict, StoreError> {
     };
     if verdict == Verdict::Done {
         // Gone is another revision too: then what was just applied has to go again.
-        if shared.store.work(&id).await?.is_none_or(|now| now.revision != revision) {
+        if shared.store.work(&work.id).await?.is_none_or(|now| now.revision != revision) {
             return Ok(Verdict::Again);
         }
         if work.intent == Intent::Delete || step.job.withdraw || is_nothing {
-            shared.finish_removal(&id).await?;
+            shared.finish_removal(&work.id).await?;
         }
     }
     Ok(verdict)
 }
 
-fn desired<'a>(
-    shared: &Shared,
-    work: &Work,
-    cluster: &Cluster,
-    record: Option<&AppliedWork>,
-    events: Events<'a>,
-) -> Desired<'a> {
-    let is_here = shared.clusters.get(&cluster.id).is_some();
-    if !is_here && cluster.keeps_resources() {
-        return Desired::Forgotten;
-    }
-    let definitions = shared.definitions.load();
-    let found = definitions.find(&work.trigger);
-    let was_previewed = record.is_some_and(|record| matches!(record.state, AppliedState::Previewed { .. }));
-    let only_previews = match &found {
-        Found::Trigger(trigger) => trigger.def.policy.sync == SyncMode::DryRun,
-        Found::Gone | Found::Unknown => was_previewed,
-    };
-    let absent = |otherwise| match (only_previews, &found) {
-        (false, _) => otherwise,
-        (true, Found::Gone) => {
-            Desired::Left("its trigger was in mode DryRun when it was deleted, so nothing was removed")
+impl<'a> Step<'a> {
+    /// What should be in the cluster; `there` is the one that it is for, if that is managed.
+    fn desired(
+        &self,
+        work: &Work,
+        cluster: &Cluster,
+        there: Option<Arc<Cluster>>,
+        record: Option<&AppliedWork>,
+        events: Events<'a>,
+    ) -> Desired<'a> {
+        let shared = self.shared;
+        let is_here = shared.clusters.get(&cluster.id).is_some();
+        if !is_here && cluster.keeps_resources() {
+            return Desired::Forgotten;
         }
-        (true, _) => Desired::Previewed(None),
-    };
-    let Wanted { intent, belongs } = match &found {
-        Found::Trigger(trigger) => events.wanted(work, trigger, cluster, &shared.clusters),
-        Found::Gone | Found::Unknown => Wanted { intent: work.intent, belongs: false },
-    };
-    match (intent, &found) {
-        (Intent::Delete, _) => absent(Desired::Absent),
-        (Intent::Create, Found::Unknown) if is_here => Desired::Unknown,
-        (Intent::Create, Found::Trigger(trigger)) if is_here && belongs => match only_previews {
-            true => Desired::Previewed(Some((Arc::clone(trigger), events))),
-            false => Desired::Present(Arc::clone(trigger), events),
-        },
-        (Intent::Create, Found::Trigger(trigger))
-            if is_here
-                && trigger.def.policy.stop_matching == StopMatching::LeavePolicies
-                && !only_previews =>
-        {
-            Desired::Left("the cluster does not match any more, and the trigger says LeavePolicies")
+        let definitions = shared.definitions.load();
+        let found = definitions.find(&work.trigger);
+        let was_previewed =
+            record.is_some_and(|record| matches!(record.state, AppliedState::Previewed { .. }));
+        let only_previews = match &found {
+            Found::Trigger(trigger) => trigger.def.policy.sync == SyncMode::DryRun,
+            Found::Gone | Found::Unknown => was_previewed,
+        };
+        let absent = |otherwise| match (only_previews, &found) {
+            (false, _) => otherwise,
+            (true, Found::Gone) => {
+                Desired::Left("its trigger was in mode DryRun when it was deleted, so nothing was removed")
+            }
+            (true, _) => Desired::Previewed(None),
+        };
+        let part = Part::of(self.local.as_deref());
+        let wanted = match &found {
+            // There is no such part any more.
+            Found::Trigger(trigger) if !trigger.has(part) => {
+                Wanted { intent: Intent::Delete, belongs: false }
+            }
+            Found::Trigger(trigger) => match &there {
+                Some(there) => events.wanted(work, trigger, there, &shared.clusters),
+                None => Wanted { intent: work.intent, belongs: false },
+            },
+            Found::Gone | Found::Unknown => Wanted { intent: work.intent, belongs: false },
+        };
+        let Wanted { intent, belongs } = wanted;
+        if self.local.is_some() && intent == Intent::Create && belongs {
+            match shared.clusters.management() {
+                Some(management) if management.id == cluster.id => {}
+                // It is the same one under another name: there it is known by its mark.
+                Some(_) => return Desired::Forgotten,
+                None => return Desired::Unknown,
+            }
         }
-        (Intent::Create, Found::Gone) if record.is_some_and(|record| record.is_left()) && is_here => {
-            Desired::Left("the cluster did not match any more when the trigger was deleted")
+        match (intent, &found) {
+            (Intent::Delete, _) => absent(Desired::Absent),
+            (Intent::Create, Found::Unknown) if is_here => Desired::Unknown,
+            (Intent::Create, Found::Trigger(trigger))
+                if is_here
+                    && belongs
+                    && let Some(cluster) = there =>
+            {
+                let by = By { trigger: Arc::clone(trigger), part, cluster, events };
+                if only_previews { Desired::Previewed(Some(by)) } else { Desired::Present(by) }
+            }
+            (Intent::Create, Found::Trigger(trigger))
+                if is_here
+                    && there.is_some()
+                    && trigger.def.policy.stop_matching == StopMatching::LeavePolicies
+                    && !only_previews =>
+            {
+                Desired::Left("the cluster does not match any more, and the trigger says LeavePolicies")
+            }
+            (Intent::Create, Found::Gone) if record.is_some_and(|record| record.is_left()) && is_here => {
+                Desired::Left("the cluster did not match any more when the trigger was deleted")
+            }
+            (Intent::Create, _) => absent(Desired::Withdrawn),
         }
-        (Intent::Create, _) => absent(Desired::Withdrawn),
     }
 }
 
 impl Step<'_> {
+    /// The Work that this is of.
+    fn work(&self) -> &WorkId {
+        self.local.as_ref().map_or(&self.job.work, |local| &local.work)
+    }
+
+    /// The cluster that this is for.
+    fn for_cluster(&self) -> &ClusterId {
+        self.local.as_ref().map_or(&self.lane.cluster, |local| &local.cluster)
+    }
+
+    /// The record of nothing.
+    fn blank(&self, work: &Work) -> Record {
+        let cluster = self.lane.cluster.clone();
+        Record::new(work, self.local.as_deref(), cluster, self.shared.now())
+    }
+
     /// Notes how far the event is here, for people.
     fn note(&self, phase: Phase) {
         if let Some(received) = self.received {
             let shared = self.shared;
-            shared.recent.note(&self.job.work, received, &self.lane.cluster, phase, shared.now());
+            let place = (&self.lane.cluster, self.for_cluster());
+            shared.recent.note(self.work(), received, place, phase, shared.now());
         }
     }
 
@@ -260,12 +334,13 @@ impl Step<'_> {
     /// Drops the record: nothing is there, or it is nobody's from now on.
     async fn forget(&mut self, record: Record) -> Result<(), StoreError> {
         let (shared, cluster, work) = (self.shared, &self.lane.cluster, &self.job.work);
+        let for_cluster = self.for_cluster().clone();
         if let Some(stored) = record.stored {
             shared.store.delete_applied(work, cluster, stored.revision).await?;
         }
         shared.forget_held(work, cluster, record.trigger.as_ref());
         if let Some(trigger) = &record.trigger {
-            shared.let_needed_go(trigger, cluster);
+            shared.let_needed_go(trigger, &for_cluster);
         }
         shared.conditions.moved_on(record.trigger.as_ref(), (work, cluster), &*shared.catalog);
         Ok(())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Step;
+use super::{By, Step};
 use crate::apply::{ApplyRequest, Claim, Mode, Outcome};
 use crate::cluster::Cluster;
 use crate::engine::digest::digest;
@@ -13,7 +13,6 @@ use crate::engine::references::Unrendered;
 use crate::engine::rollout::Wanted;
 use crate::engine::schedule::Verdict;
 use crate::engine::summary::Summary;
-use crate::engine::together::Events;
 use crate::engine::triggers::{Fault, Rendered, Trigger};
 use crate::manifest::Manifest;
 use crate::policy::SyncMode;
@@ -24,15 +23,14 @@ impl Step<'_> {
     pub(super) async fn present(
         &mut self,
         work: &Work,
-        trigger: &Arc<Trigger>,
+        By { trigger, part, cluster, events }: By<'_>,
         target: Arc<Cluster>,
         record: Option<Stored<Arc<AppliedWork>>>,
-        events: Events<'_>,
     ) -> Result<Verdict, StoreError> {
-        let shared = self.shared;
+        let (shared, trigger) = (self.shared, &trigger);
         let sync = trigger.def.policy.sync;
         let mut record = record.map_or_else(
-            || Record::new(work, target.id.clone(), shared.now()),
+            || self.blank(work),
             |stored| Record::read(shared, self.job, stored, Some(Arc::clone(&work.trigger))),
         );
         record.let_go_of_what_others_have(shared);
@@ -49,10 +47,13 @@ impl Step<'_> {
                 .is_none_or(|set| record.applied.digest.as_ref().is_some_and(|it| it.ends_with(set)));
         if sync == SyncMode::OneTime && was_applied {
             drop(events);
-            shared.rendered_from.forget(&work.id, &target.id);
+            shared.rendered_from.forget(&self.job.work, &target.id);
             return self.leave_as_it_is(work, record).await;
         }
-        let (rendered, rest) = events.render(shared, work, trigger, &target);
+        let (rendered, rest) = {
+            let mut look = shared.look_up_for(&self.job.work, &target.id);
+            events.render(shared, work, (trigger, part), &cluster, &mut look)
+        };
         self.rest = rest;
         let rendered = match rendered {
             Ok(rendered) => Ok(rendered),
@@ -166,7 +167,7 @@ impl Step<'_> {
     /// Everything is there as it should be; only how it is doing may be another now.
     async fn leave_as_it_is(&self, work: &Work, mut record: Record) -> Result<Verdict, StoreError> {
         record.applied.generation = work.generation;
-        record.applied.health = self.shared.holdings.health(&work.id, &self.lane.cluster);
+        record.applied.health = self.shared.holdings.health(&self.job.work, &self.lane.cluster);
         record.write(self.shared).await?;
         self.note(Phase::Done);
         Ok(Verdict::Done)

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Step;
+use super::{By, Step};
 use crate::apply::{ApplyRequest, Change, InventoryItem, Mode, Outcome, RemoveRequest};
 use crate::cluster::Cluster;
 use crate::engine::recent::Phase;
 use crate::engine::record::Record;
 use crate::engine::references::Unrendered;
 use crate::engine::schedule::Verdict;
-use crate::engine::together::Events;
 use crate::engine::triggers::{Fault, Rendered, Trigger};
 use crate::manifest::{Manifest, ObjectRef};
 use crate::store::{StoreError, Stored};
@@ -21,18 +20,18 @@ impl Step<'_> {
     pub(super) async fn preview(
         &mut self,
         work: &Work,
-        by: Option<(Arc<Trigger>, Events<'_>)>,
+        by: Option<By<'_>>,
         target: Arc<Cluster>,
         record: Option<Stored<Arc<AppliedWork>>>,
     ) -> Result<Verdict, StoreError> {
         let shared = self.shared;
-        let (trigger, events) = by.unzip();
+        let trigger = by.as_ref().map(|by| Arc::clone(&by.trigger));
         let trigger = trigger.as_deref();
         if record.is_none() && trigger.is_none() {
             return Ok(Verdict::Done);
         }
         let mut record = record.map_or_else(
-            || Record::new(work, target.id.clone(), shared.now()),
+            || self.blank(work),
             |stored| Record::read(shared, self.job, stored, Some(Arc::clone(&work.trigger))),
         );
         record.let_go_of_what_others_have(shared);
@@ -40,10 +39,13 @@ impl Step<'_> {
             self.forget(record).await?;
             return Ok(Verdict::Done);
         }
-        let manifests: Arc<[Manifest]> = match trigger.zip(events) {
+        let manifests: Arc<[Manifest]> = match by {
             None => Arc::default(),
-            Some((trigger, events)) => {
-                let (rendered, rest) = events.render(shared, work, trigger, &target);
+            Some(By { trigger, part, cluster, events }) => {
+                let (rendered, rest) = {
+                    let mut look = shared.look_up_for(&self.job.work, &target.id);
+                    events.render(shared, work, (&trigger, part), &cluster, &mut look)
+                };
                 self.rest = rest;
                 match rendered {
                     Ok(Rendered { manifests, .. }) => manifests,

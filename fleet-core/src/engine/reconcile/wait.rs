@@ -26,7 +26,7 @@ impl Step<'_> {
             && !(digest.is_some() && self.has_to_put_back(trigger))
             && self.shared.rollouts.holds(
                 trigger,
-                (&work.id, &self.lane.cluster),
+                (&self.job.work, self.for_cluster()),
                 &self.shared.definitions.load(),
             )
     }

@@ -23,6 +23,7 @@ use self::table::{Progress, Standing, Table};
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
 use crate::engine::digest::digest;
+use crate::engine::local::Part;
 use crate::engine::triggers::{Definitions, Trigger};
 use crate::store::StoreError;
 use crate::work::{AppliedWork, Intent, Work, WorkId};
@@ -94,10 +95,10 @@ impl Rollouts {
                     && rollout.is_of(&wanted.trigger)
                 {
                     let standing = Standing::of(record, wanted.digest.as_deref(), wanted.generation);
-                    rollout.table.note(&record.cluster, &record.work, standing);
+                    rollout.table.note(record.for_cluster(), &record.work, standing);
                 }
             }
-            None => running.values_mut().for_each(|it| it.table.forget(&record.cluster, &record.work)),
+            None => running.values_mut().for_each(|it| it.table.forget(record.for_cluster(), &record.work)),
         }
         drop(running);
         self.changed.notify_one();
@@ -217,14 +218,21 @@ async fn survey(shared: &Arc<Shared>, name: &Arc<str>) -> Result<(), StoreError>
 async fn survey_work(shared: &Arc<Shared>, trigger: &Arc<Trigger>, work: &Work) -> Result<(), StoreError> {
     let targets = trigger.targets(work.origin.as_ref(), &shared.clusters);
     let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
-    for applied in shared.store.applied(&work.id).await? {
+    for applied in shared.applied_of(&work.id).await? {
         let record = applied.value;
-        let Some(target) = targets.iter().find(|target| target.id == record.cluster) else { continue };
+        let Some(target) = targets.iter().find(|target| target.id == *record.for_cluster()) else { continue };
+        if !shared.is_in_place(trigger, &record) {
+            continue;
+        }
         shared.pace.turn().await;
-        let rendered = trigger.render(work, target, origin.as_deref(), &mut shared.known_resources());
+        let part = Part::of(record.local.as_ref());
+        let mut look = shared.known_resources();
+        let rendered = trigger.render(part, work, target, origin.as_deref(), &mut look);
         let wanted = rendered.ok().map(|rendered| digest(&rendered.manifests, trigger));
         let standing = Standing::of(&record, wanted.as_deref(), work.generation);
-        shared.rollouts.with(trigger, |rollout| rollout.table.read(&record.cluster, &record.work, standing));
+        shared
+            .rollouts
+            .with(trigger, |rollout| rollout.table.read(record.for_cluster(), &record.work, standing));
     }
     Ok(())
 }

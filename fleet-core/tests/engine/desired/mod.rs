@@ -2,6 +2,7 @@
 
 mod dependencies;
 mod drift;
+mod local;
 mod modes;
 mod ownership;
 mod profiles;

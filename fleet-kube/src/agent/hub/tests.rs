@@ -49,3 +49,19 @@ async fn one_that_never_came_is_missing() {
     state.take(&lease(Some("2020-01-01T00:00:00.000000Z")));
     assert_eq!(judged(&mut state, Instant::now()), Some((true, false, "AgentConnected")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_local_is_told_by_the_names_of_what_asks_for_it() {
+    let mut state = State { listening: Some(Instant::now()), ..State::default() };
+    state.take(&lease(Some("2020-01-01T00:00:00.000000Z")));
+    state.take(&lease(Some("2020-01-01T00:00:10.000000Z")));
+    let agent = Agent {
+        digest: "d".to_owned(),
+        local: vec!["ClusterProfile/base".into(), "names".into()],
+        ..Agent::default()
+    };
+    let word = state.leases.get(&("p1".to_owned(), "fleet-agent-one".to_owned()));
+    let health = agent.judge(word, None, Instant::now(), AFTER).unwrap();
+    assert_eq!((health.ready, health.reason), (false, "TriggersLeftOut"));
+    assert!(health.message.contains("ClusterProfile base, EventTrigger names"), "{}", health.message);
+}

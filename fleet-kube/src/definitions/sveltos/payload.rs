@@ -8,8 +8,8 @@ use super::super::object::{Fault, Place, Problem, join};
 use super::super::parse::strict;
 use super::{ObjectReference, Unsupported, fields, supported};
 use crate::api::{
-    DriftExclusion, HelmChart, PayloadPolicy, PolicyKind, PolicyRef, ReferredResource, StopMatchingBehavior,
-    SyncMode, TemplateResourceRef,
+    DeploymentType, DriftExclusion, HelmChart, PayloadPolicy, PolicyKind, PolicyRef, ReferredResource,
+    StopMatchingBehavior, SyncMode, TemplateResourceRef,
 };
 
 /// Fields of both that have no meaning here.
@@ -170,7 +170,7 @@ fn policy_ref(place: &Place, pointer: &str, value: &Value) -> Result<PolicyRef, 
         namespace: String,
         name: String,
         #[serde(default)]
-        deployment_type: Option<String>,
+        deployment_type: DeploymentType,
         #[serde(default)]
         optional: bool,
     }
@@ -195,11 +195,6 @@ fn policy_ref(place: &Place, pointer: &str, value: &Value) -> Result<PolicyRef, 
             return problem("kind", Fault::NotSupported, reason);
         }
     };
-    if read.deployment_type.as_deref() == Some("Local") {
-        let reason = "Local is not supported: only managed clusters are written to; register the management cluster as \
-                      one, and select it";
-        return problem("deploymentType", Fault::NotSupported, reason.to_owned());
-    }
     if read.namespace.is_empty() {
         let reason = "is empty, which to Sveltos means each cluster's own; name one namespace";
         return problem("namespace", Fault::NotSupported, reason.to_owned());
@@ -210,5 +205,6 @@ fn policy_ref(place: &Place, pointer: &str, value: &Value) -> Result<PolicyRef, 
             return problem(field, Fault::NotSupported, reason.to_owned());
         }
     }
-    Ok(PolicyRef { kind, namespace: read.namespace, name: read.name, optional: read.optional })
+    let Reference { namespace, name, deployment_type, optional, .. } = read;
+    Ok(PolicyRef { kind, namespace, name, optional, deployment_type })
 }

@@ -17,6 +17,7 @@ fn record(number: i64) -> Arc<AppliedWork> {
     Arc::new(AppliedWork {
         work: place().work,
         cluster: place().cluster.unwrap(),
+        local: None,
         generation: number.unsigned_abs(),
         digest: None,
         inventory: Vec::new(),

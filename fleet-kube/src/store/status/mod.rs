@@ -3,8 +3,7 @@
 
 mod summary;
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::ops::Bound;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +43,9 @@ struct State {
     /// In the order of their times, as all wait equally long.
     queue: VecDeque<(Instant, WorkId)>,
     queued: HashSet<WorkId>,
+    /// What is local, by its place: of which Work it is. And by Work.
+    of: HashMap<Place, WorkId>,
+    local: HashMap<WorkId, BTreeSet<Place>>,
 }
 
 impl Statuses {
@@ -59,6 +61,36 @@ impl Statuses {
             drop(state);
             self.added.notify_one();
         }
+    }
+
+    /// Something local of a Work changed, or is there.
+    pub(super) fn note_local(&self, place: &Place, work: WorkId) {
+        let mut state = self.lock();
+        state.local.entry(work.clone()).or_default().insert(place.clone());
+        state.of.insert(place.clone(), work.clone());
+        drop(state);
+        self.mark(&work);
+    }
+
+    /// A record is gone.
+    pub(super) fn forget(&self, place: &Place) {
+        let mut state = self.lock();
+        let work = state.of.remove(place);
+        if let Some(places) = work.as_ref().and_then(|work| state.local.get_mut(work)) {
+            places.remove(place);
+        }
+        if let Some(work) = &work
+            && state.local.get(work).is_some_and(BTreeSet::is_empty)
+        {
+            state.local.remove(work);
+        }
+        drop(state);
+        self.mark(work.as_ref().unwrap_or(&place.work));
+    }
+
+    /// What is local of a Work.
+    pub(super) fn local_of(&self, work: &WorkId) -> Vec<Place> {
+        self.lock().local.get(work).into_iter().flatten().cloned().collect()
     }
 
     /// A Work's status is this now; none if it has none, or is gone. Whether that is news.
@@ -137,8 +169,7 @@ async fn write(cache: &Cache, objects: &Objects, rooms: &Rooms, id: &WorkId) -> 
             }
         }
     };
-    let applied = cache.applied(Bound::Included(&place), usize::MAX, |place| place.work == *id);
-    let applied: Vec<_> = applied.into_iter().map(|stored| stored.value).collect();
+    let applied = cache.applied_of(id);
     let before = cache.statuses.written(id);
     let status = sum_up(&work, version.generation, &applied, before.as_deref(), Timestamp::now());
     if before.is_some_and(|before| *before == status) {

@@ -1,5 +1,7 @@
 //! What the AppliedWorks of a Work come to.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use fleet_core::cluster::ClusterId;
@@ -60,11 +62,24 @@ impl<'a> Standing<'a> {
             _ => Self::UnderWay,
         }
     }
+
+    /// The worst first.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Failing(severity, ..) => *severity as u8,
+            Self::UnderWay => 3,
+            Self::Previewed(_) => 4,
+            Self::Progressing(_) => 5,
+            Self::Left(_) => 6,
+            Self::Ready => 7,
+        }
+    }
 }
 
 /// How many clusters stand how, and the first of each.
 #[derive(Default)]
 struct Standings<'a> {
+    clusters: usize,
     applied: usize,
     progressing: Vec<(&'a ClusterId, &'a str)>,
     under_way: usize,
@@ -75,9 +90,20 @@ struct Standings<'a> {
 
 impl<'a> Standings<'a> {
     fn of(work: &Work, applied: &'a [Arc<AppliedWork>]) -> Self {
-        let mut all = Self::default();
+        // What a cluster has, and what is local for it: the worst of them.
+        let mut clusters: BTreeMap<&ClusterId, Standing<'a>> = BTreeMap::new();
         for one in applied {
             let standing = Standing::of(one, work);
+            match clusters.entry(one.for_cluster()) {
+                Entry::Vacant(place) => _ = place.insert(standing),
+                Entry::Occupied(mut known) if standing.rank() < known.get().rank() => {
+                    known.insert(standing);
+                }
+                Entry::Occupied(_) => {}
+            }
+        }
+        let mut all = Self { clusters: clusters.len(), ..Self::default() };
+        for (cluster, standing) in clusters {
             let is_applied = matches!(
                 standing,
                 Standing::Ready | Standing::Progressing(_) | Standing::Failing(Severity::Unhealthy, ..)
@@ -85,13 +111,13 @@ impl<'a> Standings<'a> {
             all.applied += usize::from(is_applied);
             match standing {
                 Standing::Ready => {}
-                Standing::Progressing(message) => all.progressing.push((&one.cluster, message)),
+                Standing::Progressing(message) => all.progressing.push((cluster, message)),
                 Standing::UnderWay => all.under_way += 1,
                 Standing::Failing(severity, reason, message) => {
-                    all.failing.push((severity, reason, message, &one.cluster));
+                    all.failing.push((severity, reason, message, cluster));
                 }
-                Standing::Previewed(changes) => all.previewed.push((&one.cluster, changes)),
-                Standing::Left(reason) => all.left.push((&one.cluster, reason)),
+                Standing::Previewed(changes) => all.previewed.push((cluster, changes)),
+                Standing::Left(reason) => all.left.push((cluster, reason)),
             }
         }
         all.failing.sort_unstable();
@@ -150,7 +176,7 @@ pub(super) fn sum_up(
     now: Timestamp,
 ) -> WorkStatus {
     let all = Standings::of(work, applied);
-    let clusters = applied.len() - all.left.len();
+    let clusters = all.clusters - all.left.len();
     let (ready, reason, message) = all.told(work.intent, clusters);
     let before = before.map(|before| before.conditions.as_slice()).unwrap_or_default();
     let condition = |kind: &str, holds: bool| {
@@ -230,6 +256,7 @@ mod tests {
     use fleet_core::apply::Change;
     use fleet_core::event::Event;
     use fleet_core::manifest::{Gvk, ObjectRef};
+    use fleet_core::work::Local;
     use fleet_core::work::{EventKey, WorkId};
 
     use super::*;
@@ -330,6 +357,30 @@ mod tests {
         assert_eq!(reasons(&unseen), ["Ready=False Progressing", "Reconciling=True Progressing"]);
     }
 
+    /// What is local stands for the cluster that it is for, beside what that one has.
+    #[test]
+    fn a_cluster_is_as_well_as_the_worst_of_what_is_for_it() {
+        let local = |number: usize, state: AppliedState| {
+            let own = applied(number, 2, state);
+            let local = Local { work: own.work.clone(), cluster: own.cluster.clone() };
+            let hub = ClusterId::new("fleet", "management").unwrap();
+            Arc::new(AppliedWork { work: local.id(), cluster: hub, local: Some(local), ..(*own).clone() })
+        };
+        let good = applied(1, 2, AppliedState::Applied);
+        let one = |all: &[&Arc<AppliedWork>]| {
+            let all: Vec<_> = all.iter().map(|one| Arc::clone(one)).collect();
+            sum_up(&work(Intent::Create), 5, &all, None, at(0))
+        };
+        let well = one(&[&good, &local(1, AppliedState::Applied)]);
+        assert_eq!((well.clusters, well.applied, well.failed), (1, 1, 0));
+        let stalled = AppliedState::Stalled { reason: "Conflict".into(), message: "theirs".into() };
+        for all in [[&good, &local(1, stalled.clone())], [&local(1, stalled.clone()), &good]] {
+            let ill = one(&all);
+            assert_eq!((ill.clusters, ill.applied, ill.failed), (1, 0, 1));
+            assert_eq!(ill.failing[0].cluster, "civo/c001");
+        }
+    }
+
     #[test]
     fn a_dry_run_says_what_would_happen_and_is_neither_ready_nor_at_work() {
         let (create, delete) = (work(Intent::Create), work(Intent::Delete));
@@ -345,7 +396,8 @@ mod tests {
                 foreseen("d", Some(Change::Delete)),
             ],
         );
-        let status = sum_up(&create, 5, &[first.clone(), first.clone(), previewed(2, vec![])], None, at(0));
+        let other = previewed(3, vec![foreseen("a", Some(Change::Create))]);
+        let status = sum_up(&create, 5, &[first.clone(), other, previewed(2, vec![])], None, at(0));
         assert_eq!(reasons(&status), ["Ready=False DryRun"]);
         assert_eq!(
             status.conditions[0].message,
