@@ -340,7 +340,7 @@ fn plans(shared: &Shared, trigger: &Trigger, work: &Work) -> Vec<AppliedWork> {
     if targets.iter().count() > PLANNED_AT_ONCE {
         return Vec::new();
     }
-    let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
+    let origin = work.origin.as_ref().and_then(|origin| shared.clusters.origin(origin));
     let plan = |cluster: &Arc<Cluster>| {
         let manifests = trigger.render(work, cluster, origin.as_deref(), &mut shared.known_resources());
         let manifests = manifests.ok()?.manifests;

@@ -189,7 +189,7 @@ impl Foresight {
             return None;
         }
         let trigger = self.definitions.triggers.get(&work.trigger)?;
-        let origin = work.origin.as_ref().and_then(|origin| self.clusters.get(origin));
+        let origin = work.origin.as_ref().and_then(|origin| self.clusters.origin(origin));
         Some(self.place_of(trigger, work, &self.clusters.get(cluster)?, origin.as_deref()))
     }
 
@@ -249,7 +249,7 @@ impl Foresight {
     }
 
     fn places_of(&self, trigger: &Trigger, work: &Work) -> Vec<Place> {
-        let origin = work.origin.as_ref().and_then(|origin| self.clusters.get(origin));
+        let origin = work.origin.as_ref().and_then(|origin| self.clusters.origin(origin));
         let targets = trigger.targets(work.origin.as_ref(), &self.clusters);
         let mut places: Vec<Place> =
             targets.iter().map(|cluster| self.place_of(trigger, work, cluster, origin.as_deref())).collect();
@@ -274,7 +274,7 @@ impl Foresight {
             (None, destination) => {
                 destination.unwrap_or_else(|| none_matches("sourceClusterSelector", source_clusters))
             }
-            (Some(origin), destination) => match (self.clusters.get(origin), destination) {
+            (Some(origin), destination) => match (self.clusters.origin(origin), destination) {
                 (None, _) => format!("the cluster it comes from, {origin}, is not known"),
                 (Some(cluster), Some(destination)) if source_clusters.matches(&cluster.labels) => destination,
                 _ => format!(

@@ -155,7 +155,7 @@ impl Events<'_> {
     ) -> (Result<Rendered, Unrendered>, Duration) {
         let mut look = shared.look_up_for(&work.id, &cluster.id);
         let Self::Of(set) = self else {
-            let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
+            let origin = work.origin.as_ref().and_then(|origin| shared.clusters.origin(origin));
             return (trigger.render(work, cluster, origin.as_deref(), &mut look), Duration::ZERO);
         };
         let began = Instant::now();
@@ -245,7 +245,7 @@ impl Shared {
                 let origin = key.origin.as_ref();
                 if trigger.targets_cluster(origin, cluster, &self.clusters) {
                     bytes += size(&key.event);
-                    let origin = origin.and_then(|origin| self.clusters.get(origin));
+                    let origin = origin.and_then(|origin| self.clusters.origin(origin));
                     set.keys.push((key, origin));
                 } else {
                     set.misses |= trigger.might_target(origin, &cluster.id);

@@ -1,8 +1,10 @@
 //! What one agent is given: the definitions that concern its cluster, compressed, in a Secret.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -39,6 +41,9 @@ pub struct Bundle {
     /// Whether what is not in here is known not to be.
     complete: bool,
     objects: Vec<Box<RawValue>>,
+    /// EventSources whose events the hub hears from the agent, as far as triggers put something into other clusters.
+    #[serde(default)]
+    relayed: BTreeSet<Arc<str>>,
 }
 
 /// Why a bundle cannot be written, or read.
@@ -65,7 +70,17 @@ pub enum BundleError {
 impl Bundle {
     /// Of objects, each as JSON, in a stable order.
     pub(super) fn new(cluster: ClusterId, complete: bool, objects: Vec<Box<RawValue>>) -> Self {
-        Self { format: FORMAT, cluster, complete, objects }
+        Self { format: FORMAT, cluster, complete, objects, relayed: BTreeSet::new() }
+    }
+
+    /// With EventSources of which the hub is to hear.
+    pub(super) fn relaying(self, relayed: BTreeSet<Arc<str>>) -> Self {
+        Self { relayed, ..self }
+    }
+
+    /// EventSources of which the hub is to hear.
+    pub fn relayed(&self) -> &BTreeSet<Arc<str>> {
+        &self.relayed
     }
 
     /// Whether what is not in here is known not to be.

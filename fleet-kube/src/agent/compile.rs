@@ -4,31 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fleet_core::catalog::{OriginRule, TriggerDef};
+use fleet_core::cluster::ClusterId;
 use serde_json::value::RawValue;
 
 use super::bundle::Bundle;
 use crate::connection::{ClusterDefinition, Connection};
 use crate::definitions::{Definitions, Kind, ObjectId, Transport};
 
-/// What an agent gets.
-pub(super) struct Compiled {
-    pub(super) bundle: Bundle,
-    /// Triggers that would concern the cluster, but ask for what an agent does not do.
-    pub(super) left_out: Vec<Arc<str>>,
-}
-
 /// Puts together what concerns a cluster: itself, the triggers and profiles that select it, their sources, and what all
 /// these refer to.
-pub(super) fn compile(definitions: &Definitions, cluster: &ClusterDefinition) -> Compiled {
+pub(super) fn compile(definitions: &Definitions, cluster: &ClusterDefinition) -> Bundle {
     let mut wanted = BTreeSet::new();
-    let mut left_out = Vec::new();
     wanted.insert(ObjectId::namespaced(Kind::Cluster, cluster.id.namespace(), cluster.id.name()));
     for (name, trigger) in &definitions.catalog.triggers {
         if !concerns(definitions, trigger, cluster) {
-            continue;
-        }
-        if goes_elsewhere(definitions, trigger, cluster) {
-            left_out.push(Arc::clone(name));
             continue;
         }
         wanted.insert(ObjectId::of_rule(name));
@@ -40,7 +29,26 @@ pub(super) fn compile(definitions: &Definitions, cluster: &ClusterDefinition) ->
     wanted.extend(referred);
     let originals = wanted.iter().filter_map(|id| definitions.original(id));
     let objects = originals.filter_map(|text| RawValue::from_string(text.to_owned()).ok()).collect();
-    Compiled { bundle: Bundle::new(cluster.id.clone(), definitions.catalog.complete, objects), left_out }
+    let bundle = Bundle::new(cluster.id.clone(), definitions.catalog.complete, objects);
+    bundle.relaying(relayed_sources(definitions, cluster))
+}
+
+/// The EventSources that the agent of a cluster hands on to the hub: where triggers put something into other clusters, and
+/// the hub does not read it itself.
+pub(super) fn relayed_sources(definitions: &Definitions, cluster: &ClusterDefinition) -> BTreeSet<Arc<str>> {
+    let triggers = definitions.catalog.triggers.values();
+    let leaving = triggers
+        .filter(|it| it.destination_clusters.is_some() && concerns(definitions, it, cluster))
+        .filter_map(|it| it.source.as_ref());
+    let only_there = |source: &Arc<str>| match definitions.transports.get(source) {
+        Some(Transport::ClusterNats(_) | Transport::Http) => true,
+        Some(Transport::Nats(_)) => {
+            let origin = definitions.catalog.sources.get(source).and_then(|source| source.origin.as_ref());
+            origin == Some(&OriginRule::Fixed(cluster.id.clone()))
+        }
+        None => false,
+    };
+    leaving.filter(|source| only_there(source)).cloned().collect()
 }
 
 /// Whether events of a trigger may come from a cluster, or a profile is for it.
@@ -55,11 +63,30 @@ fn concerns(definitions: &Definitions, trigger: &TriggerDef, cluster: &ClusterDe
     selects && !from_another
 }
 
-/// Whether a trigger puts anything into other clusters.
-fn goes_elsewhere(definitions: &Definitions, trigger: &TriggerDef, cluster: &ClusterDefinition) -> bool {
-    let Some(destination) = &trigger.destination_clusters else { return false };
-    !destination.matches(&cluster.labels)
-        || definitions.clusters.iter().any(|it| it.id != cluster.id && destination.matches(&it.labels))
+/// The agents of a fleet, and what each hands on.
+pub fn relayed_feeds(definitions: &Definitions) -> (Vec<ClusterId>, Vec<(ClusterId, Arc<str>)>) {
+    let agents = definitions.clusters.iter().filter(|it| {
+        // In a namespace of several nobody knows whose an event is.
+        matches!(it.connection, Connection::Agent) && definitions.shares_namespace(&it.id).is_none()
+    });
+    let mut feeds = Vec::new();
+    let mut ids = Vec::new();
+    for agent in agents {
+        ids.push(agent.id.clone());
+        feeds
+            .extend(relayed_sources(definitions, agent).into_iter().map(|source| (agent.id.clone(), source)));
+    }
+    (ids, feeds)
+}
+
+/// Whether events that are sent to the hub over HTTP, and say no origin, would concern a cluster, which does not hear them.
+pub(super) fn hears_no_http_of_the_hub(definitions: &Definitions, cluster: &ClusterDefinition) -> bool {
+    let over_http = |source: &Arc<str>| {
+        matches!(definitions.transports.get(source), Some(Transport::Http))
+            && definitions.catalog.sources.get(source).is_some_and(|source| source.origin.is_none())
+    };
+    let mut triggers = definitions.catalog.triggers.values();
+    triggers.any(|it| it.source.as_ref().is_some_and(over_http) && concerns(definitions, it, cluster))
 }
 
 /// Whether an EventSource is read by agents and by nobody else: because its events come from a cluster with an agent, or
@@ -141,22 +168,25 @@ mod tests {
         Definitions::read(objects.into_iter().map(RawObject::in_api), Vec::new(), None)
     }
 
-    /// What a cluster's agent gets, as `Kind name`, and what it does not.
+    /// What a cluster's agent gets, as `Kind name`, and which sources it hands on.
     fn compiled(definitions: &Definitions, name: &str) -> (Vec<String>, Vec<String>) {
         let cluster = definitions.clusters.iter().find(|it| it.id.name() == name).unwrap();
-        let Compiled { bundle, left_out } = compile(definitions, cluster);
+        let bundle = compile(definitions, cluster);
         let named = |object: RawObject| {
             let text =
                 |pointer: &str| object.value.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
             format!("{} {}", text("/kind"), text("/metadata/name"))
         };
         let objects = bundle.objects().into_iter().map(named).collect();
-        (objects, left_out.iter().map(ToString::to_string).collect())
+        (objects, bundle.relayed().iter().map(ToString::to_string).collect())
     }
 
     fn fleet() -> Vec<Value> {
-        let mut elsewhere = trigger("elsewhere", "shared", "one", "tpl-one");
-        elsewhere["spec"]["destinationClusterSelector"] = json!({"matchLabels": {"env": "production"}});
+        let elsewhere = |source: &str| {
+            let mut elsewhere = trigger(&format!("elsewhere-{source}"), source, "one", "tpl-one");
+            elsewhere["spec"]["destinationClusterSelector"] = json!({"matchLabels": {"env": "staging"}});
+            elsewhere
+        };
         let profile = object(
             "ClusterProfile",
             "base",
@@ -175,7 +205,13 @@ mod tests {
             trigger("of-two", "only-two", "two", "tpl-two"),
             trigger("one-hears-two", "only-two", "one", "tpl-one"),
             trigger("of-three", "shared", "three", "tpl-three"),
-            elsewhere,
+            nats("only-one", "conn-shared", json!({"fixed": {"namespace": "p1", "name": "one"}})),
+            object("EventSource", "http", json!({"http": {}})),
+            object("EventSource", "in-clusters", json!({"nats": {"clusterSecretRef": {}}})),
+            elsewhere("shared"),
+            elsewhere("only-one"),
+            elsewhere("http"),
+            elsewhere("in-clusters"),
             profile,
             config_map("tpl-one"),
             config_map("tpl-two"),
@@ -190,9 +226,16 @@ mod tests {
     #[test]
     fn each_gets_what_concerns_it_and_nothing_else() {
         let definitions = read(fleet());
-        let (one, left_out) = compiled(&definitions, "one");
+        let (one, relayed) = compiled(&definitions, "one");
         let expected = [
+            "EventSource http",
+            "EventSource in-clusters",
+            "EventSource only-one",
             "EventSource shared",
+            "EventTrigger elsewhere-http",
+            "EventTrigger elsewhere-in-clusters",
+            "EventTrigger elsewhere-only-one",
+            "EventTrigger elsewhere-shared",
             "EventTrigger of-one",
             "ClusterProfile base",
             "Cluster one",
@@ -200,8 +243,11 @@ mod tests {
             "Secret conn-shared",
             "Secret profile",
         ];
-        assert_eq!((one, left_out), (expected.map(str::to_owned).to_vec(), vec!["elsewhere".to_owned()]));
-        let (two, _) = compiled(&definitions, "two");
+        // The hub reads what clusters share by itself.
+        let handed_on = ["http", "in-clusters", "only-one"].map(str::to_owned).to_vec();
+        assert_eq!((one, relayed), (expected.map(str::to_owned).to_vec(), handed_on));
+        let (two, relayed) = compiled(&definitions, "two");
+        assert_eq!(relayed, Vec::<String>::new());
         let expected = [
             "EventSource only-two",
             "EventTrigger of-two",
@@ -242,7 +288,7 @@ mod tests {
         objects.retain(|it| it["metadata"]["name"] != "of-one");
         objects.push(broken);
         let definitions = read(objects);
-        assert!(!compile(&definitions, &definitions.clusters[0]).bundle.complete());
+        assert!(!compile(&definitions, &definitions.clusters[0]).complete());
         // With a good version from before, that one is given on.
         let good = read(fleet());
         let broken = definitions;

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::bundle::BundleError;
-use super::compile::compile;
+use super::compile::{compile, hears_no_http_of_the_hub};
 use super::heartbeat::{DIGEST, MESSAGE_KEY, NOTES, VERSION, WITHDRAWN};
 use super::{AGENT_LABEL, label_value, lease_path, object_name, secret_path};
 use crate::catalog::WATCH;
@@ -74,7 +74,8 @@ struct Agent {
     digest: String,
     /// Why the last write failed.
     failed: Option<(&'static str, String)>,
-    left_out: Vec<Arc<str>>,
+    /// Whether triggers of an HTTP source select it: what is sent to the hub, it does not hear.
+    hears_no_http: bool,
     leaving: bool,
     told: Option<AgentHealth>,
     told_withdrawn: bool,
@@ -355,9 +356,8 @@ impl State {
 
 impl Agent {
     fn compile(&mut self, definitions: &Definitions, cluster: &ClusterDefinition) {
-        let compiled = compile(definitions, cluster);
-        self.left_out = compiled.left_out;
-        match compiled.bundle.to_secret(&self.digest) {
+        self.hears_no_http = hears_no_http_of_the_hub(definitions, cluster);
+        match compile(definitions, cluster).to_secret(&self.digest) {
             Ok(None) => {}
             Ok(Some((mut secret, digest))) => {
                 let owner = owner(definitions, &cluster.id);
@@ -424,20 +424,16 @@ impl Agent {
         if let Some(message) = &word.message {
             return unready("AgentTroubled", format!("its agent says: {message}"), false);
         }
-        if !self.left_out.is_empty() {
-            let named: Vec<&str> = self.left_out.iter().map(|name| &**name).collect();
-            let message = format!(
-                "an agent puts nothing into other clusters, so it does not know of: {}; have their \
-                 destinationClusterSelector select this cluster only, or their sourceClusterSelector not this one",
-                named.join(", ")
-            );
-            return unready("TriggersLeftOut", message, false);
-        }
         let message = match word.digest.as_ref() == Some(&self.digest) {
             true => "its agent is there, with the definitions as they are now",
             false => "its agent is there; it has not got the newest definitions yet",
         };
-        let notes = word.notes.as_ref().map(|notes| format!("; {notes}")).unwrap_or_default();
+        let mut notes = word.notes.as_ref().map(|notes| format!("; {notes}")).unwrap_or_default();
+        if self.hears_no_http {
+            notes.push_str(
+                "; events that are sent to the hub's own port put nothing here, send them to the agent's",
+            );
+        }
         Some(AgentHealth {
             ready: true,
             silent: false,

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod driven;
+mod relay;
 
 use std::collections::BTreeSet;
 use std::fs;
