@@ -93,6 +93,7 @@ pub(crate) fn source() -> SourceDef {
         max_event_bytes: 262_144,
         dedupe: None,
         tells: Tells::Events,
+        only_here: false,
     }
 }
 

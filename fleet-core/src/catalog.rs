@@ -108,6 +108,9 @@ pub struct SourceDef {
     pub dedupe: Option<Duration>,
     /// What its events are.
     pub tells: Tells,
+    /// Whether nobody else hears its events. Where several operators have the fleet's clusters among them, each reads most sources
+    /// by itself; what is sent to one over HTTP, that one alone hears.
+    pub only_here: bool,
 }
 
 /// What the events of an EventSource are.
@@ -136,6 +139,7 @@ impl SourceDef {
             max_event_bytes: DEFAULT_MAX_EVENT_BYTES,
             dedupe: None,
             tells: Tells::Events,
+            only_here: false,
         }
     }
 }

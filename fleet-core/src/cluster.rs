@@ -162,12 +162,20 @@ pub enum ClusterChange {
     /// The cluster is not managed any more, and what was put there is withdrawn, as far as the Applier still reaches it;
     /// unless it was [annotated](LEAVE_ANNOTATION) otherwise. Only sent when it is certain: never because a list failed.
     Left(ClusterId),
+    /// A cluster that another operator drives, new or as it is now: events may come from it, and nothing is put there from
+    /// here.
+    Elsewhere(Arc<Cluster>),
+    /// A cluster that another operator drove is not in the fleet any more, or is not driven by another one. Only sent when
+    /// that is certain.
+    NotElsewhere(ClusterId),
 }
 
 /// The clusters at one instant, and every change after it.
 pub struct ClusterFeed {
     /// All clusters when the feed was opened.
     pub snapshot: Vec<Arc<Cluster>>,
+    /// The clusters that other operators drive: events may come from them, and nothing is put there from here. As a rule none.
+    pub elsewhere: Vec<Arc<Cluster>>,
     /// What changed since. Where the stream ends (its reader fell too far behind), the engine opens another feed.
     pub changes: BoxStream<'static, ClusterChange>,
 }

@@ -342,7 +342,7 @@ fn plans(shared: &Shared, trigger: &Trigger, work: &Work) -> Vec<AppliedWork> {
     if targets.iter().count() > PLANNED_AT_ONCE {
         return Vec::new();
     }
-    let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
+    let origin = work.origin.as_ref().and_then(|origin| shared.clusters.origin(origin));
     let plan = |cluster: &Arc<Cluster>| {
         let mut look = shared.known_resources();
         let manifests = trigger.render(Part::Remote, work, cluster, origin.as_deref(), &mut look);

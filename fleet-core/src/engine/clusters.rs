@@ -26,6 +26,8 @@ struct State {
     managing: BTreeSet<ClusterId>,
     /// What the selectors in use select; changed only where a cluster that changed is concerned.
     selected: HashMap<LabelSelector, Arc<[Arc<Cluster>]>>,
+    /// Those that other operators drive: where events come from, and never a target.
+    elsewhere: HashMap<ClusterId, Arc<Cluster>>,
 }
 
 impl ClusterIndex {
@@ -48,6 +50,18 @@ impl ClusterIndex {
         let state = self.state.read();
         let managing = state.managing.iter().filter_map(|id| state.get(id));
         managing.min_by_key(|cluster| !cluster.is_member()).cloned()
+    }
+
+    /// The cluster that an event came from, whoever drives it.
+    pub fn origin(&self, id: &ClusterId) -> Option<Arc<Cluster>> {
+        let state = self.state.read();
+        state.get(id).or_else(|| state.elsewhere.get(id)).cloned()
+    }
+
+    /// Whether another operator drives a cluster.
+    pub fn is_elsewhere(&self, id: &ClusterId) -> bool {
+        let state = self.state.read();
+        state.elsewhere.contains_key(id) && !state.by_id.contains_key(id)
     }
 
     /// How many are managed.
@@ -94,7 +108,23 @@ impl ClusterIndex {
             ClusterChange::Ready(id) => state.set_ready(id, true),
             ClusterChange::Unready(id) => state.set_ready(id, false),
             ClusterChange::Left(id) => (state.remove(id), None),
+            ClusterChange::Elsewhere(_) | ClusterChange::NotElsewhere(_) => (None, None),
         }
+    }
+
+    /// Takes in what another operator drives; returns it as it was.
+    pub(super) fn put_elsewhere(&self, cluster: &Arc<Cluster>) -> Option<Arc<Cluster>> {
+        self.state.write().elsewhere.insert(cluster.id.clone(), Arc::clone(cluster))
+    }
+
+    /// Forgets what another operator drove; returns it as it was.
+    pub(super) fn remove_elsewhere(&self, id: &ClusterId) -> Option<Arc<Cluster>> {
+        self.state.write().elsewhere.remove(id)
+    }
+
+    /// All that other operators drive.
+    pub(super) fn all_elsewhere(&self) -> Vec<Arc<Cluster>> {
+        self.state.read().elsewhere.values().cloned().collect()
     }
 
     /// All that are known.

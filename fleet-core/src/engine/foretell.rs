@@ -190,7 +190,7 @@ impl Foresight {
     pub fn places_in(&self, work: &Work, cluster: &ClusterId) -> Vec<Place> {
         let found = self.definitions.triggers.get(&work.trigger).zip(self.clusters.get(cluster));
         let Some((trigger, cluster)) = found.filter(|_| work.key != EventKey::All) else { return Vec::new() };
-        let origin = work.origin.as_ref().and_then(|origin| self.clusters.get(origin));
+        let origin = work.origin.as_ref().and_then(|origin| self.clusters.origin(origin));
         let mut places = Vec::new();
         if cluster.is_member() && trigger.has(Part::Remote) {
             places.push(self.place_of(trigger, Part::Remote, work, &cluster, origin.as_deref()));
@@ -268,7 +268,7 @@ impl Foresight {
     }
 
     fn places_of(&self, trigger: &Trigger, work: &Work) -> Vec<Place> {
-        let origin = work.origin.as_ref().and_then(|origin| self.clusters.get(origin));
+        let origin = work.origin.as_ref().and_then(|origin| self.clusters.origin(origin));
         let targets = trigger.targets(work.origin.as_ref(), &self.clusters);
         let mut places = Vec::new();
         for cluster in targets.iter() {
@@ -296,7 +296,7 @@ impl Foresight {
             (None, destination) => {
                 destination.unwrap_or_else(|| none_matches("sourceClusterSelector", source_clusters))
             }
-            (Some(origin), destination) => match (self.clusters.get(origin), destination) {
+            (Some(origin), destination) => match (self.clusters.origin(origin), destination) {
                 (None, _) => format!("the cluster it comes from, {origin}, is not known"),
                 (Some(cluster), Some(destination)) if cluster.is_selected_by(source_clusters) => destination,
                 _ => format!(

@@ -86,10 +86,22 @@ pub(super) fn judge(
     }
     let candidates = definitions.listening(source, event, only);
     let wants = |trigger: &Trigger| if gone { Ok(false) } else { trigger.def.filter.matches(&facts) };
+    // Where another operator drives the cluster that it came from, what is for that cluster alone is that one's.
+    let from_elsewhere = match origin(source, delivery, event) {
+        Ok(Some(origin)) if clusters.is_elsewhere(&origin) => Some(origin),
+        _ => None,
+    };
+    let theirs = |trigger: &Trigger| from_elsewhere.is_some() && trigger.def.destination_clusters.is_none();
+    // That one hears it by itself; unless it was said to nobody but us.
+    let unheard = from_elsewhere.as_ref().filter(|_| delivery.origin.is_none() && source.only_here);
     let mut wanting = candidates
         .into_iter()
+        .filter(|trigger| !theirs(trigger) || unheard.is_some())
         .filter_map(|trigger| match wants(trigger) {
-            Ok(true) => Some(Ok((trigger, false))),
+            Ok(true) => Some(match unheard.filter(|_| theirs(trigger)) {
+                Some(origin) => Err(driven_elsewhere(trigger, origin)),
+                None => Ok((trigger, false)),
+            }),
             Ok(false) => is_state.then_some(Ok((trigger, true))),
             Err(error) => {
                 let name = &trigger.def.name;
@@ -105,7 +117,7 @@ pub(super) fn judge(
         Ok(origin) => origin,
         Err(detail) => return refused("OriginMissing", detail),
     };
-    let origin_cluster = origin.as_ref().and_then(|origin| clusters.get(origin));
+    let origin_cluster = origin.as_ref().and_then(|origin| clusters.origin(origin));
     let arrived = Arrived {
         event,
         message: &delivery.message,
@@ -128,6 +140,13 @@ pub(super) fn judge(
     });
     let intentions = intentions.collect();
     Verdict::Wanted { origin, intentions }
+}
+
+fn driven_elsewhere(trigger: &Trigger, origin: &ClusterId) -> Refusal {
+    let detail = format!(
+        "cluster {origin} is driven by its agent, which does not hear what is sent here; send the event to that agent's own port"
+    );
+    Refusal { trigger: Some(Arc::clone(&trigger.def.name)), reason: "DrivenElsewhere", detail }
 }
 
 /// The cluster that an event came from. Configured but missing is an error, never "every cluster".

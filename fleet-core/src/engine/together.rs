@@ -156,7 +156,7 @@ impl Events<'_> {
         look: Look<'_>,
     ) -> (Result<Rendered, Unrendered>, Duration) {
         let Self::Of(set) = self else {
-            let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
+            let origin = work.origin.as_ref().and_then(|origin| shared.clusters.origin(origin));
             return (trigger.render(part, work, cluster, origin.as_deref(), look), Duration::ZERO);
         };
         let began = Instant::now();
@@ -252,7 +252,7 @@ impl Shared {
                 let origin = key.origin.as_ref();
                 if trigger.targets_cluster(origin, cluster, &self.clusters) {
                     bytes += size(&key.event);
-                    let origin = origin.and_then(|origin| self.clusters.get(origin));
+                    let origin = origin.and_then(|origin| self.clusters.origin(origin));
                     set.keys.push((key, origin));
                 } else {
                     set.misses |= trigger.might_target(origin, &cluster.id);

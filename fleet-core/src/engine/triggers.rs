@@ -194,11 +194,13 @@ impl Trigger {
         match (origin, destination) {
             (None, Some(destination)) => Targets::Many(clusters.select(destination)),
             (None, None) => Targets::Many(self.source_clusters(clusters)),
-            (Some(origin), _) => match clusters.get(origin) {
-                Some(origin) if self.is_source(&origin) => match destination {
-                    Some(destination) => Targets::Many(clusters.select(destination)),
-                    None => Targets::One(origin),
-                },
+            (Some(origin), Some(destination)) => match clusters.origin(origin) {
+                Some(origin) if self.is_source(&origin) => Targets::Many(clusters.select(destination)),
+                _ => Targets::None,
+            },
+            // Where another operator drives it, it is that one's.
+            (Some(origin), None) => match clusters.get(origin) {
+                Some(origin) if self.is_source(&origin) => Targets::One(origin),
                 _ => Targets::None,
             },
         }
@@ -229,7 +231,7 @@ impl Trigger {
         let from_here = match (origin, &self.def.destination_clusters) {
             (None, Some(destination)) => return cluster.is_selected_by(destination),
             (None, None) => return self.is_source(cluster),
-            (Some(origin), _) => clusters.get(origin).is_some_and(|origin| self.is_source(&origin)),
+            (Some(origin), _) => clusters.origin(origin).is_some_and(|origin| self.is_source(&origin)),
         };
         from_here
             && match &self.def.destination_clusters {

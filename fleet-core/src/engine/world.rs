@@ -7,9 +7,9 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use crate::catalog::CatalogSnapshot;
-use crate::cluster::{ClusterChange, ClusterFeed};
+use crate::cluster::{Cluster, ClusterChange, ClusterFeed, ClusterId};
 use crate::engine::Shared;
-use crate::engine::triggers::Affected;
+use crate::engine::triggers::{Affected, Trigger};
 use crate::position::Domain;
 
 /// Follows both until one of them has ended for good.
@@ -71,7 +71,7 @@ async fn snapshots(shared: &Shared) -> BoxStream<'static, Arc<CatalogSnapshot>> 
 /// Takes in all clusters, and what is different from what was known.
 async fn clusters(shared: &Arc<Shared>) -> BoxStream<'static, ClusterChange> {
     let mut failures = 0;
-    let ClusterFeed { snapshot, changes } = loop {
+    let ClusterFeed { snapshot, elsewhere, changes } = loop {
         match shared.selector.subscribe().await {
             Ok(feed) => break feed,
             Err(error) => tracing::warn!(%error, "trying again"),
@@ -86,6 +86,14 @@ async fn clusters(shared: &Arc<Shared>) -> BoxStream<'static, ClusterChange> {
     }
     for cluster in snapshot {
         take_change(shared, &ClusterChange::Joined(cluster));
+    }
+    for known in shared.clusters.all_elsewhere() {
+        if !elsewhere.iter().any(|cluster| cluster.id == known.id) {
+            take_elsewhere(shared, &known.id, None);
+        }
+    }
+    for cluster in elsewhere {
+        take_elsewhere(shared, &cluster.id, Some(&cluster));
     }
     changes
 }
@@ -134,7 +142,32 @@ fn take_management(shared: &Arc<Shared>) {
     shared.conditions.define(definitions.conditions(is_managed), &*shared.catalog);
 }
 
+/// Takes in what another operator drives: only Works whose events came from there are concerned.
+fn take_elsewhere(shared: &Arc<Shared>, id: &ClusterId, now: Option<&Arc<Cluster>>) {
+    let old = match now {
+        Some(cluster) => shared.clusters.put_elsewhere(cluster),
+        None => shared.clusters.remove_elsewhere(id),
+    };
+    if !*shared.loaded.borrow() {
+        return;
+    }
+    let definitions = shared.definitions.load();
+    let is_affected = |trigger: &Trigger| match (&old, now) {
+        (Some(old), Some(new)) => trigger.affected_by(old, new).from_here,
+        (Some(it), None) => trigger.concerns(it),
+        (None, Some(it)) => trigger.concerns(it),
+        (None, None) => false,
+    };
+    let affected = definitions.triggers.iter().filter(|(_, trigger)| is_affected(trigger));
+    shared.sweeps.of_origin(id, affected.map(|(name, _)| Arc::clone(name)));
+}
+
 fn take_change(shared: &Arc<Shared>, change: &ClusterChange) {
+    match change {
+        ClusterChange::Elsewhere(cluster) => return take_elsewhere(shared, &cluster.id, Some(cluster)),
+        ClusterChange::NotElsewhere(id) => return take_elsewhere(shared, id, None),
+        _ => {}
+    }
     let managed_from = shared.clusters.management().map(|cluster| cluster.id.clone());
     let (old, new) = shared.clusters.change(change);
     if managed_from != shared.clusters.management().map(|cluster| cluster.id.clone()) {

@@ -22,6 +22,7 @@ pub struct MemoryClusters {
 #[derive(Debug, Default)]
 struct State {
     clusters: BTreeMap<ClusterId, Arc<Cluster>>,
+    elsewhere: BTreeMap<ClusterId, Arc<Cluster>>,
     feeds: Vec<mpsc::Sender<ClusterChange>>,
 }
 
@@ -29,7 +30,7 @@ impl MemoryClusters {
     /// A set of these clusters.
     pub fn new(clusters: impl IntoIterator<Item = Cluster>) -> Self {
         let clusters = clusters.into_iter().map(|cluster| (cluster.id.clone(), Arc::new(cluster))).collect();
-        Self { state: Mutex::new(State { clusters, feeds: Vec::new() }) }
+        Self { state: Mutex::new(State { clusters, ..State::default() }) }
     }
 
     /// Adds a cluster, or changes the one of that name.
@@ -51,6 +52,22 @@ impl MemoryClusters {
                     _ => {}
                 }
             }
+        }
+    }
+
+    /// Adds a cluster that another operator drives, or changes it.
+    pub fn put_elsewhere(&self, cluster: Cluster) {
+        let cluster = Arc::new(cluster);
+        let mut state = self.state.lock();
+        state.elsewhere.insert(cluster.id.clone(), Arc::clone(&cluster));
+        state.tell(ClusterChange::Elsewhere(cluster));
+    }
+
+    /// Takes out a cluster that another operator drove.
+    pub fn remove_elsewhere(&self, id: &ClusterId) {
+        let mut state = self.state.lock();
+        if state.elsewhere.remove(id).is_some() {
+            state.tell(ClusterChange::NotElsewhere(id.clone()));
         }
     }
 
@@ -78,6 +95,8 @@ impl ClusterSelector for MemoryClusters {
         let changes = futures::stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|change| (change, receiver))
         });
-        Ok(ClusterFeed { snapshot: state.clusters.values().cloned().collect(), changes: changes.boxed() })
+        let snapshot = state.clusters.values().cloned().collect();
+        let elsewhere = state.elsewhere.values().cloned().collect();
+        Ok(ClusterFeed { snapshot, elsewhere, changes: changes.boxed() })
     }
 }

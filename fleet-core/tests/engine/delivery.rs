@@ -107,7 +107,11 @@ async fn nothing_is_read_before_everything_is_loaded() {
             }
             fleet_core::cluster::ClusterChange::Joined(Arc::new(crate::rig::labelled("c1", "production")))
         });
-        Ok(ClusterFeed { snapshot: Vec::new(), changes: changes.chain(futures::stream::pending()).boxed() })
+        Ok(ClusterFeed {
+            snapshot: Vec::new(),
+            elsewhere: Vec::new(),
+            changes: changes.chain(futures::stream::pending()).boxed(),
+        })
     });
     let setup = Setup::default();
     let source = Arc::new(fleet_core::memory::MemorySource::new("users"));

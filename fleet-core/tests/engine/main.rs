@@ -9,6 +9,7 @@
 
 mod delivery;
 mod desired;
+mod elsewhere;
 mod feeds;
 mod isolation;
 mod late;

@@ -344,7 +344,7 @@ async fn a_feed_that_ends_is_not_opened_in_a_hurry() {
     clusters.expect_subscribe().returning(move || {
         count.fetch_add(1, Ordering::Relaxed);
         let snapshot = vec![Arc::new(labelled("c1", "production"))];
-        Ok(ClusterFeed { snapshot, changes: futures::stream::empty().boxed() })
+        Ok(ClusterFeed { snapshot, elsewhere: Vec::new(), changes: futures::stream::empty().boxed() })
     });
     let setup = Setup::default();
     let parts = fleet_core::engine::Parts {

@@ -1,5 +1,6 @@
 //! What one agent is given: the definitions that concern its cluster, compressed, in a Secret.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -60,6 +61,9 @@ struct Known {
     /// Why it cannot be read, if that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unavailable: Option<Arc<str>>,
+    /// EventSources whose events the hub hears from the agent, as far as triggers put something into other clusters.
+    #[serde(default)]
+    relayed: BTreeSet<Arc<str>>,
 }
 
 /// Why a bundle cannot be written, or read.
@@ -86,7 +90,7 @@ pub enum BundleError {
 impl Bundle {
     /// Of objects, each as JSON, in a stable order.
     pub(super) fn new(cluster: ClusterId, complete: bool, objects: Vec<Box<RawValue>>) -> Self {
-        Self { format: FORMAT, cluster, complete, objects, resources: Vec::new() }
+        Self { format: FORMAT, cluster, complete, objects, resources: Vec::new(), relayed: BTreeSet::new() }
     }
 
     /// With what is known of objects that templates see; of others nothing is.
@@ -126,6 +130,16 @@ impl Bundle {
             (id, state)
         });
         Resources { known: known.collect(), others: Others::Unread }
+    }
+
+    /// With EventSources of which the hub is to hear.
+    pub(super) fn relaying(self, relayed: BTreeSet<Arc<str>>) -> Self {
+        Self { relayed, ..self }
+    }
+
+    /// EventSources of which the hub is to hear.
+    pub fn relayed(&self) -> &BTreeSet<Arc<str>> {
+        &self.relayed
     }
 
     /// Whether what is not in here is known not to be.

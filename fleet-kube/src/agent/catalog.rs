@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::bundle::Bundle;
 use super::narrow::narrow;
+use super::relay::relayed_definitions;
 use super::{object_name, owner_reference};
 use crate::client::{Call, ClusterClient, FIELD_MANAGER, Failure, Patience, chain};
 use crate::connection::Connection;
@@ -53,6 +54,7 @@ pub struct AgentCatalog {
     id: ClusterId,
     definitions: watch::Receiver<Option<Arc<Definitions>>>,
     digest: watch::Receiver<Option<Arc<str>>>,
+    relayed: watch::Receiver<Option<Arc<Definitions>>>,
     trouble: watch::Receiver<Option<String>>,
     _task: AbortOnDropHandle<()>,
 }
@@ -63,15 +65,21 @@ impl AgentCatalog {
         let (publish, definitions) = watch::channel(None);
         let (tell, digest) = watch::channel(None);
         let (complain, trouble) = watch::channel(None);
+        let (relay, relayed) = watch::channel(None);
         let id = place.id.clone();
-        let reader = Reader { place, publish, tell, complain };
+        let reader = Reader { place, publish, relay, tell, complain };
         let _task = AbortOnDropHandle::new(tokio::spawn(reader.run(hub)));
-        Self { id, definitions, digest, trouble, _task }
+        Self { id, definitions, digest, relayed, trouble, _task }
     }
 
     /// The definitions: none until there are any, then always the last good ones.
     pub fn definitions(&self) -> watch::Receiver<Option<Arc<Definitions>>> {
         self.definitions.clone()
+    }
+
+    /// Of these, what concerns other clusters, and so the hub is to hear of.
+    pub fn relayed(&self) -> watch::Receiver<Option<Arc<Definitions>>> {
+        self.relayed.clone()
     }
 
     /// The digest of what the hub wrote that is in force here.
@@ -116,6 +124,7 @@ impl Catalog for AgentCatalog {
 struct Reader {
     place: AgentPlace,
     publish: watch::Sender<Option<Arc<Definitions>>>,
+    relay: watch::Sender<Option<Arc<Definitions>>>,
     tell: watch::Sender<Option<Arc<str>>>,
     complain: watch::Sender<Option<String>>,
 }
@@ -214,6 +223,7 @@ impl Reader {
             }
         }
         tracing::info!("definitions {} of the hub are in force", digest.get(..12).unwrap_or(&digest));
+        self.relay.send_replace(Some(Arc::new(relayed_definitions(&read, bundle.relayed()))));
         self.publish.send_replace(Some(Arc::new(read)));
         self.tell.send_replace(Some(digest.into()));
         true

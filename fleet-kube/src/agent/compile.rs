@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fleet_core::catalog::{OriginRule, TriggerDef};
-use fleet_core::cluster::Cluster;
+use fleet_core::cluster::{Cluster, ClusterId};
 use fleet_core::engine::ResourcesOfCluster;
 use fleet_core::render::Renderer;
 use fleet_core::resource::{ResourceId, Resources};
@@ -26,8 +26,6 @@ pub(super) struct Compiled {
 /// Triggers that an agent is not told of, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
-    /// They put something into other clusters.
-    pub(super) elsewhere: Vec<Arc<str>>,
     /// Which objects of the hub their templates see depends on the event.
     pub(super) by_event: Vec<Arc<str>>,
     /// What is local in them: it would be put into the management cluster, where an agent writes nothing.
@@ -54,10 +52,6 @@ pub(super) fn compile(
         if !concerns(definitions, trigger, cluster) {
             continue;
         }
-        if goes_elsewhere(definitions, trigger, cluster) {
-            left_out.elsewhere.push(Arc::clone(name));
-            continue;
-        }
         let seen = ResourcesOfCluster::new(trigger, &target, renderer);
         if !seen.by_event.is_empty() {
             left_out.by_event.push(Arc::clone(name));
@@ -81,22 +75,16 @@ pub(super) fn compile(
     let objects = originals.filter_map(|text| RawValue::from_string(text.to_owned()).ok()).collect();
     let bundle = Bundle::new(cluster.id.clone(), definitions.catalog.complete, objects);
     let bundle = bundle.with_resources(refers.iter().map(|id| (id, resources.look_up(id))));
+    let bundle = bundle.relaying(relayed_sources(definitions, cluster));
     Compiled { bundle, left_out, refers }
 }
 
 impl LeftOut {
     /// What is left out, and what to do about it; nothing, if nothing is.
     pub(super) fn told(&self) -> Option<String> {
-        let Self { elsewhere, by_event, local } = self;
+        let Self { by_event, local } = self;
         let named = |names: &[Arc<str>]| names.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
         let mut told = Vec::new();
-        if !elsewhere.is_empty() {
-            told.push(format!(
-                "an agent puts nothing into other clusters, so it does not know of: {}; have their \
-                 destinationClusterSelector select this cluster only, or their sourceClusterSelector not this one",
-                named(elsewhere)
-            ));
-        }
         if !by_event.is_empty() {
             told.push(format!(
                 "an agent is given objects of the hub before there is an event, so it does not know of: {}, whose \
@@ -115,6 +103,24 @@ impl LeftOut {
     }
 }
 
+/// The EventSources that the agent of a cluster hands on to the hub: where triggers put something into other clusters, and
+/// the hub does not read it itself.
+pub(super) fn relayed_sources(definitions: &Definitions, cluster: &ClusterDefinition) -> BTreeSet<Arc<str>> {
+    let triggers = definitions.catalog.triggers.values();
+    let leaving = triggers
+        .filter(|it| it.destination_clusters.is_some() && concerns(definitions, it, cluster))
+        .filter_map(|it| it.source.as_ref());
+    let only_there = |source: &Arc<str>| match definitions.transports.get(source) {
+        Some(Transport::ClusterNats(_) | Transport::Http) => true,
+        Some(Transport::Nats(_)) => {
+            let origin = definitions.catalog.sources.get(source).and_then(|source| source.origin.as_ref());
+            origin == Some(&OriginRule::Fixed(cluster.id.clone()))
+        }
+        None => false,
+    };
+    leaving.filter(|source| only_there(source)).cloned().collect()
+}
+
 /// Whether events of a trigger may come from a cluster, or a profile is for it.
 fn concerns(definitions: &Definitions, trigger: &TriggerDef, cluster: &ClusterDefinition) -> bool {
     let selects =
@@ -127,11 +133,30 @@ fn concerns(definitions: &Definitions, trigger: &TriggerDef, cluster: &ClusterDe
     selects && !from_another
 }
 
-/// Whether a trigger puts anything into other clusters.
-fn goes_elsewhere(definitions: &Definitions, trigger: &TriggerDef, cluster: &ClusterDefinition) -> bool {
-    let Some(destination) = &trigger.destination_clusters else { return false };
-    !destination.matches(&cluster.labels)
-        || definitions.clusters.iter().any(|it| it.id != cluster.id && destination.matches(&it.labels))
+/// The agents of a fleet, and what each hands on.
+pub fn relayed_feeds(definitions: &Definitions) -> (Vec<ClusterId>, Vec<(ClusterId, Arc<str>)>) {
+    let agents = definitions.clusters.iter().filter(|it| {
+        // In a namespace of several nobody knows whose an event is.
+        matches!(it.connection, Connection::Agent) && definitions.shares_namespace(&it.id).is_none()
+    });
+    let mut feeds = Vec::new();
+    let mut ids = Vec::new();
+    for agent in agents {
+        ids.push(agent.id.clone());
+        feeds
+            .extend(relayed_sources(definitions, agent).into_iter().map(|source| (agent.id.clone(), source)));
+    }
+    (ids, feeds)
+}
+
+/// Whether events that are sent to the hub over HTTP, and say no origin, would concern a cluster, which does not hear them.
+pub(super) fn hears_no_http_of_the_hub(definitions: &Definitions, cluster: &ClusterDefinition) -> bool {
+    let over_http = |source: &Arc<str>| {
+        matches!(definitions.transports.get(source), Some(Transport::Http))
+            && definitions.catalog.sources.get(source).is_some_and(|source| source.origin.is_none())
+    };
+    let mut triggers = definitions.catalog.triggers.values();
+    triggers.any(|it| it.source.as_ref().is_some_and(over_http) && concerns(definitions, it, cluster))
 }
 
 /// Whether an EventSource is read by agents and by nobody else: because its events come from a cluster with an agent, or
@@ -215,25 +240,28 @@ mod tests {
         Definitions::read(objects.into_iter().map(RawObject::in_api), Vec::new(), None)
     }
 
-    /// What a cluster's agent gets, as `Kind name`, and what it does not.
+    /// What a cluster's agent gets, as `Kind name`, and which sources it hands on.
     fn compiled(definitions: &Definitions, name: &str) -> (Vec<String>, Vec<String>) {
         let cluster = definitions.clusters.iter().find(|it| it.id.name() == name).unwrap();
         compiled_names(&compile(definitions, cluster, &Resources::default(), &MinijinjaRenderer))
     }
 
-    fn compiled_names(Compiled { bundle, left_out, .. }: &Compiled) -> (Vec<String>, Vec<String>) {
+    fn compiled_names(Compiled { bundle, .. }: &Compiled) -> (Vec<String>, Vec<String>) {
         let named = |object: RawObject| {
             let text =
                 |pointer: &str| object.value.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
             format!("{} {}", text("/kind"), text("/metadata/name"))
         };
         let objects = bundle.objects().into_iter().map(named).collect();
-        (objects, left_out.elsewhere.iter().map(ToString::to_string).collect())
+        (objects, bundle.relayed().iter().map(ToString::to_string).collect())
     }
 
     fn fleet() -> Vec<Value> {
-        let mut elsewhere = trigger("elsewhere", "shared", "one", "tpl-one");
-        elsewhere["spec"]["destinationClusterSelector"] = json!({"matchLabels": {"env": "production"}});
+        let elsewhere = |source: &str| {
+            let mut elsewhere = trigger(&format!("elsewhere-{source}"), source, "one", "tpl-one");
+            elsewhere["spec"]["destinationClusterSelector"] = json!({"matchLabels": {"env": "staging"}});
+            elsewhere
+        };
         let profile = object(
             "ClusterProfile",
             "base",
@@ -252,7 +280,13 @@ mod tests {
             trigger("of-two", "only-two", "two", "tpl-two"),
             trigger("one-hears-two", "only-two", "one", "tpl-one"),
             trigger("of-three", "shared", "three", "tpl-three"),
-            elsewhere,
+            nats("only-one", "conn-shared", json!({"fixed": {"namespace": "p1", "name": "one"}})),
+            object("EventSource", "http", json!({"http": {}})),
+            object("EventSource", "in-clusters", json!({"nats": {"clusterSecretRef": {}}})),
+            elsewhere("shared"),
+            elsewhere("only-one"),
+            elsewhere("http"),
+            elsewhere("in-clusters"),
             profile,
             config_map("tpl-one"),
             config_map("tpl-two"),
@@ -267,9 +301,16 @@ mod tests {
     #[test]
     fn each_gets_what_concerns_it_and_nothing_else() {
         let definitions = read(fleet());
-        let (one, left_out) = compiled(&definitions, "one");
+        let (one, relayed) = compiled(&definitions, "one");
         let expected = [
+            "EventSource http",
+            "EventSource in-clusters",
+            "EventSource only-one",
             "EventSource shared",
+            "EventTrigger elsewhere-http",
+            "EventTrigger elsewhere-in-clusters",
+            "EventTrigger elsewhere-only-one",
+            "EventTrigger elsewhere-shared",
             "EventTrigger of-one",
             "ClusterProfile base",
             "Cluster one",
@@ -277,8 +318,11 @@ mod tests {
             "Secret conn-shared",
             "Secret profile",
         ];
-        assert_eq!((one, left_out), (expected.map(str::to_owned).to_vec(), vec!["elsewhere".to_owned()]));
-        let (two, _) = compiled(&definitions, "two");
+        // The hub reads what clusters share by itself.
+        let handed_on = ["http", "in-clusters", "only-one"].map(str::to_owned).to_vec();
+        assert_eq!((one, relayed), (expected.map(str::to_owned).to_vec(), handed_on));
+        let (two, relayed) = compiled(&definitions, "two");
+        assert_eq!(relayed, Vec::<String>::new());
         let expected = [
             "EventSource only-two",
             "EventTrigger of-two",
@@ -331,7 +375,7 @@ mod tests {
         assert_eq!(nothing_yet.left_out.by_event, ["by-event".into()]);
         let told = nothing_yet.left_out.told().unwrap();
         assert!(
-            told.contains("does not know of: elsewhere;") && told.contains("does not know of: by-event,"),
+            told.contains("does not know of: by-event,"),
             "{told}"
         );
         let known = hub(&[

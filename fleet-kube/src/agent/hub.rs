@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::bundle::BundleError;
-use super::compile::{Compiled, LeftOut, compile};
+use super::compile::{Compiled, LeftOut, compile, hears_no_http_of_the_hub};
 use super::heartbeat::{DIGEST, MESSAGE_KEY, NOTES, VERSION, WITHDRAWN};
 use super::{AGENT_LABEL, label_value, lease_path, object_name, secret_path};
 use crate::catalog::{KubeCatalog, WATCH};
@@ -77,6 +77,8 @@ struct Agent {
     /// Why the last write failed.
     failed: Option<(&'static str, String)>,
     left_out: LeftOut,
+    /// Whether triggers of an HTTP source select it: what is sent to the hub, it does not hear.
+    hears_no_http: bool,
     leaving: bool,
     told: Option<AgentHealth>,
     told_withdrawn: bool,
@@ -369,6 +371,7 @@ impl State {
 impl Agent {
     /// Takes in what it is to have.
     fn take(&mut self, definitions: &Definitions, cluster: &ClusterDefinition, compiled: Compiled) {
+        self.hears_no_http = hears_no_http_of_the_hub(definitions, cluster);
         self.left_out = compiled.left_out;
         match compiled.bundle.to_secret(&self.digest) {
             Ok(None) => {}
@@ -444,7 +447,12 @@ impl Agent {
             true => "its agent is there, with the definitions as they are now",
             false => "its agent is there; it has not got the newest definitions yet",
         };
-        let notes = word.notes.as_ref().map(|notes| format!("; {notes}")).unwrap_or_default();
+        let mut notes = word.notes.as_ref().map(|notes| format!("; {notes}")).unwrap_or_default();
+        if self.hears_no_http {
+            notes.push_str(
+                "; events that are sent to the hub's own port put nothing here, send them to the agent's",
+            );
+        }
         Some(AgentHealth {
             ready: true,
             silent: false,

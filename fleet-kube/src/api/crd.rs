@@ -5,12 +5,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use super::{AppliedWork, Cluster, ClusterProfile, EventSource, EventTrigger, Work};
+use super::{AppliedWork, Cluster, ClusterProfile, EventSource, EventTrigger, RelayedEvent, Work};
 
 /// The definitions of all our kinds, in a stable order.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let written_by_users = [Cluster::crd(), ClusterProfile::crd(), EventSource::crd(), EventTrigger::crd()];
-    let written_by_us = [AppliedWork::crd(), Work::crd()].map(atomic);
+    let written_by_us = [AppliedWork::crd(), RelayedEvent::crd(), Work::crd()].map(atomic);
     written_by_us.into_iter().chain(written_by_users).map(structural).collect()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Cluster, ClusterProfile, EventSource and EventTrigger are what users write, read from a folder of manifests or from the Kubernetes
 //! API; what the engine works with is made from them in [`definitions`](crate::definitions). Work and AppliedWork are
-//! what the operator writes, in [`store`](crate::store). Rules that one field alone cannot
+//! what the operator writes, in [`store`](crate::store), and RelayedEvent what agents do, in [`agent`](crate::agent). Rules that one field alone cannot
 //! express are CEL rules here, so that an API server refuses what we would refuse, and are checked again when read,
 //! because a folder has no API server.
 
@@ -19,6 +19,7 @@ mod filter;
 mod helm;
 mod policy;
 mod profile;
+mod relayed;
 mod resource;
 mod source;
 mod status;
@@ -42,6 +43,7 @@ pub use policy::{
     CelRule, DriftExclusion, PayloadPolicy, ResourceTarget, StopMatchingBehavior, SyncMode, ValidateHealth,
 };
 pub use profile::{ClusterProfile, ClusterProfileSpec};
+pub use relayed::{RelayProgress, RelayedBody, RelayedDelivery, RelayedEvent, RelayedEventSpec};
 pub use resource::{ReferredResource, TemplateResourceRef};
 pub use source::{
     ClusterRef, ClusterSecretRef, DeadLetterSpec, DeadLetterStreamSpec, DedupeBy, DedupeSpec, DeliverFrom,

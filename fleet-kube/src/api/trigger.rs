@@ -82,7 +82,8 @@ pub struct EventTriggerSpec {
     /// From which clusters events count. With events that have no origin: to which clusters resources go.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector")]
     pub source_cluster_selector: LabelSelector,
-    /// To which clusters resources go, instead of the one that the event came from.
+    /// To which clusters resources go, instead of the one that the event came from. Into a cluster with an agent only events
+    /// of that cluster put something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>")]
     pub destination_cluster_selector: Option<LabelSelector>,

@@ -229,7 +229,8 @@ impl ClusterSelector for Clusters {
             state.entries.iter().map(|(id, entry)| (id.clone(), entry.told())).collect();
         drop(state);
         let snapshot = told.values().map(|told| Arc::clone(&told.cluster)).collect();
-        Ok(ClusterFeed { snapshot, changes: feed::changes(Arc::downgrade(&self.shared), mailbox, told) })
+        let changes = feed::changes(Arc::downgrade(&self.shared), mailbox, told);
+        Ok(ClusterFeed { snapshot, elsewhere: Vec::new(), changes })
     }
 
     fn withdrawn(&self, cluster: &ClusterId) {

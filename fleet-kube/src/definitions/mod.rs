@@ -116,6 +116,7 @@ impl Definitions {
         built.clusters.extend(stand_ins.values().cloned());
         built.clusters.sort_by(|one, other| one.id.cmp(&other.id));
         built.tell_of_shared_namespaces(&objects);
+        built.tell_of_unreached_destinations(&objects);
         built.problems.sort_by(|one, other| (&one.location, one.line).cmp(&(&other.location, other.line)));
         // A ConfigMap or Secret that cannot be used is told, and reckoned with, where it is referred to.
         let told =
@@ -223,6 +224,47 @@ impl Definitions {
             );
             self.problems.push(object.place.problem("/spec/agent", Fault::Invalid, reason));
         }
+    }
+
+    /// Into a cluster with an agent only its agent puts anything: what events of its own cluster ask for.
+    fn tell_of_unreached_destinations(&mut self, objects: &BTreeMap<ObjectId, Arc<Parsed>>) {
+        let by_agent = |it: &&ClusterDefinition| matches!(it.connection, Connection::Agent);
+        let mut problems = Vec::new();
+        for (name, trigger) in &self.catalog.triggers {
+            let (Some(destination), Some(source)) = (&trigger.destination_clusters, &trigger.source) else {
+                continue;
+            };
+            let is_source = |it: &ClusterDefinition| trigger.source_clusters.matches(&it.labels);
+            // Who reads what no cluster is the origin of takes it for its own.
+            let has_origin = self.catalog.sources.get(source).is_some_and(|it| it.origin.is_some())
+                || matches!(self.transports.get(source), Some(Transport::ClusterNats(_)));
+            let is_unreached = |it: &&ClusterDefinition| {
+                destination.matches(&it.labels)
+                    && (self.clusters.iter().any(|other| other.id != it.id && is_source(other))
+                        || (!has_origin && !is_source(it)))
+            };
+            let unreached = self.clusters.iter().filter(by_agent).filter(is_unreached);
+            let mut unreached: Vec<String> = unreached.map(|it| it.id.to_string()).collect();
+            let Some(object) = objects.get(&ObjectId::of_rule(name)).filter(|_| !unreached.is_empty()) else {
+                continue;
+            };
+            if unreached.len() > MOST_SHOWN {
+                unreached.truncate(MOST_SHOWN);
+                unreached.push("…".to_owned());
+            }
+            let reason = format!(
+                "selects clusters that agents drive: {}; there only events of that very cluster put something, those of other \
+                 clusters and of the hub put nothing there; have the selector leave them out (matchExpressions), or register them \
+                 without an agent. In all other clusters the trigger does its work",
+                unreached.join(", ")
+            );
+            problems.push(object.place.problem(
+                "/spec/destinationClusterSelector",
+                Fault::NotSupported,
+                reason,
+            ));
+        }
+        self.problems.extend(problems);
     }
 
     /// Another cluster in the same namespace.

@@ -122,6 +122,7 @@ impl SourceDraft {
             max_event_bytes: self.max_event_bytes,
             dedupe: self.dedupe,
             tells: Tells::Events,
+            only_here: matches!(self.transport, Draft::Http),
         }
     }
 

@@ -136,6 +136,8 @@ fn account(id: &ClusterId) -> Vec<Value> {
                 // What it has done.
                 {"apiGroups": [api::GROUP], "resources": ["appliedworks"],
                  "verbs": ["get", "list", "create", "patch", "delete"]},
+                // Events for other clusters: it adds them and counts them, the hub takes them away.
+                {"apiGroups": [api::GROUP], "resources": ["relayedevents"], "verbs": ["list", "create", "patch"]},
                 // Its next token.
                 {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": [name], "verbs": ["create"]},
             ],

@@ -85,6 +85,7 @@ use self::writing::conflict;
 
 pub use self::letters::SECRET_TYPE;
 pub use self::open::OpenError;
+pub(crate) use self::record::read_position;
 
 /// What the object of an AppliedWork is called.
 pub(crate) fn applied_object_name(work: &WorkId, cluster: &ClusterId) -> String {

@@ -307,7 +307,7 @@ impl Record for PlannedWork {
         }
         let mut positions = Positions::default();
         for text in &spec.positions {
-            positions.record(position(text).ok_or("one of its positions cannot be read")?);
+            positions.record(read_position(text).ok_or("one of its positions cannot be read")?);
         }
         let plans = spec.plans.into_iter().map(|plan| read_plan(&id, plan));
         let plans = plans.collect::<Option<_>>().ok_or("one of its plans cannot be read")?;
@@ -367,7 +367,7 @@ fn read_plan(work: &WorkId, plan: WorkPlan) -> Option<Plan> {
 }
 
 /// Reads what the `Display` of a [`Position`] wrote.
-fn position(text: &str) -> Option<Position> {
+pub(crate) fn read_position(text: &str) -> Option<Position> {
     let (domain, numbers) = text.rsplit_once('@')?;
     let (epoch, sequence) = numbers.split_once('.')?;
     Some(Position {
@@ -451,7 +451,7 @@ mod tests {
     #[test]
     fn positions_are_read_back() {
         let odd = Position { domain: Domain::new("a@1.2 b"), epoch: u64::MAX, sequence: u64::MAX };
-        assert_eq!(position(&odd.to_string()), Some(odd));
-        assert_eq!(position("d@1"), None);
+        assert_eq!(read_position(&odd.to_string()), Some(odd));
+        assert_eq!(read_position("d@1"), None);
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn decode(headers: &HeaderMap, body: &Bytes) -> Vec<Incoming> {
 }
 
 /// Decodes what was kept of one event of a request: its headers as text, and its own bytes, also if it came in a batch.
-pub(super) fn decode_kept(message: &Message, raw: &Bytes) -> Result<Event, DecodeError> {
+pub(crate) fn decode_kept(message: &Message, raw: &Bytes) -> Result<Event, DecodeError> {
     let mut headers = HeaderMap::new();
     for (name, value) in &message.headers {
         // They were headers before.

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 pub use self::access::{Access, AccessError, AccessOptions, Clients, TlsFiles};
+pub(crate) use self::decode::decode_kept;
 pub use self::source::{HttpSource, Intake};
 pub use self::tls::TlsError;
 pub use self::tokens::TokenError;

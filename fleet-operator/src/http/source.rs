@@ -26,8 +26,12 @@ const WAITING: usize = 1024;
 /// Takes events in for all EventSources that have `http: {}`: every one of them gets every event.
 #[derive(Clone, Default)]
 pub struct Intake {
-    sources: Arc<Mutex<BTreeMap<Arc<str>, Place>>>,
+    sources: Arc<Mutex<Places>>,
+    second: bool,
 }
+
+/// By whether they are the second reader's, and by name.
+type Places = BTreeMap<(bool, Arc<str>), Place>;
 
 /// Where events for an EventSource go; nowhere, or into a channel that is closed, while it is not read.
 type Place = Option<mpsc::Sender<SourceItem>>;
@@ -58,9 +62,9 @@ impl Intake {
     /// Which EventSources there are. As long as one of them is not read, no event is taken: it would be lost for that one.
     pub fn set_sources(&self, names: &BTreeSet<Arc<str>>) {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.retain(|name, _| names.contains(name));
+        sources.retain(|(second, name), _| *second != self.second || names.contains(name));
         for name in names {
-            sources.entry(Arc::clone(name)).or_default();
+            sources.entry((self.second, Arc::clone(name))).or_default();
         }
     }
 
@@ -68,6 +72,11 @@ impl Intake {
     /// replaces the stream opened before.
     pub fn source(&self, name: impl Into<Arc<str>>) -> HttpSource {
         HttpSource { name: name.into(), intake: self.clone() }
+    }
+
+    /// For another reader with sources of its own: an event is taken once all readers' have taken it.
+    pub fn second(&self) -> Self {
+        Self { second: true, ..self.clone() }
     }
 
     /// Hands an event to every source, waiting for a place with each. The receivers tell what became of it.
@@ -128,7 +137,7 @@ impl EventSource for HttpSource {
         };
         let mut sources = self.intake.sources.lock().unwrap_or_else(PoisonError::into_inner);
         // One that is gone meanwhile has no place any more: its stream ends at once.
-        if let Some(place) = sources.get_mut(&self.name) {
+        if let Some(place) = sources.get_mut(&(self.intake.second, Arc::clone(&self.name))) {
             *place = Some(sender);
         }
         let first = futures::stream::iter([SourceItem::Status(status)]);

@@ -51,6 +51,8 @@ pub(super) fn operator(options: &Options) -> Grants {
         // Whether agents live, and what they have done.
         everywhere.push(rule("coordination.k8s.io", &["leases"], &["list", "watch"]));
         everywhere.push(rule(GROUP, &["appliedworks"], &["list"]));
+        // What they hand on.
+        everywhere.push(rule(GROUP, &["relayedevents"], &["get", "list", "watch"]));
     }
     if options.leader_elect {
         let lease = PolicyRule {
@@ -69,6 +71,8 @@ pub(super) fn operator(options: &Options) -> Grants {
         within.entry(namespace.clone()).or_default().extend([
             rule(CORE, &["secrets"], &["create", "patch"]),
             rule("coordination.k8s.io", &["leases"], &["create", "patch"]),
+            // What they handed on, once it is stored.
+            rule(GROUP, &["relayedevents"], &["delete"]),
         ]);
     }
     Grants { account: OPERATOR, everywhere, within }

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use fleet_core::cluster::ClusterId;
 use fleet_core::resolve::Resolve;
-use fleet_kube::agent::{AgentCatalog, AgentPlace, Heartbeat, HubAccess, Kept, Renewal, heartbeat, mirror};
+use fleet_core::store::WorkStore;
+use fleet_kube::agent::{
+    AgentCatalog, AgentPlace, Heartbeat, HubAccess, Kept, Relay, RelayPlace, Renewal, heartbeat, mirror,
+};
 use fleet_kube::client::ClusterClient;
 use fleet_kube::connection::Connection;
 use fleet_kube::register::HUB_SECRET;
@@ -79,10 +82,22 @@ impl FromHub {
         Troubles(Arc::new(move || all.iter().filter_map(|trouble| trouble.borrow().clone()).collect()))
     }
 
+    /// What hands events on to the hub.
+    pub(super) fn relay(&self, store: Arc<dyn WorkStore>) -> Relay {
+        let catalog = Arc::clone(&self.catalog);
+        Relay::new(RelayPlace {
+            id: self.options.cluster.clone(),
+            store,
+            definitions: self.catalog.relayed(),
+            hub: self.access.client(),
+            owner: Box::new(move || catalog.owner()),
+        })
+    }
+
     /// Tells the hub how it goes, until `shutdown`.
     pub(super) async fn follow(self, around: Around, shutdown: CancellationToken) {
         let Self { catalog, access, options: AgentOptions { cluster, heartbeat: every, .. } } = self;
-        let Around { clusters, store, catalog: recorded } = around;
+        let Around { clusters, store, catalog: recorded, relay } = around;
         let withdrawn = AtomicBool::new(false);
         let (definitions, digest) = (catalog.definitions(), catalog.digest());
         let holder = env::var("POD_NAME").or_else(|_| env::var("HOSTNAME")).unwrap_or_default();
@@ -95,7 +110,11 @@ impl FromHub {
                 digest: digest.borrow().as_deref().map(str::to_owned),
                 version: health.as_ref().and_then(|health| health.version.clone()),
                 message: message.map(|health| health.message.clone()),
-                notes: recorded.unready(),
+                notes: recorded
+                    .unready()
+                    .into_iter()
+                    .chain(relay.iter().flat_map(|it| it.troubles()))
+                    .collect(),
                 withdrawn: is_leaving && withdrawn.load(Ordering::Relaxed),
             }
         };
@@ -110,7 +129,13 @@ impl FromHub {
         let beats = heartbeat(cluster.clone(), access.client(), every, say);
         let owner = || catalog.owner();
         let mirrors = mirror(store, cluster.clone(), access.client(), owner);
-        let all = async { tokio::join!(beats, mirrors, note) };
+        let hand_on = Box::pin(async {
+            match &relay {
+                Some(relay) => relay.run().await,
+                None => std::future::pending().await,
+            }
+        });
+        let all = async { tokio::join!(beats, mirrors, note, hand_on) };
         shutdown.run_until_cancelled(all).await;
     }
 }

@@ -8,10 +8,10 @@ mod standing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fleet_core::catalog::{Catalog, Condition, Subject};
+use fleet_core::catalog::Condition;
 use fleet_core::cluster::{Cluster, ClusterChange, ClusterFeed, ClusterId, ClusterSelector};
-use fleet_core::engine::Handle;
 use fleet_core::source::SourceStatus;
+use fleet_kube::agent::RELAY_SUFFIX;
 use fleet_kube::cluster_nats::{self, Told, follow};
 use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::Connection;
@@ -25,9 +25,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use self::standing::{Advised, Standing};
-use super::definitions::Recorded;
-use super::sources::read_by_agents;
-use super::transport;
+use super::sources::{Readers, read_by_agents};
+use super::transport::{self, Built};
 
 /// A Secret in a cluster.
 type SecretIn = (ClusterId, ClusterSecret);
@@ -36,8 +35,7 @@ type SourceIn = (Arc<str>, ClusterId);
 
 /// Keeps feeds as definitions, clusters and their Secrets say.
 pub(super) struct ClusterFeeds {
-    engine: Handle,
-    catalog: Arc<Recorded>,
+    readers: Readers,
     clusters: Arc<Clusters>,
     connections: Connections,
     definitions: Arc<Definitions>,
@@ -72,15 +70,9 @@ struct Reading {
 }
 
 impl ClusterFeeds {
-    pub(super) fn new(
-        engine: Handle,
-        catalog: Arc<Recorded>,
-        clusters: Arc<Clusters>,
-        connections: Connections,
-    ) -> Self {
+    pub(super) fn new(readers: Readers, clusters: Arc<Clusters>, connections: Connections) -> Self {
         Self {
-            engine,
-            catalog,
+            readers,
             clusters,
             connections,
             definitions: Arc::default(),
@@ -103,7 +95,7 @@ impl ClusterFeeds {
             let Some(Ok(feed)) = shutdown.run_until_cancelled(self.clusters.subscribe()).await else {
                 return;
             };
-            let ClusterFeed { snapshot, mut changes } = feed;
+            let ClusterFeed { snapshot, mut changes, .. } = feed;
             let now: BTreeSet<&ClusterId> = snapshot.iter().map(|cluster| &cluster.id).collect();
             let gone: Vec<_> = self.there.keys().filter(|id| !now.contains(id)).cloned().collect();
             gone.iter().for_each(|id| self.leave(id));
@@ -151,10 +143,10 @@ impl ClusterFeeds {
     fn stop(&mut self, place: &SourceIn) {
         let Some(reading) = self.read.remove(place) else { return };
         for feed in reading.attached.keys() {
-            self.engine.detach(feed);
+            self.readers.detach(feed);
         }
         if reading.said.is_some() {
-            self.engine.detach(&standing_feed(place));
+            self.readers.detach(&standing_feed(place));
         }
     }
 
@@ -263,6 +255,15 @@ impl ClusterFeeds {
                     format!("fleet-{name}_{namespace}_{cluster}").replace('.', "-")
                 });
             }
+            if let Readers::Relay(_) = self.readers {
+                // A consumer of its own.
+                if let Some(durable) = transport.jet_stream.as_mut().and_then(|it| it.durable.as_mut()) {
+                    durable.push_str(RELAY_SUFFIX);
+                }
+                if let Some(group) = &mut transport.queue_group {
+                    group.push_str(RELAY_SUFFIX);
+                }
+            }
             let feed = format!("{}/{part}", standing_feed(place));
             if reading.attached.get(&feed) != Some(&transport) {
                 let at = Place { feed: feed.clone(), origin: cluster.clone() };
@@ -279,10 +280,11 @@ impl ClusterFeeds {
                 "Cluster {cluster}: map the name in spec.resolve, or run an agent in the cluster, where it does resolve \
                  (fleet-operator register cluster --agent)"
             );
-            self.engine.attach(Arc::new(Advised::new(source, advice)));
+            let source = Arc::new(Advised::new(source, advice));
+            self.readers.attach(Built { source, letters: None }, false);
         }
         for feed in reading.attached.keys().filter(|feed| !wanted.contains_key(*feed)) {
-            self.engine.detach(feed);
+            self.readers.detach(feed);
         }
         reading.attached = wanted;
         Ok(())
@@ -311,9 +313,9 @@ impl ClusterFeeds {
                     // What waits there to be read is not known yet.
                     unread: !works,
                 };
-                self.engine.attach(Arc::new(standing));
+                self.readers.attach(Built { source: Arc::new(standing), letters: None }, false);
             }
-            None => self.engine.detach(&feed),
+            None => self.readers.detach(&feed),
         }
         reading.said = status;
     }
@@ -348,7 +350,7 @@ impl ClusterFeeds {
                 let (reason, message) = ("NoClusters".to_owned(), message.to_owned());
                 Condition { ready: false, reason, message }
             };
-            self.catalog.report(&Subject::Source(Arc::clone(name)), condition);
+            self.readers.report(name, condition);
         }
         self.nowhere = nowhere;
     }

@@ -6,6 +6,7 @@ use fleet_core::directory::DirectoryApplier;
 use fleet_core::engine::{Config, Engine, Parts};
 use fleet_core::environment::Environment;
 use fleet_core::languages::Languages;
+use fleet_kube::agent::Relay;
 use fleet_kube::catalog::Holding;
 use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::{ClusterDefinition, Connection};
@@ -21,9 +22,11 @@ use tokio_util::task::TaskTracker;
 
 use super::answers::Running;
 use super::cluster_feeds::ClusterFeeds;
-use super::definitions::{Around, Origin};
+use super::definitions::{Around, Base, Origin};
+use super::fleet::Fleet;
+use super::relayed::RelayedFeeds;
 use super::route::{Leads, Routed};
-use super::sources::Sources;
+use super::sources::{Readers, Sources};
 use super::{Site, StartError, store, with_management};
 use crate::control::Control;
 use crate::http::Server;
@@ -37,11 +40,23 @@ pub(super) struct Composed {
     origin: Origin,
     sources: Sources,
     cluster_feeds: ClusterFeeds,
+    /// What agents hand on, if this is their hub.
+    relayed: Option<RelayedFeeds>,
+    /// What is handed on to the hub, if this is an agent.
+    relay: Option<Relaying>,
     connections: Connections,
     definitions: watch::Receiver<Option<Arc<Definitions>>>,
     clusters: Arc<Clusters>,
     applier: Arc<Routed>,
     management: Option<ClusterDefinition>,
+}
+
+/// What an agent reads for the hub.
+struct Relaying {
+    relay: Arc<Relay>,
+    definitions: watch::Receiver<Option<Arc<Definitions>>>,
+    sources: Sources,
+    cluster_feeds: ClusterFeeds,
 }
 
 impl Composed {
@@ -77,7 +92,7 @@ impl Composed {
         let parts = Parts {
             store: Arc::clone(&store),
             catalog: Arc::clone(&catalog) as _,
-            clusters: Arc::clone(&clusters) as _,
+            clusters: Arc::new(Fleet { clusters: Arc::clone(&clusters), definitions: origin.definitions() }),
             renderer: Arc::new(Languages),
             applier: Arc::clone(&applier) as _,
             environment: Environment::default(),
@@ -103,13 +118,19 @@ impl Composed {
             management: management.clone(),
         });
         let connections = Connections::new();
-        let cluster_feeds = ClusterFeeds::new(
-            handle.clone(),
-            Arc::clone(&catalog),
-            Arc::clone(&clusters),
-            connections.clone(),
-        );
-        let sources = Sources::new(handle, intake.clone(), catalog, connections.clone());
+        let relayed = match base {
+            Base::Management(hub) => Some(RelayedFeeds::new(handle.clone(), hub.clone())),
+            Base::Folder(_) | Base::Agent(_) => None,
+        };
+        let read_by = |readers: Readers, intake| {
+            let feeds = ClusterFeeds::new(readers.clone(), Arc::clone(&clusters), connections.clone());
+            (Sources::new(readers, intake, connections.clone()), feeds)
+        };
+        let (sources, cluster_feeds) = read_by(Readers::Engine { engine: handle, catalog }, intake.clone());
+        let relay = origin.relay(&running.store).map(|(relay, definitions)| {
+            let (sources, cluster_feeds) = read_by(Readers::Relay(Arc::clone(&relay)), intake.second());
+            Relaying { relay, definitions, sources, cluster_feeds }
+        });
         Ok(Self {
             engine,
             control,
@@ -117,6 +138,8 @@ impl Composed {
             origin,
             sources,
             cluster_feeds,
+            relayed,
+            relay,
             connections,
             definitions,
             clusters,
@@ -134,6 +157,8 @@ impl Composed {
             origin,
             sources,
             cluster_feeds,
+            relayed,
+            relay,
             connections,
             definitions,
             clusters,
@@ -145,10 +170,18 @@ impl Composed {
             clusters: Arc::clone(&clusters),
             store: Arc::clone(&running.store),
             catalog: Arc::clone(&running.catalog),
+            relay: relay.as_ref().map(|relaying| Arc::clone(&relaying.relay)),
         };
         tasks.spawn(control.run(running, shutdown.clone()));
         tasks.spawn(origin.follow(around, shutdown.clone()));
         tasks.spawn(cluster_feeds.run(definitions.clone(), shutdown.clone()));
+        if let Some(relayed) = relayed {
+            tasks.spawn(relayed.run(definitions.clone(), shutdown.clone()));
+        }
+        if let Some(Relaying { definitions, sources, cluster_feeds, .. }) = relay {
+            tasks.spawn(cluster_feeds.run(definitions.clone(), shutdown.clone()));
+            tasks.spawn(follow_sources(definitions, sources, shutdown.clone()));
+        }
         tasks.spawn(follow(definitions, (clusters, management), applier, sources, shutdown.clone()));
         // The engine outlives the server, so that requests under way are still answered.
         let engine_stop = CancellationToken::new();
@@ -183,6 +216,24 @@ impl Served {
     pub(super) async fn stop(self) {
         self.stop.cancel();
         let _ = self.task.await;
+    }
+}
+
+/// Has an agent read for the hub what its definitions say.
+async fn follow_sources(
+    mut definitions: watch::Receiver<Option<Arc<Definitions>>>,
+    mut sources: Sources,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let now = definitions.borrow_and_update().clone();
+        if let Some(now) = now {
+            sources.follow(&now);
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = definitions.changed() => if changed.is_err() { return },
+        }
     }
 }
 

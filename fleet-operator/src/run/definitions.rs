@@ -9,7 +9,7 @@ use fleet_core::catalog::{Catalog, CatalogError, CatalogSnapshot, Condition, Sub
 use fleet_core::languages::Languages;
 use fleet_core::resource::ResourceId;
 use fleet_core::store::WorkStore;
-use fleet_kube::agent::{AgentNews, Agents, Mirrored};
+use fleet_kube::agent::{AgentNews, Agents, Mirrored, Relay};
 use fleet_kube::catalog::{Holding, KubeCatalog};
 use fleet_kube::client::ClusterClient;
 use fleet_kube::clusters::Clusters;
@@ -67,11 +67,16 @@ pub(super) enum Origin {
     Agent(Box<FromHub>),
 }
 
+/// Definitions, once they have been read.
+pub(super) type Read = watch::Receiver<Option<Arc<Definitions>>>;
+
 /// What goes on beside the engine.
 pub(super) struct Around {
     pub(super) clusters: Arc<Clusters>,
     pub(super) store: Arc<dyn WorkStore>,
     pub(super) catalog: Arc<Recorded>,
+    /// What hands events on to the hub, if this is an agent.
+    pub(super) relay: Option<Arc<Relay>>,
 }
 
 impl Origin {
@@ -94,7 +99,7 @@ impl Origin {
     }
 
     /// The definitions, once they have been read.
-    pub(super) fn definitions(&self) -> watch::Receiver<Option<Arc<Definitions>>> {
+    pub(super) fn definitions(&self) -> Read {
         match self {
             Self::Folder(folder, _) => folder.definitions(),
             Self::Management(catalog, _) => catalog.definitions(),
@@ -109,6 +114,14 @@ impl Origin {
             Self::Agent(hub) => Arc::clone(&hub.catalog) as _,
         };
         Arc::new(Recorded { catalog, conditions: Mutex::default() })
+    }
+
+    /// Of an agent: what hands events on to the hub, and the definitions that say which.
+    pub(super) fn relay(&self, store: &Arc<dyn WorkStore>) -> Option<(Arc<Relay>, Read)> {
+        match self {
+            Self::Agent(hub) => Some((Arc::new(hub.relay(Arc::clone(store))), hub.catalog.relayed())),
+            Self::Folder(..) | Self::Management(..) => None,
+        }
     }
 
     /// What keeps definitions from being read.

@@ -1,19 +1,20 @@
 //! The EventSources that run: made, replaced and stopped as definitions change.
 
+mod readers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleet_core::catalog::{Catalog, Condition, Subject};
-use fleet_core::engine::Handle;
+use fleet_core::catalog::Condition;
 use fleet_kube::agent::is_read_by_agents_alone;
 use fleet_kube::definitions::{Definitions, Transport};
 use fleet_nats::connection::{ConfigError, Connections};
 
 use tracing::warn;
 
-use super::definitions::Recorded;
 use super::transport::{self, Built};
 use crate::http::Intake;
+pub(super) use readers::Readers;
 
 /// What is said of an EventSource that agents read.
 pub(super) fn read_by_agents() -> Condition {
@@ -21,11 +22,10 @@ pub(super) fn read_by_agents() -> Condition {
     Condition { ready: true, reason: "ReadByAgents".to_owned(), message: message.to_owned() }
 }
 
-/// Attaches sources to an engine.
+/// Attaches sources to whoever reads them.
 pub(super) struct Sources {
-    engine: Handle,
+    readers: Readers,
     intake: Intake,
-    catalog: Arc<Recorded>,
     connections: Connections,
     running: BTreeMap<Arc<str>, Transport>,
     /// Those that agents read, and nobody from here.
@@ -33,13 +33,8 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn new(
-        engine: Handle,
-        intake: Intake,
-        catalog: Arc<Recorded>,
-        connections: Connections,
-    ) -> Self {
-        Self { engine, intake, catalog, connections, running: BTreeMap::new(), left: BTreeSet::new() }
+    pub(super) fn new(readers: Readers, intake: Intake, connections: Connections) -> Self {
+        Self { readers, intake, connections, running: BTreeMap::new(), left: BTreeSet::new() }
     }
 
     /// Makes what runs agree with what is defined. What did not change is left alone.
@@ -48,9 +43,9 @@ impl Sources {
         for (name, wanted) in &definitions.transports {
             if is_read_by_agents_alone(definitions, name) {
                 if self.left.insert(Arc::clone(name)) {
-                    self.engine.detach(name);
+                    self.readers.detach(name);
                     self.running.remove(name);
-                    self.catalog.report(&Subject::Source(Arc::clone(name)), read_by_agents());
+                    self.readers.report(name, read_by_agents());
                 }
                 continue;
             }
@@ -60,17 +55,14 @@ impl Sources {
             }
             match self.build(name, wanted) {
                 // Its feeds follow the clusters.
-                Ok(None) => self.engine.detach(name),
-                Ok(Some(Built { source, letters: None })) => self.engine.attach(source),
-                Ok(Some(Built { source, letters: Some(letters) })) => {
-                    self.engine.attach_with_dead_letters(source, letters);
-                }
+                Ok(None) => self.readers.detach(name),
+                Ok(Some(built)) => self.readers.attach(built, matches!(wanted, Transport::Http)),
                 Err(error) => {
                     let message = format!("{error}; correct the EventSource");
                     warn!("EventSource {name}: {message}");
                     let condition = Condition { ready: false, reason: "CannotConnect".to_owned(), message };
-                    self.catalog.report(&Subject::Source(Arc::clone(name)), condition);
-                    self.engine.detach(name);
+                    self.readers.report(name, condition);
+                    self.readers.detach(name);
                 }
             }
             self.running.insert(Arc::clone(name), wanted.clone());
@@ -78,7 +70,7 @@ impl Sources {
         if definitions.catalog.complete {
             let gone = |name: &Arc<str>| !definitions.catalog.sources.contains_key(name);
             for name in self.running.keys().filter(|name| gone(name)).cloned().collect::<Vec<_>>() {
-                self.engine.detach(&name);
+                self.readers.detach(&name);
                 self.running.remove(&name);
             }
             self.left.retain(|name| !gone(name));

@@ -217,7 +217,7 @@ async fn survey(shared: &Arc<Shared>, name: &Arc<str>) -> Result<(), StoreError>
 
 async fn survey_work(shared: &Arc<Shared>, trigger: &Arc<Trigger>, work: &Work) -> Result<(), StoreError> {
     let targets = trigger.targets(work.origin.as_ref(), &shared.clusters);
-    let origin = work.origin.as_ref().and_then(|origin| shared.clusters.get(origin));
+    let origin = work.origin.as_ref().and_then(|origin| shared.clusters.origin(origin));
     for applied in shared.applied_of(&work.id).await? {
         let record = applied.value;
         let Some(target) = targets.iter().find(|target| target.id == *record.for_cluster()) else { continue };

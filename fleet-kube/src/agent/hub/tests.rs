@@ -57,11 +57,11 @@ async fn what_is_local_is_told_by_the_names_of_what_asks_for_it() {
     state.take(&lease(Some("2020-01-01T00:00:10.000000Z")));
     let agent = Agent {
         digest: "d".to_owned(),
-        local: vec!["ClusterProfile/base".into(), "names".into()],
+        left_out: LeftOut { local: vec!["ClusterProfile/base".into(), "names".into()], ..LeftOut::default() },
         ..Agent::default()
     };
     let word = state.leases.get(&("p1".to_owned(), "fleet-agent-one".to_owned()));
     let health = agent.judge(word, None, Instant::now(), AFTER).unwrap();
     assert_eq!((health.ready, health.reason), (false, "TriggersLeftOut"));
-    assert!(health.message.contains("ClusterProfile base, EventTrigger names"), "{}", health.message);
+    assert!(health.message.contains("ClusterProfile/base, names"), "{}", health.message);
 }

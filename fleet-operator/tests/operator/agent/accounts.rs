@@ -84,6 +84,7 @@ fn hub_and_agent_do_their_work_with_exactly_the_accounts_that_are_printed() {
     expected.extend(["get", "patch"].map(|verb| format!("{verb} leases {name}")));
     expected
         .extend(["get", "list", "create", "patch", "delete"].map(|verb| format!("{verb} appliedworks *")));
+    expected.extend(["list", "create", "patch"].map(|verb| format!("{verb} relayedevents *")));
     expected.insert(format!("create serviceaccounts/token {name}"));
     assert_eq!(own("prod1"), expected);
     for namespace in ["default", "fleet-events", "kube-system", "prod2"] {

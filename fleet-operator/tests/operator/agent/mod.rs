@@ -4,6 +4,7 @@
 mod accounts;
 mod driven;
 mod references;
+mod relay;
 
 use std::collections::BTreeSet;
 use std::fs;
