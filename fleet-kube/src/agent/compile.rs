@@ -66,7 +66,7 @@ fn goes_elsewhere(definitions: &Definitions, trigger: &TriggerDef, cluster: &Clu
 /// because the triggers of it select such clusters only. The NATS in each cluster is not meant: who reads that follows
 /// from the cluster.
 pub fn is_read_by_agents_alone(definitions: &Definitions, source: &str) -> bool {
-    if matches!(definitions.transports.get(source), Some(Transport::ClusterNats(_))) {
+    if matches!(definitions.transports.get(source), Some(Transport::ClusterNats(_) | Transport::Objects(_))) {
         return false;
     }
     let by_agent = |it: &&ClusterDefinition| matches!(it.connection, Connection::Agent);

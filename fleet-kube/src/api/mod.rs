@@ -45,7 +45,8 @@ pub use profile::{ClusterProfile, ClusterProfileSpec};
 pub use resource::{ReferredResource, TemplateResourceRef};
 pub use source::{
     ClusterRef, ClusterSecretRef, DeadLetterSpec, DeadLetterStreamSpec, DedupeBy, DedupeSpec, DeliverFrom,
-    EventSource, EventSourceSpec, HttpSpec, JetStreamSpec, NatsSpec, OriginSpec, SecretRef, SubjectTokens,
+    EventSource, EventSourceSpec, HttpSpec, JetStreamSpec, KubernetesSpec, NatsSpec, OriginSpec,
+    ResourceRule, ResourceSelector, SecretRef, SubjectTokens,
 };
 pub use status::Status;
 pub use trigger::{EventTrigger, EventTriggerSpec, PolicyKind, PolicyRef};

@@ -315,6 +315,12 @@ impl Writer {
         match (first, rest) {
             ("CloudEvent", rest) => path("event", rest),
             ("CloudEvents", []) => "events".to_owned(),
+            ("Resource", rest) => path("resource", rest),
+            ("MatchingResource", [field, rest @ ..]) => match field.as_str() {
+                "apiVersion" | "kind" => path(&format!("resource.{field}"), rest),
+                _ => path(&format!("resource.metadata.{field}"), rest),
+            },
+            ("Resources", []) => "(events | map(attribute=\"resource\") | list)".to_owned(),
             ("Message", rest) => path("message", rest),
             ("Trigger", rest) => path("trigger", rest),
             ("Cluster", [metadata, field, rest @ ..])
@@ -329,7 +335,7 @@ impl Writer {
             }
             (other, _) => {
                 self.fault(&format!(
-                    ".{other} is not there; templates see event, message, cluster, origin and trigger"
+                    ".{other} is not there; templates see event, resource, message, cluster, origin and trigger"
                 ));
                 String::new()
             }
@@ -349,7 +355,8 @@ fn items(over: &str, arrivals: bool) -> String {
 
 /// A variable without its `$`, and not named as anything that minijinja or the context has.
 fn variable(name: &str) -> String {
-    const TAKEN: [&str; 20] = [
+    const TAKEN: [&str; 21] = [
+        "resource",
         "event",
         "events",
         "message",

@@ -22,6 +22,7 @@ mod idle;
 mod leading;
 mod managed;
 mod manifests;
+mod objects;
 mod process;
 mod quickstart;
 mod references;
