@@ -47,6 +47,7 @@
 //! | [`clusters::Clusters`] | `ClusterSelector` | kubeconfigs of the clusters |
 //! | [`applier::KubeApplier`] | `Applier` | those clusters' API servers |
 //! | [`helm::HelmApplier`] | `Applier`, for releases of charts | the program `helm` |
+//! | [`objects::ObjectSource`] | `EventSource` | `list` and `watch` for kinds in those clusters |
 //! | [`store::KubeStore`] | `WorkStore` | a namespace for Works |
 //! | [`leader`] | | a Lease |
 //!
@@ -65,8 +66,10 @@ pub mod cluster_nats;
 pub mod clusters;
 pub mod connection;
 pub mod definitions;
+mod follow;
 pub mod helm;
 pub mod kubeconfig;
 pub mod leader;
+pub mod objects;
 pub mod register;
 pub mod store;

@@ -171,8 +171,8 @@ mod real {
                 with(in_clusters.clone(), "/spec/deadLetter", json!({"jetStream": {"stream": "d"}})),
                 "dead letters are kept in the operator's store",
             ),
-            (with(nats.clone(), "/spec/nats", Value::Null), "set exactly one of http and nats"),
-            (with(nats.clone(), "/spec/http", json!({})), "set exactly one of http and nats"),
+            (with(nats.clone(), "/spec/nats", Value::Null), "set exactly one of http, nats and kubernetes"),
+            (with(nats.clone(), "/spec/http", json!({})), "set exactly one of http, nats and kubernetes"),
             (with(nats.clone(), "/spec/nats/urls", Value::Null), "set urls, or connectionSecretRef"),
             (with(nats.clone(), "/spec/nats/subjects", json!([])), "subjects must name at least one"),
             (

@@ -9,10 +9,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use build::EventBuilder;
 pub use decode::{BatchEntry, DecodeError};
+
+/// With this the type of an event begins that tells of an object of Kubernetes. The kind in lower case follows, and `.live`
+/// or `.gone`; its data is the object.
+pub const RESOURCE: &str = "dev.fleet-events.resource.";
 
 /// A [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md) event.
 ///
@@ -98,6 +102,14 @@ impl Event {
     /// The data.
     pub fn data(&self) -> Option<&Data> {
         self.data.as_ref()
+    }
+
+    /// The object of Kubernetes that it tells of, if it does.
+    pub fn resource(&self) -> Option<&Map<String, Value>> {
+        match self.data() {
+            Some(Data::Json(Value::Object(object))) if self.ty.starts_with(RESOURCE) => Some(object),
+            _ => None,
+        }
     }
 
     /// Whether another event says the same of the same thing: all but its id and time.

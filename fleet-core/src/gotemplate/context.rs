@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::value::{Heap, Value};
 use crate::cluster::Cluster;
+use crate::event::Event;
 use crate::printed::Planes;
 use crate::render::{Context, TemplateError, TemplateFault};
 use crate::resource::{Referred, Resource};
@@ -44,6 +45,15 @@ impl<'c> Seen<'c> {
             put("CloudEvent", event.filter(|_| reads("event")).map(|event| event.to_json()));
             let all = events.filter(|_| reads("events"));
             put("CloudEvents", all.map(|all| all.iter().map(|arrival| arrival.event.to_json()).collect()));
+            let resource = event.filter(|_| reads("event")).and_then(Event::resource);
+            put("Resource", resource.map(|it| Json::Object(it.clone())));
+            put("MatchingResource", resource.map(reference));
+            let resources = all.map(|all| all.iter().filter_map(|it| it.event.resource()));
+            let resources: Option<Vec<_>> = resources.map(Iterator::collect);
+            let list =
+                |of: &Vec<&Map<String, Json>>| of.iter().map(|it| Json::Object((*it).clone())).collect();
+            put("Resources", resources.as_ref().map(list));
+            put("MatchingResources", resources.map(|of| of.into_iter().map(reference).collect()));
             put("Message", message.filter(|_| reads("message")).map(self::message));
         }
         let shown = if self.event { origin.or(cluster) } else { cluster };
@@ -63,8 +73,17 @@ impl<'c> Seen<'c> {
         let part = error.reason.strip_prefix('.').and_then(|rest| rest.split([' ', '.']).next());
         let hint = match part {
             _ if error.fault != TemplateFault::Undefined => None,
-            Some("CloudEvent" | "CloudEvents" | "Message") if !self.event => Some(
+            Some(
+                "CloudEvent" | "CloudEvents" | "Message" | "MatchingResource" | "MatchingResources"
+                | "Resource" | "Resources",
+            ) if !self.event => Some(
                 "the event is there only where a template is rendered with it (projectsveltos.io/instantiate)",
+            ),
+            Some("MatchingResource" | "Resource") if self.context.events.is_some() => Some(
+                "the trigger has oneForEvent: false, so what there is, is a list: {{ range .Resources }}{{ .metadata.name }}{{ end }}",
+            ),
+            Some("MatchingResources" | "Resources") if self.context.events.is_none() => Some(
+                "only where a trigger has oneForEvent: false there is a list of objects, else there is .Resource",
             ),
             Some("CloudEvent" | "Message") if self.context.events.is_some() => Some(
                 "the trigger has oneForEvent: false, so what there is, is a list: {{ range .CloudEvents }}{{ .id }}{{ end }}",
@@ -72,8 +91,8 @@ impl<'c> Seen<'c> {
             Some("CloudEvents") => Some(
                 "only where a trigger has oneForEvent: false there is a list of events, else there is .CloudEvent",
             ),
-            Some("MatchingResource" | "MatchingResources" | "Resource" | "Resources") => {
-                Some("objects of a cluster do not start a trigger here, only events do")
+            Some("MatchingResource" | "Resource") => {
+                Some("the event tells of no object; those of an EventSource with resourceSelectors do")
             }
             _ => None,
         };
@@ -86,6 +105,17 @@ impl<'c> Seen<'c> {
 
 fn part_of(reason: &str) -> &str {
     reason.strip_prefix('.').and_then(|rest| rest.split([' ', '.']).next()).unwrap_or_default()
+}
+
+/// As Sveltos refers to an object.
+fn reference(resource: &Map<String, Json>) -> Json {
+    let metadata = resource.get("metadata");
+    let of = |field: &str| match field {
+        "apiVersion" | "kind" => resource.get(field),
+        _ => metadata?.get(field),
+    };
+    let fields = ["apiVersion", "kind", "namespace", "name", "uid"];
+    fields.into_iter().filter_map(|field| Some((field.to_owned(), of(field)?.clone()))).collect()
 }
 
 fn message(message: &Message) -> Json {

@@ -6,6 +6,8 @@
 //! nothing but their arguments, and `toYaml`, `fromYaml`, `toJson`, `fromJson`. A template knows
 //! * `.CloudEvent`, where it is rendered with the event: the event as it is in JSON; of a trigger with
 //!   `oneForEvent: false` instead `.CloudEvents`, a list of them,
+//! * `.Resource`, if that event tells of an object of Kubernetes: the object, and `.MatchingResource`, which refers to it
+//!   (`apiVersion`, `kind`, `namespace`, `name`, `uid`); instead `.Resources` and `.MatchingResources` where there is a list,
 //! * `.Cluster`: the cluster as the object that Sveltos has for it, `.Cluster.metadata.name`, `.namespace`, `.labels`,
 //!   `.annotations`. With the event it is the cluster that the event came from (the target, where no origin is known); at
 //!   deployment it is the target,

@@ -127,7 +127,10 @@ impl Reader {
                 };
                 self.paths.insert(path);
             }
-            "CloudEvents" => {
+            "Resource" | "MatchingResource" => {
+                self.paths.insert("event.data".to_owned());
+            }
+            "CloudEvents" | "Resources" | "MatchingResources" => {
                 self.paths.insert("events".to_owned());
             }
             "Message" => {

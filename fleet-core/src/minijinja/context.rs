@@ -39,6 +39,10 @@ impl Root {
         if let (Some(wanted), Some(event)) = (reads.parts("event"), context.event) {
             parts.push(("event", values.event(event, wanted)));
         }
+        let resource = context.event.and_then(Event::resource);
+        if let (Some(wanted), Some(resource)) = (reads.parts("resource"), resource) {
+            parts.push(("resource", values.resource(resource, wanted)));
+        }
         if let (Some(wanted), Some(message)) = (reads.parts("message"), context.message) {
             parts.push(("message", values.message(message, wanted)));
         }
@@ -123,12 +127,20 @@ impl Values<'_> {
         Value::from_pairs(parts)
     }
 
+    fn resource(&mut self, resource: &serde_json::Map<String, Json>, wanted: &Parts) -> Value {
+        let read = resource.iter().filter(|(field, _)| wanted.has(field));
+        Value::from_pairs(read.map(|(field, value)| (self.text(field), self.json(value))).collect::<Vec<_>>())
+    }
+
     /// All of it: which parts a loop reads shows in no name.
     fn arrival(&mut self, arrival: &Arrival<'_>) -> Value {
         let mut parts = vec![
             ("event", self.event(arrival.event, &Parts::All)),
             ("message", self.message(arrival.message, &Parts::All)),
         ];
+        if let Some(resource) = arrival.event.resource() {
+            parts.push(("resource", self.resource(resource, &Parts::All)));
+        }
         if let Some(origin) = arrival.origin {
             parts.push(("origin", self.cluster(origin, &Parts::All)));
         }

@@ -83,7 +83,10 @@ pub(super) fn with_hint(mut error: TemplateError, context: &Context<'_>) -> Temp
         variable.strip_prefix(name).is_some_and(|rest| rest.starts_with(['`', '.', '[', ' ', '|']))
     };
     match context.events {
-        Some(_) if ["event", "message", "origin"].into_iter().any(is) => error.reason.push_str(
+        None if is("resource") && context.event.is_some_and(|event| event.resource().is_some()) => error.reason.push_str(
+            "; of an object there is only metadata, unless its EventSource says kubernetes.collectResources: true",
+        ),
+        Some(_) if ["event", "message", "origin", "resource"].into_iter().any(is) => error.reason.push_str(
             "; the trigger has oneForEvent: false, so what there is, is a list: {% for it in events %}{{ it.event.id }}{% endfor %}",
         ),
         None if is("events") => {

@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 
 /// The names that the context may have.
-const ROOTS: [&str; 7] = ["event", "events", "message", "cluster", "origin", "resources", "trigger"];
+const ROOTS: [&str; 8] =
+    ["event", "events", "message", "resource", "cluster", "origin", "resources", "trigger"];
 
 /// What a template reads.
 #[derive(Debug)]

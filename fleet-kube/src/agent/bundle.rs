@@ -45,6 +45,9 @@ pub struct Bundle {
     /// What is known of the hub's objects that templates see.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     resources: Vec<Known>,
+    /// EventSources whose events the hub hears from the agent, as far as triggers put something into other clusters.
+    #[serde(default)]
+    relayed: BTreeSet<Arc<str>>,
 }
 
 /// What is known of one object.
@@ -61,9 +64,6 @@ struct Known {
     /// Why it cannot be read, if that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unavailable: Option<Arc<str>>,
-    /// EventSources whose events the hub hears from the agent, as far as triggers put something into other clusters.
-    #[serde(default)]
-    relayed: BTreeSet<Arc<str>>,
 }
 
 /// Why a bundle cannot be written, or read.

@@ -116,7 +116,7 @@ pub(super) fn relayed_sources(definitions: &Definitions, cluster: &ClusterDefini
             let origin = definitions.catalog.sources.get(source).and_then(|source| source.origin.as_ref());
             origin == Some(&OriginRule::Fixed(cluster.id.clone()))
         }
-        None => false,
+        Some(Transport::Objects(_)) | None => false,
     };
     leaving.filter(|source| only_there(source)).cloned().collect()
 }
@@ -163,7 +163,7 @@ pub(super) fn hears_no_http_of_the_hub(definitions: &Definitions, cluster: &Clus
 /// because the triggers of it select such clusters only. The NATS in each cluster is not meant: who reads that follows
 /// from the cluster.
 pub fn is_read_by_agents_alone(definitions: &Definitions, source: &str) -> bool {
-    if matches!(definitions.transports.get(source), Some(Transport::ClusterNats(_))) {
+    if matches!(definitions.transports.get(source), Some(Transport::ClusterNats(_) | Transport::Objects(_))) {
         return false;
     }
     let by_agent = |it: &&ClusterDefinition| matches!(it.connection, Connection::Agent);

@@ -31,7 +31,8 @@ pub(super) fn narrow(
         Arc::make_mut(trigger).local.clear();
     }
     for (name, source) in &mut catalog.sources {
-        let has_origin = matches!(transports.get(name), Some(Transport::ClusterNats(_)));
+        let has_origin =
+            matches!(transports.get(name), Some(Transport::ClusterNats(_) | Transport::Objects(_)));
         if !has_origin {
             let mut own = SourceDef::clone(source);
             own_events(&mut own, id);

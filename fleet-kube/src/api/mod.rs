@@ -47,7 +47,8 @@ pub use relayed::{RelayProgress, RelayedBody, RelayedDelivery, RelayedEvent, Rel
 pub use resource::{ReferredResource, TemplateResourceRef};
 pub use source::{
     ClusterRef, ClusterSecretRef, DeadLetterSpec, DeadLetterStreamSpec, DedupeBy, DedupeSpec, DeliverFrom,
-    EventSource, EventSourceSpec, HttpSpec, JetStreamSpec, NatsSpec, OriginSpec, SecretRef, SubjectTokens,
+    EventSource, EventSourceSpec, HttpSpec, JetStreamSpec, KubernetesSpec, NatsSpec, OriginSpec,
+    ResourceRule, ResourceSelector, SecretRef, SubjectTokens,
 };
 pub use status::Status;
 pub use trigger::{DeploymentType, EventTrigger, EventTriggerSpec, PolicyKind, PolicyRef};

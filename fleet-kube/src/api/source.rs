@@ -1,6 +1,7 @@
 //! `EventSource`: where events come from.
 
 use fleet_core::filter::Filter;
+use fleet_core::selector::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,7 +43,12 @@ const MAX_EVENT_BYTES: u32 = 256 * 1024;
     )
 )]
 #[x_kube(
-    validation = Rule::new("has(self.http) != has(self.nats)").message("set exactly one of http and nats")
+    validation = Rule::new("[has(self.http), has(self.nats), has(self.kubernetes)].filter(set, set).size() == 1")
+        .message("set exactly one of http, nats and kubernetes")
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.kubernetes) || !(has(self.origin) || has(self.dedupe))")
+        .message("with kubernetes the origin of an event is the cluster that it comes from, and what is told twice changes nothing; leave out origin and dedupe")
 )]
 #[x_kube(
     validation = Rule::new("!has(self.origin) || !has(self.nats) || !has(self.nats.clusterSecretRef)")
@@ -76,6 +82,11 @@ pub struct EventSourceSpec {
     /// Events come from NATS: core NATS, or JetStream where `jetStream` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsSpec>,
+    /// Objects of clusters are the events: in every cluster that a trigger of this EventSource selects by its
+    /// `sourceClusterSelector`, which is the origin of what comes from there. An object that matches is Create, again
+    /// whenever it changed; one that is gone, or matches no more, is Delete, also when that happened while nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesSpec>,
     /// Which events count: all of these filters must let an event pass. The dialects are those of CloudEvents
     /// Subscriptions (exact, prefix, suffix, all, any, not), `pattern`, regular expressions in RE2's syntax that are found
     /// in attributes, `messageSubject`, one that is found in the subject of the NATS message, and `cel`, an expression over
@@ -112,6 +123,65 @@ fn max_event_bytes() -> u32 {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSpec {}
+
+/// Which objects of clusters are events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KubernetesSpec {
+    /// An object is an event if one of these matches. The user of the cluster's kubeconfig needs the verbs list and watch
+    /// for the kinds.
+    #[schemars(length(min = 1, max = 32))]
+    pub resource_selectors: Vec<ResourceSelector>,
+    /// Whether templates see whole objects (`resource.spec`), and not only `apiVersion`, `kind` and `metadata`. What they
+    /// see is kept in the operator's store, and a change of it renders anew.
+    #[serde(default)]
+    pub collect_resources: bool,
+}
+
+/// Which objects of one kind: those for which all of this holds, and that are not being deleted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResourceSelector {
+    /// The API group; absent or `""` is the core group.
+    #[serde(default)]
+    #[schemars(length(max = 253))]
+    pub group: String,
+    /// The version in the group.
+    #[schemars(length(min = 1, max = 63))]
+    pub version: String,
+    /// The kind.
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// The namespace that they are in; by default any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// Their name; by default any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub name: Option<String>,
+    /// Their labels; by default any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>")]
+    pub selector: Option<LabelSelector>,
+    /// CEL expressions over the object, one of which has to give true. One that looks at a field that is not there does
+    /// not. Where all look at metadata only, nothing else is read.
+    #[serde(default, rename = "evaluateCEL", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub evaluate_cel: Vec<ResourceRule>,
+}
+
+/// A CEL expression over an object as `resource`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResourceRule {
+    /// What this is called in messages.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The expression: `resource.spec.type == "LoadBalancer"`.
+    #[schemars(length(min = 1, max = 2048))]
+    pub rule: String,
+}
 
 /// Which NATS servers, and what of theirs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]

@@ -207,6 +207,28 @@ impl Clusters {
     }
 }
 
+#[cfg(test)]
+impl Clusters {
+    /// With one cluster that is reached by a client, whatever comes.
+    pub(crate) fn scripted(id: ClusterId, client: crate::client::ClusterClient) -> Self {
+        let clusters = Self::new();
+        let definition = ClusterDefinition {
+            id: id.clone(),
+            labels: Default::default(),
+            annotations: Default::default(),
+            resolve: Vec::new(),
+            // Nobody probes a folder.
+            connection: Connection::Directory,
+        };
+        clusters.update(vec![definition]);
+        if let Some(entry) = clusters.shared.lock().entries.get_mut(&id) {
+            entry.definition.connection = Connection::InCluster;
+            entry.reach.send_replace(Reach { link: Some(Arc::new(Link::new(client))), ready: true });
+        }
+        clusters
+    }
+}
+
 impl Default for Clusters {
     fn default() -> Self {
         Self::new()

@@ -9,6 +9,7 @@ mod contents;
 mod dead_letter;
 mod filter;
 mod helm;
+mod kubernetes;
 mod nats;
 mod object;
 mod order;

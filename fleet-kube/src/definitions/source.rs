@@ -1,6 +1,7 @@
 //! `EventSource` objects.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::catalog::{OriginRule, SourceDef, Tells};
@@ -8,15 +9,16 @@ use fleet_core::cluster::ClusterId;
 use fleet_core::filter::Filter;
 use serde_json::{Map, Value};
 
-use super::filter;
 use super::nats::NatsDraft;
-use super::object::{Fault, ObjectId, Place, Problem};
+use super::object::{Fault, ObjectId, Place, Problem, join};
 use super::parse::exactly_one;
 use super::references::References;
 use super::transport::{ClusterNats, Transport};
+use super::{filter, kubernetes};
 use crate::api::{
     ClusterSecretRef, DedupeBy, DedupeSpec, EventSourceSpec, NatsSpec, OriginSpec, parse_duration,
 };
+use crate::objects::Selection;
 
 /// An EventSource, read as far as that goes without looking at Secrets.
 #[derive(Debug)]
@@ -34,6 +36,7 @@ enum Draft {
     Http,
     Nats(Box<NatsDraft>),
     ClusterNats(ClusterNats),
+    Objects(Arc<Selection>),
 }
 
 impl SourceDraft {
@@ -43,9 +46,22 @@ impl SourceDraft {
         object: &Map<String, Value>,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
-        problems.extend(exactly_one(place, object, "/spec", &["http", "nats"]).err());
+        problems.extend(exactly_one(place, object, "/spec", &["http", "nats", "kubernetes"]).err());
         let filter = filter::all(place, "/spec/filters", spec.filters, &mut problems);
         let http = spec.http.is_some();
+        if spec.kubernetes.is_some() {
+            for (field, is_set, why) in [
+                ("origin", spec.origin.is_some(), "the origin of an event is the cluster that it comes from"),
+                ("dedupe", spec.dedupe.is_some(), "what is told twice changes nothing"),
+                ("deadLetter", spec.dead_letter.is_some(), "dead letters are kept in the operator's store"),
+                ("replay", spec.replay > 0, "all that is there is told anyway"),
+            ] {
+                if is_set {
+                    let reason = format!("with kubernetes {why}; leave it out");
+                    problems.push(place.problem(&join("/spec", field), Fault::Invalid, reason));
+                }
+            }
+        }
         let in_clusters = spec.nats.as_ref().is_some_and(|nats| nats.cluster_secret_ref.is_some());
         if in_clusters && spec.origin.is_some() {
             let reason = "with nats.clusterSecretRef the origin of an event is the cluster that it comes from; leave it out";
@@ -59,6 +75,12 @@ impl SourceDraft {
         let dedupe = spec.dedupe.and_then(|dedupe| dedupe_window(place, &dedupe, &mut problems));
         let (replay, dead_letter) = (spec.replay, spec.dead_letter);
         let transport = match spec.nats {
+            _ if spec.kubernetes.is_some() => {
+                let selection = spec
+                    .kubernetes
+                    .map(|it| kubernetes::selection(place, "/spec/kubernetes", it, &mut problems));
+                selection.map_or(Draft::Http, |selection| Draft::Objects(Arc::new(selection)))
+            }
             Some(NatsSpec { cluster_secret_ref: Some(secret), .. }) => {
                 if dead_letter.is_some() {
                     let reason = "with nats.clusterSecretRef dead letters are kept in the operator's store; leave it out";
@@ -101,6 +123,13 @@ impl SourceDraft {
         Self { filter, origin: None, max_event_bytes, dedupe: None, replay: 0, transport }
     }
 
+    /// A source whose events are objects of clusters.
+    pub(super) fn of_objects(selection: Selection) -> Self {
+        let max_event_bytes = fleet_core::catalog::DEFAULT_MAX_EVENT_BYTES;
+        let transport = Draft::Objects(Arc::new(selection));
+        Self { filter: Filter::default(), origin: None, max_event_bytes, dedupe: None, replay: 0, transport }
+    }
+
     /// Which replay it asks for.
     pub(super) fn replay(&self) -> u32 {
         self.replay
@@ -109,7 +138,7 @@ impl SourceDraft {
     /// The Secret it refers to.
     pub(super) fn references(&self) -> Option<ObjectId> {
         match &self.transport {
-            Draft::Http | Draft::ClusterNats(_) => None,
+            Draft::Http | Draft::ClusterNats(_) | Draft::Objects(_) => None,
             Draft::Nats(nats) => nats.references(),
         }
     }
@@ -121,7 +150,10 @@ impl SourceDraft {
             origin: self.origin.clone(),
             max_event_bytes: self.max_event_bytes,
             dedupe: self.dedupe,
-            tells: Tells::Events,
+            tells: match self.transport {
+                Draft::Objects(_) => Tells::States,
+                _ => Tells::Events,
+            },
             only_here: matches!(self.transport, Draft::Http),
         }
     }
@@ -136,6 +168,7 @@ impl SourceDraft {
         match &self.transport {
             Draft::Http => Some(Transport::Http),
             Draft::ClusterNats(nats) => Some(Transport::ClusterNats(nats.clone())),
+            Draft::Objects(selection) => Some(Transport::Objects(Arc::clone(selection))),
             Draft::Nats(nats) => {
                 nats.resolve(place, references, problems).map(|nats| Transport::Nats(Box::new(nats)))
             }

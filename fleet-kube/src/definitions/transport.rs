@@ -1,12 +1,14 @@
 //! How events of an EventSource arrive, with all that is needed to connect.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::resolve::Resolve;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::api::{ClusterSecretRef, DeliverFrom};
+use crate::objects::Selection;
 
 /// How events arrive. Two that are equal need no new connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +19,8 @@ pub enum Transport {
     Nats(Box<NatsTransport>),
     /// From the NATS in each source cluster.
     ClusterNats(ClusterNats),
+    /// From the objects in each source cluster.
+    Objects(Arc<Selection>),
 }
 
 /// What of the NATS in clusters is read.

@@ -76,7 +76,7 @@ fn each_mistake_gives_one_clear_problem() {
         (
             "  http: {}\n",
             "  http: {}\n  nats: {urls: [a], subjects: [b]}\n",
-            "f.yaml:14: EventSource user-operation: spec: exactly one of http, nats must be set; found http and nats",
+            "f.yaml:14: EventSource user-operation: spec: exactly one of http, nats, kubernetes must be set; found http and nats",
         ),
         (
             "  - exact: {source: auth.example.com}\n",

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use fleet_core::catalog::{Payload, profile_name};
+use fleet_core::catalog::{Payload, Tells, profile_name};
 use fleet_core::event::Event;
 use fleet_core::filter::Facts;
 use fleet_core::policy::SyncMode;
@@ -198,5 +198,58 @@ fn what_is_local_goes_into_the_management_cluster() {
         assert_eq!(problems(&definitions), Vec::<String>::new(), "{kind}");
         let trigger = definitions.catalog.triggers.values().next().unwrap();
         assert_eq!((trigger.payload.len(), trigger.local.len()), parts, "{kind}");
+    }
+}
+
+fn source(spec: &str) -> String {
+    format!(
+        "apiVersion: lib.projectsveltos.io/v1beta1\nkind: EventSource\nmetadata: {{name: s}}\nspec: {spec}\n---\n"
+    )
+}
+
+/// Theirs means what ours means.
+#[test]
+fn selectors_of_resources_are_read_as_they_are() {
+    let theirs = "{collectResources: true, resourceSelectors: [{group: apps, version: v1, kind: Deployment, namespace: x, \
+                  name: '', labelFilters: [{key: a, operation: Equal, value: b}, {key: c, operation: Different, value: d}, \
+                  {key: e, operation: Has}, {key: f, operation: DoesNotHave}], selector: {matchLabels: {g: h}}, \
+                  evaluateCEL: [{name: r, rule: resource.spec.replicas > 1}]}, {group: '', version: v1, kind: Service}]}";
+    let ours = "apiVersion: fleet-events.dev/v1alpha1\nkind: EventSource\nmetadata: {name: s}\nspec: {kubernetes: \
+                {collectResources: true, resourceSelectors: [{group: apps, version: v1, kind: Deployment, namespace: x, \
+                selector: {matchLabels: {g: h}, matchExpressions: [{key: a, operator: In, values: [b]}, {key: c, operator: \
+                NotIn, values: [d]}, {key: e, operator: Exists}, {key: f, operator: DoesNotExist}]}, evaluateCEL: [{name: r, \
+                rule: resource.spec.replicas > 1}]}, {version: v1, kind: Service}]}}\n---\n";
+    let (theirs, ours) = (read(&source(theirs)), read(ours));
+    assert_eq!((problems(&theirs), problems(&ours)), (Vec::new(), Vec::new()));
+    assert_eq!(theirs.transports, ours.transports);
+    assert_eq!(theirs.catalog.sources, ours.catalog.sources);
+    assert!(matches!(&ours.transports["s"], Transport::Objects(selection) if selection.content));
+    assert_eq!(ours.catalog.sources["s"].tells, Tells::States);
+}
+
+#[test]
+fn what_selects_resources_otherwise_is_refused_by_name() {
+    for (spec, says) in [
+        (
+            "{resourceSelectors: [{group: '', version: v1, kind: Service, evaluate: 'function evaluate() end'}]}",
+            "say it in CEL, in evaluateCEL",
+        ),
+        (
+            "{resourceSelectors: [{group: '', version: v1, kind: Service}], messagingMatchCriteria: [{subject: a}]}",
+            "make two",
+        ),
+        ("{resourceSelectors: [{group: '', version: v1, kind: Service}], aggregatedSelection: x}", "no Lua"),
+        (
+            "{resourceSelectors: [{group: '', version: v1, kind: Service, evaluateCEL: [{name: a, rule: x ==}]}]}",
+            "spec.resourceSelectors[0].evaluateCEL[0].rule",
+        ),
+        (
+            "{resourceSelectors: [{group: '', version: v1, kind: Service, namespace: 'a b'}]}",
+            "spec.resourceSelectors[0].namespace",
+        ),
+        ("{resourceSelectors: [{group: '', version: v1, kind: Service, labelFilter: []}]}", "labelFilter"),
+    ] {
+        let told = problems(&read(&source(spec)));
+        assert!(told.len() == 1 && told[0].contains(says), "{spec}: {told:?}");
     }
 }

@@ -64,6 +64,16 @@ impl Rewriter {
     }
 
     fn source(&mut self, object: &Value) -> Value {
+        if let Some(selectors) = object.pointer("/spec/resourceSelectors").and_then(Value::as_array)
+            && !selectors.is_empty()
+        {
+            let mut spec =
+                Map::from_iter([("resourceSelectors".to_owned(), selectors.iter().map(resources).collect())]);
+            if let Some(Value::Bool(true)) = object.pointer("/spec/collectResources") {
+                spec.insert("collectResources".to_owned(), true.into());
+            }
+            return ours("EventSource", object, Map::from_iter([("kubernetes".to_owned(), spec.into())]));
+        }
         let criteria = object.pointer("/spec/messagingMatchCriteria").and_then(Value::as_array);
         let mut any: Vec<Vec<Value>> = Vec::new();
         for criterion in criteria.into_iter().flatten() {
@@ -291,4 +301,33 @@ fn without_annotations(object: &mut Value, unwanted: &BTreeSet<&str>) {
             metadata.remove("annotations");
         }
     }
+}
+
+/// Which objects, without what is empty, and with filters on labels as a selector.
+fn resources(theirs: &Value) -> Value {
+    let mut ours = theirs.as_object().cloned().unwrap_or_default();
+    ours.retain(|_, value| match value {
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        value => !value.is_null(),
+    });
+    let Some(Value::Array(filters)) = ours.remove("labelFilters") else { return ours.into() };
+    let expressions = filters.iter().map(|filter| {
+        let (key, value) = (&filter["key"], &filter["value"]);
+        match filter["operation"].as_str() {
+            Some("Equal") => json!({"key": key, "operator": "In", "values": [value]}),
+            Some("Different") => json!({"key": key, "operator": "NotIn", "values": [value]}),
+            Some("Has") => json!({"key": key, "operator": "Exists"}),
+            _ => json!({"key": key, "operator": "DoesNotExist"}),
+        }
+    });
+    let expressions: Vec<Value> = expressions.collect();
+    let selector = ours.entry("selector").or_insert_with(|| json!({}));
+    if let Some(all) = selector.as_object_mut() {
+        match all.get_mut("matchExpressions").and_then(Value::as_array_mut) {
+            Some(all) => all.extend(expressions),
+            None => drop(all.insert("matchExpressions".to_owned(), expressions.into())),
+        }
+    }
+    ours.into()
 }

@@ -320,6 +320,12 @@ impl Writer {
         match (first, rest) {
             ("CloudEvent", rest) => path("event", rest),
             ("CloudEvents", []) => "events".to_owned(),
+            ("Resource", rest) => path("resource", rest),
+            ("MatchingResource", [field, rest @ ..]) => match field.as_str() {
+                "apiVersion" | "kind" => path(&format!("resource.{field}"), rest),
+                _ => path(&format!("resource.metadata.{field}"), rest),
+            },
+            ("Resources", []) => "(events | map(attribute=\"resource\") | list)".to_owned(),
             ("Message", rest) => path("message", rest),
             ("Trigger", rest) => path("trigger", rest),
             ("MgmtResources", rest) => path("resources", rest),
@@ -335,7 +341,7 @@ impl Writer {
             }
             (other, _) => {
                 self.fault(&format!(
-                    ".{other} is not there; templates see event, message, cluster, origin, resources and trigger"
+                    ".{other} is not there; templates see event, resource, message, cluster, origin, resources and trigger"
                 ));
                 String::new()
             }
@@ -365,7 +371,8 @@ fn items(over: &str, arrivals: bool) -> String {
 
 /// A variable without its `$`, and not named as anything that minijinja or the context has.
 fn variable(name: &str) -> String {
-    const TAKEN: [&str; 21] = [
+    const TAKEN: [&str; 22] = [
+        "resource",
         "event",
         "events",
         "message",

@@ -139,7 +139,7 @@ fn what_has_no_translation_is_told_with_its_line() {
         ("{{ define \"x\" }}{{ end }}", 1, "defines x"),
         ("\n\n{{ template \"x\" . }}", 3, "calls the template \"x\""),
         ("{{ .Cluster.spec.x }}", 1, "more of .Cluster"),
-        ("{{ .Resource.x }}", 1, ".Resource is not there"),
+        ("{{ .Resource2.x }}", 1, ".Resource2 is not there"),
         ("{{ printf \"%5d\" 1 }}", 1, "printf otherwise"),
         ("{{ $x := 1 }}\n{{ range .CloudEvent.data.a }}{{ $x = 2 }}{{ end }}", 2, "assigns to $x"),
         ("{{ if", 1, "is no Go template"),
@@ -193,6 +193,31 @@ fn references_become_ours() {
                 "resource": {"apiVersion": "example.com/v1", "kind": "Plan", "namespace": "plans", "name": "gold"}},
         ])
     );
+}
+
+#[test]
+fn objects_that_are_events_become_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("t.yaml");
+    let text = "apiVersion: lib.projectsveltos.io/v1beta1\nkind: EventSource\nmetadata: {name: s}\nspec:\n  \
+                collectResources: true\n  resourceSelectors:\n  - {group: '', version: v1, kind: Service, namespace: '', \
+                labelFilters: [{key: a, operation: Different, value: b}], evaluateCEL: [{name: lb, rule: \
+                'resource.spec.type == \"LoadBalancer\"'}]}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\n  \
+                annotations: {projectsveltos.io/instantiate: ok}\ndata:\n  a.yaml: |\n    kind: A\n    name: {{ \
+                .MatchingResource.name }}-{{ .Resource.spec.type }}\n";
+    fs::write(&file, text).unwrap();
+    let converted = sveltos(std::slice::from_ref(&file));
+    assert_eq!(converted.untranslated, []);
+    for expected in [
+        "kubernetes:",
+        "collectResources: true",
+        "operator: NotIn",
+        "kind: Service",
+        "name: {{ resource.metadata.name }}-{{ resource.spec.type }}",
+    ] {
+        assert!(converted.yaml.contains(expected), "{expected}\n{}", converted.yaml);
+    }
+    assert!(!converted.yaml.contains("labelFilters"), "{}", converted.yaml);
 }
 
 #[test]

@@ -292,6 +292,7 @@ fn sources(definitions: &Definitions, live: Option<&Live<'_>>) -> Vec<SourceRow>
             Some(Transport::Nats(nats)) if nats.jet_stream.is_some() => "jetStream",
             Some(Transport::Nats(_)) => "nats",
             Some(Transport::ClusterNats(_)) => "clusterNats",
+            Some(Transport::Objects(_)) => "kubernetes",
             None => "",
         };
         let condition = live.and_then(|live| live.condition(&Subject::Source(Arc::clone(name))));

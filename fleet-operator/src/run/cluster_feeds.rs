@@ -1,5 +1,5 @@
-//! EventSources that read the NATS in each source cluster: which clusters those are, what the Secret in each says, and the
-//! feeds that follow from it.
+//! EventSources that read something in each source cluster: its NATS, or its objects. Which clusters those are, what the Secret
+//! in each says of NATS, and the feeds that follow from it.
 //!
 //! Each cluster is read on its own. What goes wrong in one is said of that one, and what worked there last goes on.
 
@@ -16,6 +16,7 @@ use fleet_kube::cluster_nats::{self, Told, follow};
 use fleet_kube::clusters::Clusters;
 use fleet_kube::connection::Connection;
 use fleet_kube::definitions::{ClusterNats, ClusterSecret, Definitions, NatsTransport, Transport};
+use fleet_kube::objects::{KindWatches, ObjectSource, Selection};
 use fleet_nats::connection::Connections;
 use fleet_nats::place::Place;
 use futures::StreamExt;
@@ -43,6 +44,8 @@ pub(super) struct ClusterFeeds {
     followed: BTreeMap<SecretIn, AbortOnDropHandle<()>>,
     told: Arc<Heard>,
     read: BTreeMap<SourceIn, Reading>,
+    watches: Arc<KindWatches>,
+    objects: BTreeMap<SourceIn, Arc<Selection>>,
     /// EventSources that are not read from here, of which that was said, and whether agents read them.
     nowhere: BTreeMap<Arc<str>, bool>,
 }
@@ -73,6 +76,8 @@ impl ClusterFeeds {
     pub(super) fn new(readers: Readers, clusters: Arc<Clusters>, connections: Connections) -> Self {
         Self {
             readers,
+            watches: Arc::new(KindWatches::new(Arc::clone(&clusters))),
+            objects: BTreeMap::new(),
             clusters,
             connections,
             definitions: Arc::default(),
@@ -137,6 +142,14 @@ impl ClusterFeeds {
         self.told.last().retain(|(cluster, _), _| cluster != id);
         let left: Vec<_> = self.read.keys().filter(|(_, cluster)| cluster == id).cloned().collect();
         left.iter().for_each(|place| self.stop(place));
+        let left: Vec<_> = self.objects.keys().filter(|(_, cluster)| cluster == id).cloned().collect();
+        left.iter().for_each(|place| self.stop_objects(place));
+    }
+
+    fn stop_objects(&mut self, place: &SourceIn) {
+        if self.objects.remove(place).is_some() {
+            self.readers.detach(&standing_feed(place));
+        }
     }
 
     /// Stops reading an EventSource in a cluster. What it has brought stays.
@@ -168,28 +181,67 @@ impl ClusterFeeds {
         for (place, nats) in wanted {
             self.bring_up_to_date(&place, nats);
         }
+        self.follow_objects();
         self.tell_of_those_read_nowhere();
     }
 
-    /// Where each EventSource is to be read: in the clusters that a trigger of it selects.
+    /// Not for the hub: what a list of all objects says to one engine says nothing to another.
+    fn follow_objects(&mut self) {
+        if let Readers::Relay(_) = self.readers {
+            return;
+        }
+        let mut wanted = self.selected(|transport| match transport {
+            Transport::Objects(selection) => Some(Arc::clone(selection)),
+            _ => None,
+        });
+        if !self.definitions.catalog.complete {
+            // What is missing is not gone.
+            for (place, selection) in &self.objects {
+                wanted.entry(place.clone()).or_insert_with(|| Arc::clone(selection));
+            }
+        }
+        let gone: Vec<_> =
+            self.objects.keys().filter(|place| !wanted.contains_key(*place)).cloned().collect();
+        gone.iter().for_each(|place| self.stop_objects(place));
+        for (place, selection) in wanted {
+            if self.objects.get(&place) == Some(&selection) {
+                continue;
+            }
+            let (name, cluster) = place.clone();
+            let (read, watches) = (Arc::clone(&selection), Arc::clone(&self.watches));
+            let source = Arc::new(ObjectSource::new(name, cluster, read, watches));
+            self.readers.attach(Built { source, letters: None }, false);
+            self.objects.insert(place, selection);
+        }
+    }
+
     fn wanted(&self) -> BTreeMap<SourceIn, ClusterNats> {
+        let mut wanted = self.selected(|transport| match transport {
+            Transport::ClusterNats(nats) => Some(nats.clone()),
+            _ => None,
+        });
+        if !self.definitions.catalog.complete {
+            // What is missing is not gone.
+            for (place, reading) in &self.read {
+                wanted.entry(place.clone()).or_insert_with(|| reading.nats.clone());
+            }
+        }
+        wanted
+    }
+
+    /// Where EventSources of a sort are to be read: in the clusters that a trigger of each selects.
+    fn selected<T: Clone>(&self, sort: impl Fn(&Transport) -> Option<T>) -> BTreeMap<SourceIn, T> {
         let mut wanted = BTreeMap::new();
         let catalog = &self.definitions.catalog;
         for (name, transport) in &self.definitions.transports {
-            let Transport::ClusterNats(nats) = transport else { continue };
+            let Some(what) = sort(transport) else { continue };
             let triggers: Vec<_> =
                 catalog.triggers.values().filter(|it| it.source.as_ref() == Some(name)).collect();
             let selected = |cluster: &Cluster| {
                 triggers.iter().any(|trigger| trigger.source_clusters.matches(&cluster.labels))
             };
             let clusters = self.there.values().filter(|cluster| selected(cluster));
-            wanted.extend(clusters.map(|it| ((Arc::clone(name), it.id.clone()), nats.clone())));
-        }
-        if !catalog.complete {
-            // What is missing is not gone.
-            for (place, reading) in &self.read {
-                wanted.entry(place.clone()).or_insert_with(|| reading.nats.clone());
-            }
+            wanted.extend(clusters.map(|it| ((Arc::clone(name), it.id.clone()), what.clone())));
         }
         wanted
     }
@@ -331,9 +383,11 @@ impl ClusterFeeds {
     }
 
     fn tell_of_those_read_nowhere(&mut self) {
-        let read: BTreeSet<&Arc<str>> = self.read.keys().map(|(name, _)| name).collect();
+        let read: BTreeSet<&Arc<str>> =
+            self.read.keys().chain(self.objects.keys()).map(|(name, _)| name).collect();
         let in_clusters = self.definitions.transports.iter();
-        let in_clusters = in_clusters.filter(|(_, it)| matches!(it, Transport::ClusterNats(_)));
+        let in_clusters =
+            in_clusters.filter(|(_, it)| matches!(it, Transport::ClusterNats(_) | Transport::Objects(_)));
         let nowhere = in_clusters.map(|(name, _)| name).filter(|name| !read.contains(name));
         let nowhere: BTreeMap<Arc<str>, bool> =
             nowhere.map(|name| (Arc::clone(name), self.is_read_by_agents(name))).collect();

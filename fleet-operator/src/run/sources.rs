@@ -101,7 +101,7 @@ impl Sources {
                 Ok(Some(Built { source, letters: None }))
             }
             Transport::Nats(nats) => transport::nats(name, nats, &self.connections).map(Some),
-            Transport::ClusterNats(_) => Ok(None),
+            Transport::ClusterNats(_) | Transport::Objects(_) => Ok(None),
         }
     }
 }

@@ -23,6 +23,7 @@ mod leading;
 mod local;
 mod managed;
 mod manifests;
+mod objects;
 mod process;
 mod quickstart;
 mod references;

@@ -9,16 +9,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::applier::object::{METADATA, Object};
-use crate::client::{Failure, JSON};
+use crate::applier::object::Object;
+use crate::client::{Failure, Resource};
+use crate::follow::{Reader, Told, parse, unreadable};
 
-const METADATA_LIST: &str =
-    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 /// `kubectl apply` keeps all that was applied here, values of Secrets included.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Reads objects of one kind.
-pub(super) struct Reader {
+pub(super) struct Marked {
     kind: Gvk,
     depth: Depth,
     select: Select,
@@ -39,62 +38,7 @@ pub(crate) enum Select {
     },
 }
 
-/// One page of a list.
-pub(super) struct Page {
-    pub(super) objects: Vec<Seen>,
-    /// The token for the next page.
-    pub(super) next: Option<String>,
-    /// What the list is as of.
-    pub(super) version: Arc<str>,
-}
-
-/// One line of a watch.
-pub(super) enum Event {
-    Told(Observation, Option<Arc<str>>),
-    /// Nothing else has happened up to this version.
-    Bookmark(Arc<str>),
-    /// The server has forgotten where the watch stood.
-    Expired,
-    /// Nothing that matters.
-    Other,
-}
-
-#[derive(Deserialize)]
-struct List<'a> {
-    metadata: ListMetadata,
-    #[serde(borrow, default)]
-    items: Option<Vec<&'a RawValue>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListMetadata {
-    #[serde(default)]
-    resource_version: Arc<str>,
-    #[serde(default)]
-    r#continue: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Line<'a> {
-    r#type: &'a str,
-    #[serde(borrow)]
-    object: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-struct Bookmark {
-    metadata: ListMetadata,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Status {
-    code: u16,
-    message: String,
-}
-
-impl Reader {
+impl Marked {
     /// Of Secrets nothing but the metadata is ever asked for.
     pub(super) fn new(kind: Gvk, depth: Depth) -> Self {
         Self { kind, depth, select: Select::Marked }
@@ -104,98 +48,8 @@ impl Reader {
         Self { select, ..self }
     }
 
-    pub(super) fn selector(&self) -> &'static str {
-        match self.select {
-            Select::Marked => MARK,
-            Select::Labelled { selector, .. } => selector,
-        }
-    }
-
-    pub(super) fn kind(&self) -> &Gvk {
-        &self.kind
-    }
-
-    /// Whether objects are read with their content.
-    pub(super) fn whole(&self) -> bool {
-        self.depth == Depth::Whole && !self.is_secret()
-    }
-
     fn is_secret(&self) -> bool {
         self.kind.group.is_empty() && &*self.kind.kind == "Secret"
-    }
-
-    pub(super) fn accept(&self) -> &'static str {
-        if self.whole() { JSON } else { METADATA }
-    }
-
-    pub(super) fn accept_list(&self) -> &'static str {
-        if self.whole() { JSON } else { METADATA_LIST }
-    }
-
-    pub(super) fn page(&self, body: &[u8]) -> Result<Page, Failure> {
-        let list: List<'_> = serde_json::from_slice(body).map_err(|_| unreadable())?;
-        let items = list.items.unwrap_or_default();
-        let read = |raw: &RawValue| self.read(raw).map(|(object, content)| self.seen(&object, content));
-        Ok(Page {
-            objects: items
-                .into_iter()
-                .map(read)
-                .collect::<Result<Vec<_>, _>>()?
-                .into_iter()
-                .flatten()
-                .collect(),
-            next: list.metadata.r#continue.filter(|token| !token.is_empty()),
-            version: list.metadata.resource_version,
-        })
-    }
-
-    pub(super) fn event(&self, line: &[u8]) -> Result<Event, Failure> {
-        if line.trim_ascii().is_empty() {
-            return Ok(Event::Other);
-        }
-        let line: Line<'_> = serde_json::from_slice(line).map_err(|_| unreadable())?;
-        Ok(match line.r#type {
-            "ADDED" | "MODIFIED" => {
-                let (object, content) = self.read(line.object)?;
-                let version = object.version().cloned();
-                match self.seen(&object, content) {
-                    Some(seen) => Event::Told(Observation::There(seen), version),
-                    None => Event::Other,
-                }
-            }
-            // Also for one that lost the mark: then this is how it was before.
-            "DELETED" => {
-                let (object, _) = self.read(line.object)?;
-                if matches!(self.select, Select::Labelled { .. }) {
-                    let version = object.version().cloned();
-                    let gone = self.seen(&object, None).map(|seen| Seen { going: true, ..seen });
-                    return Ok(
-                        gone.map_or(Event::Other, |seen| Event::Told(Observation::There(seen), version))
-                    );
-                }
-                match object.mark() {
-                    Some(mark) => {
-                        let (mark, uid) = (Some(mark.into()), Some(Arc::clone(object.uid())));
-                        let gone = Observation::Gone { object: self.name(&object), mark, uid };
-                        Event::Told(gone, object.version().cloned())
-                    }
-                    None => Event::Other,
-                }
-            }
-            "BOOKMARK" => {
-                let bookmark: Bookmark = parse(line.object)?;
-                Event::Bookmark(bookmark.metadata.resource_version)
-            }
-            "ERROR" => match parse(line.object)? {
-                Status { code: 410, .. } => Event::Expired,
-                Status { code, message } => {
-                    return Err(Failure::NoAnswer {
-                        reason: format!("the API server ended the watch with {code}: {message}"),
-                    });
-                }
-            },
-            _ => Event::Other,
-        })
     }
 
     /// The object's metadata, and its content if that is read.
@@ -258,17 +112,62 @@ impl Reader {
     }
 }
 
-/// The kind, as messages name it.
-impl fmt::Display for Reader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "objects of kind {} ({})", self.kind.kind, self.kind.api_version())
+impl Reader for Marked {
+    type Told = Observation;
+
+    fn kind(&self) -> &Gvk {
+        &self.kind
+    }
+
+    fn whole(&self) -> bool {
+        self.depth == Depth::Whole && !self.is_secret()
+    }
+
+    fn selector(&self) -> &str {
+        match self.select {
+            Select::Marked => MARK,
+            Select::Labelled { selector, .. } => selector,
+        }
+    }
+
+    fn there(&self, raw: &RawValue) -> Result<Option<Told<Self>>, Failure> {
+        let (object, content) = self.read(raw)?;
+        let version = object.version().cloned();
+        Ok(self.seen(&object, content).map(|seen| (Observation::There(seen), version)))
+    }
+
+    fn gone(&self, raw: &RawValue) -> Result<Option<Told<Self>>, Failure> {
+        let (object, _) = self.read(raw)?;
+        let version = object.version().cloned();
+        let told = match self.select {
+            Select::Labelled { .. } => {
+                self.seen(&object, None).map(|seen| Observation::There(Seen { going: true, ..seen }))
+            }
+            // Also for one that lost the mark: then this is how it was before.
+            Select::Marked => object.mark().map(|mark| {
+                let (mark, uid) = (Some(mark.into()), Some(Arc::clone(object.uid())));
+                Observation::Gone { object: self.name(&object), mark, uid }
+            }),
+        };
+        Ok(told.map(|told| (told, version)))
+    }
+
+    fn listing(&self, _resource: &Resource) -> Observation {
+        Observation::Listing
+    }
+
+    fn listed(&self, version: &Arc<str>) -> Observation {
+        Observation::Listed { version: Some(Arc::clone(version)) }
+    }
+
+    fn missing(&self) -> Vec<Observation> {
+        vec![Observation::Listing, Observation::Listed { version: None }]
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Failure> {
-    serde_json::from_str(raw.get()).map_err(|_| unreadable())
-}
-
-fn unreadable() -> Failure {
-    Failure::NoAnswer { reason: "what the API server tells of objects cannot be understood".to_owned() }
+/// The kind, as messages name it.
+impl fmt::Display for Marked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "objects of kind {} ({})", self.kind.kind, self.kind.api_version())
+    }
 }

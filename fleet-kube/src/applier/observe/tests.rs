@@ -9,8 +9,17 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use serde_json::{Value, json};
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
 use super::*;
 use crate::client::ClusterClient;
+use crate::clusters::{Link, Reach};
+use crate::follow::Follower;
 
 type Chunks = BoxStream<'static, Result<Frame<Bytes>, std::io::Error>>;
 
@@ -57,10 +66,10 @@ impl Server {
         let link = Arc::new(Link::new(client));
         let (sender, reach) = watch::channel(Reach { link: Some(link), ready: true });
         let kind = Gvk { group: "".into(), version: "v1".into(), kind: "ConfigMap".into() };
-        let observer = Observer::new(
+        let observer = Follower::new(
             Arc::new(Clusters::new()),
             ClusterId::new("civo", "one").unwrap(),
-            Reader::new(kind, Depth::Metadata),
+            Marked::new(kind, Depth::Metadata),
             Watches::default(),
             reach,
         );

@@ -1,20 +1,63 @@
-//! Sveltos' `EventSource`, as far as it is about CloudEvents.
+//! Sveltos' `EventSource`: CloudEvents, or objects of clusters.
 
 use std::collections::BTreeMap;
 
 use fleet_core::filter::{Filter, Pattern};
+use fleet_core::selector::LabelSelector;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::super::kubernetes;
 use super::super::object::{Fault, Place, Problem};
 use super::super::source::SourceDraft;
 use super::{Unsupported, fields};
+use crate::api::{KubernetesSpec, ResourceRule, ResourceSelector};
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Spec {
     #[serde(default)]
     messaging_match_criteria: Vec<Criteria>,
+    #[serde(default)]
+    resource_selectors: Vec<Value>,
+    #[serde(default)]
+    collect_resources: bool,
+}
+
+/// Which objects of one kind.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Resources {
+    #[serde(default)]
+    group: String,
+    version: String,
+    kind: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    label_filters: Vec<LabelFilter>,
+    selector: Option<Map<String, Value>>,
+    #[serde(default, rename = "evaluateCEL")]
+    evaluate_cel: Vec<ResourceRule>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct LabelFilter {
+    key: String,
+    operation: Operation,
+    #[serde(default)]
+    value: String,
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize)]
+enum Operation {
+    Equal,
+    Different,
+    Has,
+    DoesNotHave,
 }
 
 /// What a message has to be like: all that is given has to be found in it.
@@ -28,24 +71,90 @@ struct Criteria {
     cloud_event_subject: Option<Pattern>,
 }
 
-const UNSUPPORTED: [Unsupported; 3] = [
-    ("resourceSelectors", "objects of clusters are not events here yet"),
-    ("aggregatedSelection", "there is no Lua here"),
-    ("collectResources", "objects of clusters are not events here yet"),
+const UNSUPPORTED: [Unsupported; 1] = [("aggregatedSelection", "there is no Lua here")];
+const UNSUPPORTED_OF_RESOURCES: [Unsupported; 2] = [
+    ("evaluate", "there is no Lua here; say it in CEL, in evaluateCEL"),
+    ("includeDeletingResources", "what is being deleted is not there here"),
 ];
 
-/// Reads an EventSource of theirs: its events come from the NATS that a Secret in each cluster names.
+/// Reads an EventSource of theirs: its events come from the NATS that a Secret in each cluster names, or are objects of
+/// each cluster.
 pub(in super::super) fn source(
     place: &Place,
     object: &Map<String, Value>,
 ) -> Result<SourceDraft, Vec<Problem>> {
     let spec: Spec = fields(place, "/spec", object.get("spec"), &UNSUPPORTED)?;
+    if !spec.resource_selectors.is_empty() {
+        if !spec.messaging_match_criteria.is_empty() {
+            let reason = "stands beside resourceSelectors; an EventSource has one sort of events here: make two, and a trigger for each";
+            return Err(vec![place.problem("/spec/messagingMatchCriteria", Fault::NotSupported, reason)]);
+        }
+        return objects(place, &spec.resource_selectors, spec.collect_resources);
+    }
     if spec.messaging_match_criteria.is_empty() {
-        let reason = "is missing; without it no message counts";
+        let reason = "is missing; without it no message counts, and without resourceSelectors no object";
         return Err(vec![place.problem("/spec/messagingMatchCriteria", Fault::Invalid, reason)]);
     }
     let criteria = spec.messaging_match_criteria.into_iter().map(Criteria::filter).collect();
     Ok(SourceDraft::of_cluster_nats(Filter::Any(criteria)))
+}
+
+fn objects(place: &Place, selectors: &[Value], content: bool) -> Result<SourceDraft, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut resource_selectors = Vec::new();
+    for (index, value) in selectors.iter().enumerate() {
+        let pointer = format!("/spec/resourceSelectors/{index}");
+        let read = fields::<Resources>(place, &pointer, Some(value), &UNSUPPORTED_OF_RESOURCES);
+        match read.and_then(|read| read.selector(place, &pointer)) {
+            Ok(selector) => resource_selectors.push(selector),
+            Err(more) => problems.extend(more),
+        }
+    }
+    if problems.is_empty() {
+        let spec = KubernetesSpec { resource_selectors, collect_resources: content };
+        let selection = kubernetes::selection(place, "/spec", spec, &mut problems);
+        if problems.is_empty() {
+            return Ok(SourceDraft::of_objects(selection));
+        }
+    }
+    Err(problems)
+}
+
+impl Resources {
+    fn selector(self, place: &Place, pointer: &str) -> Result<ResourceSelector, Vec<Problem>> {
+        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        let mut selector = self.selector.unwrap_or_default();
+        let expressions: Vec<Value> = self.label_filters.into_iter().map(LabelFilter::expression).collect();
+        let all = selector.entry("matchExpressions").or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(all) = all {
+            all.extend(expressions);
+        }
+        let selector = LabelSelector::deserialize(&Value::Object(selector)).map_err(|error| {
+            let reason = format!("selector and labelFilters: {error}");
+            vec![place.problem(pointer, Fault::Invalid, reason)]
+        })?;
+        Ok(ResourceSelector {
+            group: self.group,
+            version: self.version,
+            kind: self.kind,
+            namespace: given(self.namespace),
+            name: given(self.name),
+            selector: Some(selector),
+            evaluate_cel: self.evaluate_cel,
+        })
+    }
+}
+
+impl LabelFilter {
+    fn expression(self) -> Value {
+        let Self { key, operation, value } = self;
+        match operation {
+            Operation::Equal => json!({"key": key, "operator": "In", "values": [value]}),
+            Operation::Different => json!({"key": key, "operator": "NotIn", "values": [value]}),
+            Operation::Has => json!({"key": key, "operator": "Exists"}),
+            Operation::DoesNotHave => json!({"key": key, "operator": "DoesNotExist"}),
+        }
+    }
 }
 
 impl Criteria {

@@ -101,6 +101,7 @@ impl Setting {
             events: None,
             cluster: Some(&self.cluster),
             origin: Some(&self.origin),
+            resources: None,
             trigger: "kit",
         }
     }
