@@ -374,10 +374,7 @@ mod tests {
         assert_eq!(nothing_yet.bundle.resources(), hub(&[]), "what was not looked up is not missing");
         assert_eq!(nothing_yet.left_out.by_event, ["by-event".into()]);
         let told = nothing_yet.left_out.told().unwrap();
-        assert!(
-            told.contains("does not know of: by-event,"),
-            "{told}"
-        );
+        assert!(told.contains("does not know of: by-event,"), "{told}");
         let known = hub(&[
             ("plans", ResourceState::Found(secret)),
             ("plan-production", ResourceState::Unavailable("may not be read".into())),

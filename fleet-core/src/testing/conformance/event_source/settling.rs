@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Fixture;
-use super::reader::{QUIET, Reader};
+use super::reader::{QUIET, Reader, subject_of};
 use crate::source::Delivery;
 use crate::testing::conformance::{Finding, OrBroken, holds};
 
@@ -49,9 +49,19 @@ async fn never_again(fixture: &impl Fixture, settle: impl AsyncFnOnce(Delivery) 
     if fixture.abilities().reopens.is_ok() && fixture.abilities().redelivers.is_ok() {
         let floors = reader.stored_floors();
         drop(reader);
-        let mut next = Reader::open_at(fixture, &*fixture.source().await, floors).await?;
+        let mut next = Reader::open_at(fixture, &*fixture.source().await, floors.clone()).await?;
         fixture.publish("to-the-next").await;
-        next.acknowledge("to-the-next").await?;
+        loop {
+            let delivery = next.next().await?;
+            let (subject, position) = (subject_of(&delivery)?, delivery.position.clone());
+            delivery.settle.ack().await.or_broken("a delivery could not be acknowledged")?;
+            if subject == "to-the-next" {
+                break;
+            }
+            // What lies above the floor may come again: its position tells that it is known.
+            let above = position.is_some_and(|position| floors.iter().all(|floor| position.is_above(floor)));
+            holds!(above, "{subject} came again to the next process, the floors are {floors:?}");
+        }
     }
     Ok(())
 }
@@ -98,7 +108,7 @@ pub(super) async fn what_was_unsettled_comes_again_to_the_next_process(fixture: 
     let mut left = vec!["held", "unread"];
     while !left.is_empty() {
         let delivery = next.next().await?;
-        let subject = super::reader::subject_of(&delivery)?;
+        let subject = subject_of(&delivery)?;
         left.retain(|other| *other != subject);
         delivery.settle.ack().await.or_broken("a delivery could not be acknowledged")?;
     }

@@ -20,7 +20,7 @@ pub use self::setting::{HARMLESS, Setting};
 ///
 /// Templates print one text, the value. The context holds it in the event's subject (there alone not if it is empty), in its
 /// extension `ext` and as `v` in its data; in the header `h` of the message; and as `l` in the labels and the annotations of
-/// the target and of the origin. See [`Setting`].
+/// the target and of the origin. An object of the management cluster, `r`, holds it as `v` in its data. See [`Setting`].
 pub trait Fixture: Send + Sync + 'static {
     /// The renderer.
     fn renderer(&self) -> Arc<dyn Renderer>;

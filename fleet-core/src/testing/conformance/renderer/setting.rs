@@ -1,8 +1,11 @@
 //! A context that holds one value wherever it can.
 
+use std::sync::Arc;
+
 use crate::cluster::{Cluster, ClusterId};
 use crate::event::Event;
 use crate::render::Context;
+use crate::resource::{Referred, Resource};
 use crate::source::Message;
 
 /// A value that could not be mistaken for anything else: it tells where values belong.
@@ -19,10 +22,11 @@ pub(super) enum Part {
     Annotation,
     LabelOfOrigin,
     AnnotationOfOrigin,
+    Resource,
 }
 
 impl Part {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Subject,
         Self::Extension,
         Self::Data,
@@ -31,6 +35,7 @@ impl Part {
         Self::Annotation,
         Self::LabelOfOrigin,
         Self::AnnotationOfOrigin,
+        Self::Resource,
     ];
 
     /// As a template names it.
@@ -44,11 +49,12 @@ impl Part {
             Self::Annotation => "cluster.annotations.l",
             Self::LabelOfOrigin => "origin.labels.l",
             Self::AnnotationOfOrigin => "origin.annotations.l",
+            Self::Resource => "resources.r.data.v",
         }
     }
 }
 
-/// What templates see in the suite: an event, a message and two clusters that hold a value.
+/// What templates see in the suite: an event, a message, two clusters and an object of the management cluster that hold a value.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// `event`.
@@ -59,6 +65,8 @@ pub struct Setting {
     pub cluster: Cluster,
     /// `origin`.
     pub origin: Cluster,
+    /// `resources`.
+    pub resources: Referred,
 }
 
 impl Setting {
@@ -84,12 +92,14 @@ impl Setting {
             cluster.annotations.insert("l".to_owned(), value(annotation).to_owned());
             cluster
         };
+        let resource = Resource::new(serde_json::json!({"data": {"v": value(Part::Resource)}}));
         let headers = vec![("h".to_owned(), value(Part::Header).to_owned())];
         Self {
             event,
             message: Message { subject: "kit.test".to_owned(), headers },
             cluster: cluster("target", Part::Label, Part::Annotation),
             origin: cluster("origin", Part::LabelOfOrigin, Part::AnnotationOfOrigin),
+            resources: Referred::from([("r".into(), Some(Arc::new(resource)))]),
         }
     }
 
@@ -101,7 +111,7 @@ impl Setting {
             events: None,
             cluster: Some(&self.cluster),
             origin: Some(&self.origin),
-            resources: None,
+            resources: Some(&self.resources),
             trigger: "kit",
         }
     }
