@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::catalog::{Condition, Subject, TriggerDef};
+use fleet_core::cluster::{Cluster, Role};
 use fleet_core::engine::{Fate, Foresight};
 use fleet_core::policy::{MaxUpdate, Policy, SyncMode};
 use fleet_core::resource::{Others, Resource, ResourceId, ResourceRef, ResourceState, Resources};
@@ -12,7 +13,7 @@ use fleet_core::work::AppliedState;
 use serde_json::json;
 
 use super::{kept, mode, setup};
-use crate::rig::{Rig, Setup, Words, cluster, labelled, login, logout, until};
+use crate::rig::{Rig, Setup, Words, cluster, labelled, login, logout, object, until};
 
 /// A trigger whose templates see a ConfigMap as `tenants`, in the cluster's namespace.
 fn referring(name: &str, words: &str, to: &str, policy: Policy) -> TriggerDef {
@@ -333,4 +334,26 @@ fn a_preview_tells_what_it_needs() {
         Arc::new(Resources { known: [(id("of-x"), plan("free"))].into(), ..Resources::default() });
     let pieces = tell(&snapshot).pieces.unwrap();
     assert_eq!(pieces[0].manifest.object()["data"], json!({"v": "free"}));
+}
+
+/// What is local follows them as well, for each cluster, and so does what waits for one to be read first.
+#[tokio::test(start_paused = true)]
+async fn what_is_local_follows_what_it_is_rendered_from() {
+    let both = referring("names", "$subject=$plan", "tenants", Policy::default());
+    let local = TriggerDef { local: both.payload.clone(), payload: Vec::new(), ..both };
+    let setup = setup([local]);
+    setup.clusters.remove(&cluster("staging1"));
+    setup.clusters.put(Cluster { role: Role::ManagementOnly, ..labelled("hub", "none") });
+    let rig = setup.start();
+    rig.source.send(login("a")).await.await;
+    rig.referred(&["tenants"]).await;
+    assert!(rig.names("hub").is_empty(), "nobody knows it yet");
+    let value = || rig.applier.object(&cluster("hub"), &object("a")).map(|it| it.object["data"]["v"].clone());
+    for now in ["gold", "silver"] {
+        rig.resource("tenants", Some(plan(now)));
+        until(now, async || value() == Some(json!(now))).await;
+    }
+    rig.source.send(logout("a")).await.await;
+    rig.referred(&[]).await;
+    rig.stop().await;
 }
