@@ -17,7 +17,7 @@ fn each_mistake_has_one_clear_error() {
         ("{{ .CloudEvent.subject.x }}", Undefined, ".CloudEvent.subject.x is asked of a string"),
         ("{{ .CloudEvent.data.nothing.x }}", Undefined, "is asked of nil"),
         ("{{ (dict \"a\" 1).b }}", Undefined, "the field .b does not exist"),
-        ("{{ .MatchingResource.name }}", Undefined, "only events do"),
+        ("{{ .MatchingResource.name }}", Undefined, "those of an EventSource with resourceSelectors do"),
         ("{{ .CloudEvents }}", Undefined, "only where a trigger has oneForEvent: false"),
         ("{{ .nope }}", Undefined, ".nope does not exist"),
         // What cannot be printed.
