@@ -401,6 +401,10 @@ mod tests {
         {
             assert_eq!(with("time", json!(time)).unwrap().time(), Some(time));
         }
+        // It was read as one number, and once stored as another.
+        let float = "33333333333333333333333333333333333333333333333333";
+        let float = with("rate", serde_json::from_str(float).unwrap()).unwrap();
+        assert_eq!(Event::from_json(float.to_json().to_string().as_bytes()).unwrap(), float);
         let offset = with("time", json!("2026-11-23T10:00:00+02:00")).unwrap();
         assert_eq!(offset.time(), Some("2026-11-23T10:00:00+02:00"));
     }
