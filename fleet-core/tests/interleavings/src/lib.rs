@@ -22,6 +22,16 @@ mod work {
             self.0 % shards
         }
     }
+
+    /// No model has any.
+    #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+    pub enum Local {}
+
+    impl Local {
+        pub fn id(&self) -> WorkId {
+            match *self {}
+        }
+    }
 }
 
 #[path = "../../../src/memory/clusters.rs"]

@@ -138,7 +138,7 @@ pub fn the_last_worker_misses_nothing() {
     }
     fn change(last: &Arc<Last>) {
         last.state.wanted.fetch_add(1, SeqCst);
-        let start = last.lane.state.lock().enqueue(&WorkId(0), Cause::Event, false, 1);
+        let start = last.lane.state.lock().enqueue(&(&WorkId(0)).into(), Cause::Event, false, 1);
         if start {
             let last = Arc::clone(last);
             thread::spawn(move || work(&last));
