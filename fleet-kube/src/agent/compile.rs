@@ -30,6 +30,9 @@ pub(super) struct LeftOut {
     pub(super) by_event: Vec<Arc<str>>,
     /// What is local in them: it would be put into the management cluster, where an agent writes nothing.
     pub(super) local: Vec<Arc<str>>,
+    /// They put something into other clusters because of objects in this one: of what is live the hub would have to know
+    /// all at any time, and that is not handed on.
+    pub(super) objects: Vec<Arc<str>>,
 }
 
 /// Puts together what concerns a cluster: itself, the triggers and profiles that select it, their sources, and what all
@@ -63,6 +66,11 @@ pub(super) fn compile(
                 continue;
             }
         }
+        let of_objects = trigger.source.as_ref().and_then(|source| definitions.transports.get(source));
+        if trigger.destination_clusters.is_some() && matches!(of_objects, Some(Transport::Objects(_))) {
+            // In its own cluster the agent does what it asks for.
+            left_out.objects.push(Arc::clone(name));
+        }
         refers.extend(seen.known);
         wanted.insert(ObjectId::of_rule(name));
         if let Some(source) = &trigger.source {
@@ -82,7 +90,7 @@ pub(super) fn compile(
 impl LeftOut {
     /// What is left out, and what to do about it; nothing, if nothing is.
     pub(super) fn told(&self) -> Option<String> {
-        let Self { by_event, local } = self;
+        let Self { by_event, local, objects } = self;
         let named = |names: &[Arc<str>]| names.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
         let mut told = Vec::new();
         if !by_event.is_empty() {
@@ -97,6 +105,14 @@ impl LeftOut {
                 "what is local (deploymentType: Local) is not put into the management cluster for a cluster with an agent, \
                  and of these something is: {}; have it in a definition that does not select this cluster",
                 named(local)
+            ));
+        }
+        if !objects.is_empty() {
+            told.push(format!(
+                "what is told of objects in a cluster with an agent is not handed on to the hub, so these put nothing into other \
+                 clusters because of them: {}; have their sourceClusterSelector leave this cluster out, or register it \
+                 without an agent",
+                named(objects)
             ));
         }
         (!told.is_empty()).then(|| told.join("; "))
@@ -417,6 +433,27 @@ mod tests {
         super::super::narrow::narrow(&mut own, &cluster.id, &Connection::InCluster, &[]);
         let trigger = &own.catalog.triggers["of-one"];
         assert_eq!((trigger.payload.len(), trigger.local.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_objects_of_a_cluster_ask_for_elsewhere_is_told_to_be_left_out() {
+        let selector = json!([{"version": "v1", "kind": "ConfigMap"}]);
+        let mut across = trigger("across", "objects", "one", "tpl-one");
+        across["spec"]["destinationClusterSelector"] = json!({"matchLabels": {"env": "staging"}});
+        let further = [
+            object("EventSource", "objects", json!({"kubernetes": {"resourceSelectors": selector}})),
+            trigger("within", "objects", "one", "tpl-one"),
+            across,
+        ];
+        let definitions = read(fleet().into_iter().chain(further));
+        assert!(definitions.transports.contains_key("objects"), "{:?}", definitions.problems);
+        let compiled =
+            compile(&definitions, &definitions.clusters[0], &Resources::default(), &MinijinjaRenderer);
+        assert_eq!(compiled.left_out.objects, ["across".into()]);
+        assert!(compiled.left_out.told().unwrap().contains("into other clusters because of them: across"));
+        let (objects, relayed) = compiled_names(&compiled);
+        assert!(objects.contains(&"EventTrigger across".to_owned()), "its own cluster it does");
+        assert!(!relayed.contains(&"objects".to_owned()));
     }
 
     #[test]

@@ -220,6 +220,40 @@ fn nothing_is_lost_while_the_hub_is_away_or_somebody_is_killed() {
 }
 
 #[test]
+fn over_http_a_sender_is_answered_once_both_have_the_event() {
+    let across = Across::start();
+    let fleet = &across.fleet;
+    fleet.at_hub(&json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": "EventSource",
+        "metadata": {"name": "posted"}, "spec": {"http": {}}}));
+    let mut trigger: Value = serde_json::from_str(&fleet.rig.kubectl_ok(
+        &fleet.rig.management(),
+        &["get", "eventtrigger", "across", "-o", "json"],
+        "",
+    ))
+    .unwrap();
+    trigger["metadata"] = json!({"name": "across-posted"});
+    trigger["spec"]["eventSourceName"] = json!("posted");
+    fleet.at_hub(&trigger);
+    let hub = across.hub();
+    let agent = fleet.agent(0, &[]);
+    let ready = || fleet.homes[0].show("sources").iter().filter(|row| row["ready"] == true).count();
+    eventually(&format!("both are read\n{}", fleet.logs()), || (ready() == 2).then_some(()));
+    let post = |what: &str, user: &str| {
+        let headers = [("Content-Type", "application/cloudevents+json")];
+        agent.request("POST", "events", &headers, event(what, user).as_bytes()).0
+    };
+    assert_eq!(post("login", "anna"), 202);
+    // As far as the hub is concerned: it is there, or was.
+    fleet.until_names(1, &["anna"]);
+    across.hub_stops_answering();
+    assert_eq!(post("logout", "anna"), 503, "the sender is told to send it again");
+    across.hub_answers();
+    eventually(&format!("it is taken\n{}", fleet.logs()), || (post("logout", "anna") == 202).then_some(()));
+    fleet.until_names(1, &[]);
+    assert!(agent.stop().success() && hub.stop().success());
+}
+
+#[test]
 fn a_destination_with_an_agent_is_told_to_be_out_of_reach() {
     let across = Across::start();
     let fleet = &across.fleet;
