@@ -180,6 +180,13 @@ pub struct ClusterFeed {
     pub changes: BoxStream<'static, ClusterChange>,
 }
 
+impl ClusterFeed {
+    /// A feed of clusters that are all driven from here.
+    pub fn new(snapshot: Vec<Arc<Cluster>>, changes: BoxStream<'static, ClusterChange>) -> Self {
+        Self { snapshot, elsewhere: Vec::new(), changes }
+    }
+}
+
 /// Where clusters come from.
 ///
 /// # Contract
@@ -206,7 +213,7 @@ pub struct ClusterFeed {
 /// impl ClusterSelector for Inventory {
 ///     async fn subscribe(&self) -> Result<ClusterFeed, ClusterError> {
 ///         // A stream that ended would have the engine open another feed, again and again.
-///         Ok(ClusterFeed { snapshot: self.0.clone(), changes: stream::pending().boxed() })
+///         Ok(ClusterFeed::new(self.0.clone(), stream::pending().boxed()))
 ///     }
 /// }
 /// ```

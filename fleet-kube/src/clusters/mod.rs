@@ -252,7 +252,7 @@ impl ClusterSelector for Clusters {
         drop(state);
         let snapshot = told.values().map(|told| Arc::clone(&told.cluster)).collect();
         let changes = feed::changes(Arc::downgrade(&self.shared), mailbox, told);
-        Ok(ClusterFeed { snapshot, elsewhere: Vec::new(), changes })
+        Ok(ClusterFeed::new(snapshot, changes))
     }
 
     fn withdrawn(&self, cluster: &ClusterId) {
