@@ -10,8 +10,9 @@ use jiff::Timestamp;
 
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
+use crate::engine::definitions::Definitions;
 use crate::engine::queue::Cause;
-use crate::engine::triggers::{Definitions, Fault, Trigger};
+use crate::engine::triggers::{Fault, Trigger};
 use crate::store::{StoreError, Stored};
 use crate::work::{AppliedWork, Local, WorkId};
 

@@ -10,8 +10,10 @@ pub mod clusters;
 mod conditions;
 mod config;
 mod counters;
+mod definitions;
 mod deliver;
 mod digest;
+mod dispatch;
 mod expiry;
 mod feeds;
 mod foretell;
@@ -72,6 +74,7 @@ pub use self::withdrawals::HeldWithdrawals;
 use self::accept::Unanswered;
 use self::clusters::ClusterIndex;
 use self::conditions::Conditions;
+use self::definitions::Definitions;
 use self::deliver::Attached;
 use self::expiry::Expiries;
 use self::feeds::Feeds;
@@ -79,16 +82,15 @@ use self::found::FoundObjects;
 use self::holdings::Holdings;
 use self::lane::Lane;
 use self::observing::Observers;
-use self::queue::{Cause, Pace};
+use self::queue::Pace;
 use self::recent::Recent;
 use self::references::RenderedFrom;
 use self::rollout::Rollouts;
-use self::schedule::{Item, Schedule, Start, Verdict};
+use self::schedule::{Schedule, Verdict};
 use self::snapshots::Snapshots;
 use self::sweep::Sweeps;
 use self::together::Together;
 use self::tombstones::Tombstones;
-use self::triggers::Definitions;
 use self::turns::Turns;
 use self::withdrawals::Withdrawals;
 use crate::apply::{Applier, Outcome};
@@ -98,8 +100,7 @@ use crate::dead_letter::{DeadLetterBox, InStore};
 use crate::environment::Environment;
 use crate::position::{Domain, Position};
 use crate::render::Renderer;
-use crate::store::{StoreError, WorkStore};
-use crate::work::{AppliedWork, EventKey, Intent, Work, WorkId};
+use crate::store::WorkStore;
 
 /// What an engine is composed of.
 #[derive(Clone)]
@@ -387,99 +388,6 @@ impl Shared {
     /// A cluster where something may be: one that is managed, or that was.
     fn reachable(&self, id: &ClusterId) -> Option<Arc<Cluster>> {
         self.clusters.get(id).or_else(|| self.left.lock().get(id).cloned())
-    }
-
-    /// Has a Work looked at wherever it belongs, now or before. The Work is stored: if reading fails now, a sweep finds it.
-    async fn look_at(self: &Arc<Self>, work: &Work, old: Option<&Work>) {
-        self.note_expiry(work);
-        if let Err(error) = self.try_look_at(work, old).await {
-            tracing::warn!(work = %work.id, %error, "what was applied cannot be read; trying again");
-            self.sweeps.triggers([Arc::clone(&work.trigger)]);
-        }
-    }
-
-    async fn try_look_at(self: &Arc<Self>, work: &Work, old: Option<&Work>) -> Result<(), StoreError> {
-        let definitions = self.definitions.load();
-        let trigger = definitions.triggers.get(&work.trigger);
-        if let Some(trigger) = trigger.filter(|it| it.is_together() && work.key != EventKey::All) {
-            return self.look_at_aggregate(trigger, work, old).await;
-        }
-        if work.intent == Intent::Create
-            && let Some(trigger) = trigger
-        {
-            for cluster in trigger.targets(work.origin.as_ref(), &self.clusters).iter() {
-                self.enqueue_parts(trigger, &work.id, &cluster.id);
-            }
-        }
-        if old.is_some() || work.intent == Intent::Delete {
-            let applied = self.applied_of(&work.id).await?;
-            let moved = old.is_some_and(|old| old.origin != work.origin);
-            for applied in &applied {
-                let AppliedWork { work, cluster, .. } = &*applied.value;
-                if moved {
-                    // The event itself says that it is about another place now.
-                    self.withdraw(work, cluster, Cause::Event);
-                } else {
-                    self.enqueue(work, cluster);
-                }
-            }
-            if applied.is_empty() && work.intent == Intent::Delete {
-                self.recent.note_nothing(&work.id, work.received);
-                self.finish_removal(&work.id).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Has a Work looked at in a cluster, before what sweeps look at.
-    fn enqueue(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId) {
-        self.start(self.schedule.enqueue(work, cluster, Cause::Event));
-    }
-
-    /// The same as one of many, once it is its turn.
-    async fn look_again_at<'a>(self: &Arc<Self>, what: impl Into<Item<'a>>, cluster: &ClusterId) {
-        self.pace.turn().await;
-        self.start(self.schedule.enqueue(what, cluster, Cause::Sweep));
-    }
-
-    fn withdraw(self: &Arc<Self>, work: &WorkId, cluster: &ClusterId, cause: Cause) {
-        self.start(self.schedule.withdraw(work, cluster, cause));
-    }
-
-    fn start(self: &Arc<Self>, start: Start) {
-        if let Some(lane) = start.worker {
-            self.start_worker(lane);
-        }
-        if let Some(lane) = start.refill {
-            let shared = Arc::clone(self);
-            self.spawn(async move {
-                // What is left out then is in the store.
-                let _ = shared.stop.run_until_cancelled(refill::run(&shared, &lane)).await;
-            });
-        }
-    }
-
-    /// Works off a lane until it is empty, paused, or the engine stops.
-    fn start_worker(self: &Arc<Self>, lane: Arc<Lane>) {
-        let shared = Arc::clone(self);
-        self.spawn(async move {
-            while let Some(mut job) = lane.next() {
-                // Kept in a variable, it would take its room twice.
-                let step = AssertUnwindSafe(reconcile::step(&shared, &mut job, &lane)).catch_unwind().await;
-                let verdict = step.unwrap_or_else(|_| {
-                    tracing::error!(work = %job.work, cluster = %lane.cluster, "this is a bug, please report it");
-                    shared.later(shared.config.stalled)
-                });
-                lane.has_looked(&job.work, shared.holdings.has_sights(&job.work, &lane.cluster));
-                shared.schedule.finish(&lane, &job, verdict, shared.entropy());
-                if shared.stop.is_cancelled() {
-                    return;
-                }
-                if shared.schedule.wants_more(&lane) {
-                    shared.start_worker(Arc::clone(&lane));
-                }
-            }
-        });
     }
 
     /// Counts a Work that is to be somewhere from now on, or not any more.

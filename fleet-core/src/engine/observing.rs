@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
+use crate::engine::definitions::Found;
 use crate::engine::holdings::{Effects, Key, KindKey, Met};
-use crate::engine::triggers::Found;
 use crate::health::{self, Health};
 use crate::manifest::Gvk;
 use crate::observe::{Depth, Observation, Seen};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use crate::engine::Shared;
-use crate::engine::triggers::Found;
+use crate::engine::definitions::Found;
 use crate::store::{StoreChange, StoreError, Stored};
 use crate::work::{AppliedWork, Intent, WorkId};
 

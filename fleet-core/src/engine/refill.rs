@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::engine::Shared;
+use crate::engine::definitions::Found;
 use crate::engine::lane::Lane;
 use crate::engine::local::Part;
 use crate::engine::schedule::Item;
 use crate::engine::sweep;
-use crate::engine::triggers::Found;
 use crate::store::StoreError;
 use crate::work::{Intent, Local, Work, WorkId};
 

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
 use crate::engine::Shared;
-use crate::engine::triggers::Found;
+use crate::engine::definitions::Found;
 use crate::position::{Domain, Position, Positions};
 use crate::store::{StoreError, Stored};
 use crate::work::{EventKey, Intent, Work, WorkId};

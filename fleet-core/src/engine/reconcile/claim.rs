@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::Step;
 use crate::apply::{Claim, Outcome, Owner};
 use crate::catalog::Subject;
+use crate::engine::definitions::Found;
 use crate::engine::record::Record;
-use crate::engine::triggers::{Found, Trigger};
+use crate::engine::triggers::Trigger;
 use crate::manifest::{Manifest, ObjectRef};
 use crate::policy::DEFAULT_TIER;
 

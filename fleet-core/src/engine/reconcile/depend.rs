@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::Step;
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
-use crate::engine::triggers::{Definitions, Trigger};
+use crate::engine::definitions::Definitions;
+use crate::engine::triggers::Trigger;
 use crate::policy::{Policy, StopMatching, SyncMode};
 
 /// Triggers and ClusterProfiles that are gone while something of theirs may still be somewhere, and what they waited for:

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::Shared;
+use crate::engine::definitions::Found;
 use crate::engine::holdings::Sight;
 use crate::engine::lane::{Job, Lane};
 use crate::engine::local::Part;
@@ -24,7 +25,7 @@ use crate::engine::recent::Phase;
 use crate::engine::record::Record;
 use crate::engine::schedule::Verdict;
 use crate::engine::together::{Events, Wanted};
-use crate::engine::triggers::{Found, Trigger};
+use crate::engine::triggers::Trigger;
 use crate::manifest::ObjectRef;
 use crate::policy::{StopMatching, SyncMode};
 use crate::store::{StoreError, Stored};

@@ -22,9 +22,10 @@ use tokio::sync::Notify;
 use self::table::{Progress, Standing, Table};
 use crate::cluster::ClusterId;
 use crate::engine::Shared;
+use crate::engine::definitions::Definitions;
 use crate::engine::digest::digest;
 use crate::engine::local::Part;
-use crate::engine::triggers::{Definitions, Trigger};
+use crate::engine::triggers::Trigger;
 use crate::store::StoreError;
 use crate::work::{AppliedWork, Intent, Work, WorkId};
 
