@@ -191,7 +191,8 @@ impl ClusterFeed {
 ///
 /// # Contract
 /// * [`subscribe`](Self::subscribe) MUST return only after the whole set has been read, and the feed MUST tell every
-///   change after the snapshot exactly once, in order.
+///   change after the snapshot exactly once, in order. To a reader that is behind, what a cluster went through meanwhile
+///   MAY be told as one change, except that it left: one that comes back is another cluster of that name, so both are told.
 /// * A source of clusters that failed or came back partial MUST NOT show up as clusters that left.
 /// * Matching labels is not its business: the engine matches and indexes, so that no implementation can get the
 ///   semantics wrong.

@@ -42,6 +42,14 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// One more in front of a server, at a port of its own.
+    ///
+    /// # Errors
+    /// If it cannot listen.
+    pub async fn before(server: SocketAddr) -> io::Result<Self> {
+        Self::start(0, server).await
+    }
+
     /// Listens at `port`, passing everything on to `server`.
     pub(crate) async fn start(port: u16, server: SocketAddr) -> io::Result<Self> {
         let (network, seen) = watch::channel(Network::default());

@@ -10,9 +10,11 @@
 
 #[cfg(feature = "minijinja")]
 mod broken_renderers;
+mod broken_selectors;
 mod broken_sources;
 mod broken_stores;
 mod feed;
+mod selectors;
 mod sources;
 mod stores;
 

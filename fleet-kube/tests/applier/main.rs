@@ -18,6 +18,7 @@ mod order;
 mod ownership;
 mod preview;
 mod requests;
+mod selector;
 
 fn at(name: &str) -> String {
     format!("/api/v1/namespaces/default/configmaps/{name}")

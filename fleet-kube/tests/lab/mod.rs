@@ -16,7 +16,7 @@ use fleet_kube::clusters::{Clusters, Pace};
 use fleet_kube::connection::{ClusterDefinition, Connection};
 use futures::StreamExt;
 use http::Request;
-use local_fleet::{ClusterOptions, Etcd, Route, User};
+use local_fleet::{ClusterOptions, Etcd, Proxy, Route, User};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -53,6 +53,18 @@ impl Lab {
 
     pub fn kubeconfig(&self, user: User, route: Route) -> String {
         self.cluster.kubeconfig_for(user, route).unwrap()
+    }
+
+    /// A network to the API server of its own, which can be cut while others use the lab.
+    pub async fn proxy(&self) -> Proxy {
+        let address = self.cluster.url(Route::Direct).strip_prefix("https://").unwrap().parse().unwrap();
+        Proxy::before(address).await.unwrap()
+    }
+
+    /// The administrator's kubeconfig, over that network.
+    pub fn kubeconfig_over(&self, proxy: &Proxy) -> String {
+        let url = format!("https://{}", proxy.address());
+        self.kubeconfig(User::Admin, Route::Direct).replace(&self.cluster.url(Route::Direct), &url)
     }
 
     pub fn definition(&self, user: User, route: Route) -> ClusterDefinition {

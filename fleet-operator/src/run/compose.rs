@@ -9,7 +9,7 @@ use fleet_core::languages::Languages;
 use fleet_kube::agent::Relay;
 use fleet_kube::catalog::Holding;
 use fleet_kube::clusters::Clusters;
-use fleet_kube::connection::{ClusterDefinition, Connection};
+use fleet_kube::connection::ClusterDefinition;
 use fleet_kube::definitions::Definitions;
 use fleet_kube::helm::HelmSetup;
 use fleet_kube::leader::Tenure;
@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::answers::Running;
 use super::cluster_feeds::ClusterFeeds;
 use super::definitions::{Around, Base, Origin};
-use super::fleet::Fleet;
+use super::fleet::{Driven, Inventory};
 use super::relayed::RelayedFeeds;
 use super::route::{Leads, Routed};
 use super::sources::{Readers, Sources};
@@ -46,6 +46,7 @@ pub(super) struct Composed {
     relay: Option<Relaying>,
     connections: Connections,
     definitions: watch::Receiver<Option<Arc<Definitions>>>,
+    inventory: Inventory,
     clusters: Arc<Clusters>,
     applier: Arc<Routed>,
     management: Option<ClusterDefinition>,
@@ -83,7 +84,7 @@ impl Composed {
         let management = base.management(options)?;
         let origin = Origin::open(base, options, holding)?;
         let catalog = origin.catalog();
-        let clusters = Arc::new(Clusters::new());
+        let (clusters, inventory) = (Arc::new(Clusters::new()), Inventory::default());
         let mut protected = options.protect_namespaces.clone();
         protected.push(options.namespace.clone());
         let (program, mirrors) = (options.helm.clone(), options.chart_mirrors.clone());
@@ -92,7 +93,7 @@ impl Composed {
         let parts = Parts {
             store: Arc::clone(&store),
             catalog: Arc::clone(&catalog) as _,
-            clusters: Arc::new(Fleet { clusters: Arc::clone(&clusters), definitions: origin.definitions() }),
+            clusters: Arc::new(inventory.fleet(&clusters)),
             renderer: Arc::new(Languages),
             applier: Arc::clone(&applier) as _,
             environment: Environment::default(),
@@ -142,6 +143,7 @@ impl Composed {
             relay,
             connections,
             definitions,
+            inventory,
             clusters,
             applier,
             management,
@@ -161,6 +163,7 @@ impl Composed {
             relay,
             connections,
             definitions,
+            inventory,
             clusters,
             applier,
             management,
@@ -182,7 +185,14 @@ impl Composed {
             tasks.spawn(cluster_feeds.run(definitions.clone(), shutdown.clone()));
             tasks.spawn(follow_sources(definitions, sources, shutdown.clone()));
         }
-        tasks.spawn(follow(definitions, (clusters, management), applier, sources, shutdown.clone()));
+        tasks.spawn(follow(
+            definitions,
+            inventory,
+            (clusters, management),
+            applier,
+            sources,
+            shutdown.clone(),
+        ));
         // The engine outlives the server, so that requests under way are still answered.
         let engine_stop = CancellationToken::new();
         let stop_engine = engine_stop.clone();
@@ -240,29 +250,17 @@ async fn follow_sources(
 /// Hands definitions on to whoever acts on them beside the engine.
 async fn follow(
     mut definitions: watch::Receiver<Option<Arc<Definitions>>>,
+    mut inventory: Inventory,
     (clusters, management): (Arc<Clusters>, Option<ClusterDefinition>),
     applier: Arc<Routed>,
     mut sources: Sources,
     shutdown: CancellationToken,
 ) {
-    let mut known: Vec<ClusterDefinition> = Vec::new();
     loop {
         let now = definitions.borrow_and_update().clone();
         if let Some(now) = now {
-            // In a cluster with an agent nobody acts from here.
-            let from_here = |it: &&ClusterDefinition| !matches!(it.connection, Connection::Agent);
-            let leaving: Vec<_> = now.leaving.iter().filter(from_here).cloned().collect();
-            let mut all: Vec<_> = now.clusters.iter().filter(from_here).cloned().collect();
-            if !now.catalog.complete {
-                // What is missing is not gone.
-                let told = |old: &ClusterDefinition| {
-                    now.clusters.iter().chain(&now.leaving).any(|new| new.id == old.id)
-                };
-                known.retain(|old| !told(old));
-                all.append(&mut known);
-            }
+            let Driven { all, leaving } = inventory.take(&now);
             applier.note(&leaving);
-            known.clone_from(&all);
             let all = with_management(&all, management.as_ref());
             applier.note(&all);
             clusters.update_all(all, leaving);

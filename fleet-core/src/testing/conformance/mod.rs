@@ -6,6 +6,7 @@
 //!
 //! | trait | suite | fixture |
 //! |---|---|---|
+//! | [`ClusterSelector`](crate::cluster::ClusterSelector) | [`cluster_selector!`] | [`cluster_selector::Fixture`] |
 //! | [`EventSource`](crate::source::EventSource) | [`event_source!`] | [`event_source::Fixture`] |
 //! | [`Renderer`](crate::render::Renderer) | [`renderer!`] | [`renderer::Fixture`] |
 //! | [`WorkStore`](crate::store::WorkStore) | [`work_store!`] | [`work_store::Fixture`] |
@@ -20,6 +21,7 @@
 //! The tests run on tokio; the crate that uses a suite needs `tokio` with `macros` and `rt-multi-thread` among its
 //! dev-dependencies.
 
+pub mod cluster_selector;
 pub mod event_source;
 pub mod renderer;
 pub mod work_store;
@@ -29,6 +31,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
+#[doc(inline)]
+pub use crate::__conformance_cluster_selector as cluster_selector;
 #[doc(inline)]
 pub use crate::__conformance_event_source as event_source;
 #[doc(inline)]
@@ -266,5 +270,6 @@ mod tests {
         compare(work_store::RULES, include_str!("../../store.rs"));
         compare(renderer::RULES, include_str!("../../render.rs"));
         compare(event_source::RULES, include_str!("../../source.rs"));
+        compare(cluster_selector::RULES, include_str!("../../cluster.rs"));
     }
 }
