@@ -3,6 +3,7 @@
 
 mod accounts;
 mod driven;
+mod objects;
 mod references;
 mod relay;
 
