@@ -1,8 +1,8 @@
 //! Reading one feed for the hub.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fleet_core::dead_letter::DeadLetter;
@@ -10,7 +10,7 @@ use fleet_core::position::{Domain, Position};
 use fleet_core::source::{Delivery, EventSource, SourceItem, SourceStatus};
 use fleet_core::store::StoreError;
 use futures::StreamExt as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -31,8 +31,9 @@ pub(super) async fn read(shared: Arc<Shared>, source: Arc<dyn EventSource>, pati
     // Floors of what is handed on, beside those of what is done here.
     let ledger = format!("{}{}", source.feed(), super::RELAY_SUFFIX);
     let floors = patiently(|| shared.store.floors(&ledger)).await;
+    // Of this reading: what the next one counts is above all of this, in the same process, too.
     let domain = Domain::new("relay");
-    let epoch = *shared.epoch.get_or_init(|| patiently(|| shared.store.next_epoch(&domain))).await;
+    let epoch = patiently(|| shared.store.next_epoch(&domain)).await;
     shared.note(&*source, true, |feed| {
         feed.floors = floors.iter().map(|floor| (floor.domain.clone(), floor.clone())).collect();
     });
@@ -51,7 +52,7 @@ pub(super) async fn read(shared: Arc<Shared>, source: Arc<dyn EventSource>, pati
         patience,
         permits: Arc::new(Semaphore::new(ON_THEIR_WAY)),
         tasks: JoinSet::new(),
-        wanted: Arc::default(),
+        under_way: Arc::default(),
         epoch,
         sequence: 0,
     };
@@ -95,10 +96,31 @@ struct Reading {
     permits: Arc<Semaphore>,
     /// Deliveries on their way.
     tasks: JoinSet<()>,
-    /// How many of these the hub is to have.
-    wanted: Arc<AtomicUsize>,
+    /// When those of these were published that the hub is to have.
+    under_way: Arc<UnderWay>,
     epoch: u64,
     sequence: u64,
+}
+
+/// When events were published that are on their way to the hub, by a number of each.
+#[derive(Default)]
+struct UnderWay(Mutex<BTreeMap<u64, Timestamp>>);
+
+impl UnderWay {
+    fn begins(&self, number: u64, published: Timestamp) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(number, published);
+    }
+
+    fn ends(&self, number: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+
+    /// Up to when everything that was published before `now` is handed on; what was published with the first that is not may
+    /// be under way as well.
+    fn settled(&self, now: Timestamp) -> Option<Timestamp> {
+        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner).values().min().copied();
+        first.map_or(Some(now), |first| first.checked_sub(SignedDuration::from_millis(1)).ok())
+    }
 }
 
 impl Reading {
@@ -117,12 +139,14 @@ impl Reading {
             epoch: self.epoch,
             sequence: self.sequence,
         });
+        // What says nothing of it came just now.
+        let published = delivery.published.unwrap_or_else(Timestamp::now);
         let (shared, source, patience) = (Arc::clone(&self.shared), Arc::clone(&self.source), self.patience);
-        let wanted = Arc::clone(&self.wanted);
-        wanted.fetch_add(1, Ordering::Relaxed);
+        let (under_way, number) = (Arc::clone(&self.under_way), self.sequence);
+        under_way.begins(number, published);
         self.tasks.spawn(async move {
-            hand_on(&shared, source.name(), delivery, &position, patience).await;
-            wanted.fetch_sub(1, Ordering::Relaxed);
+            hand_on(&shared, source.name(), delivery, (&position, published), patience).await;
+            under_way.ends(number);
             drop(permit);
         });
     }
@@ -131,10 +155,10 @@ impl Reading {
     fn ask(&self) {
         if self.shared.has_ttl(self.source.name())
             && !self.source.report_settled()
-            && self.wanted.load(Ordering::Relaxed) == 0
+            // Nothing waits in the transport, and this is what waits here.
+            && let Some(until) = self.under_way.settled(Timestamp::now())
         {
-            // Nothing waits in the transport, and nothing here.
-            self.shared.note(&*self.source, true, |feed| feed.settled = Some(Timestamp::now()));
+            self.shared.note(&*self.source, true, |feed| feed.settled = Some(until));
         }
     }
 }
@@ -144,11 +168,10 @@ async fn hand_on(
     shared: &Shared,
     source: &str,
     delivery: Delivery,
-    position: &Position,
+    (position, published): (&Position, Timestamp),
     patience: Option<Duration>,
 ) {
-    let Delivery { message, raw, settle, published, .. } = delivery;
-    let published = published.unwrap_or_else(Timestamp::now);
+    let Delivery { message, raw, settle, .. } = delivery;
     let letter = Letter { source, position, published, message: &message, body: &raw };
     let sent = {
         let mut send = pin!(async {

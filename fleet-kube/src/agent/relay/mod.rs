@@ -12,6 +12,8 @@
 
 mod feed;
 mod outbox;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +27,7 @@ use fleet_core::source::{Delivery, EventSource, SourceStatus};
 use fleet_core::store::WorkStore;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::{Notify, OnceCell, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -67,8 +69,6 @@ struct Shared {
     store: Arc<dyn WorkStore>,
     definitions: watch::Receiver<Option<Arc<Definitions>>>,
     outbox: Outbox,
-    /// Of this process, for events that have no place of their own.
-    epoch: OnceCell<u64>,
     progress: Mutex<BTreeMap<Arc<str>, Progress>>,
     news: Notify,
 }
@@ -96,7 +96,6 @@ impl Relay {
             store,
             definitions,
             outbox: Outbox::new(id, hub, owner),
-            epoch: OnceCell::new(),
             progress: Mutex::default(),
             news: Notify::new(),
         };

@@ -104,7 +104,8 @@ fn objects_of_an_agents_cluster_are_events_there_also_while_it_was_down() {
     fleet.until_names(0, &["note-stays"]);
 
     // Where no trigger looks any more, nothing is left.
-    let nobody = json!({"spec": {"sourceClusterSelector": {"matchLabels": {"name": "cluster2"}}}}).to_string();
+    let nobody =
+        json!({"spec": {"sourceClusterSelector": {"matchLabels": {"name": "cluster2"}}}}).to_string();
     let patch = ["patch", "eventtrigger", "notes", "--type=merge", "-p", &nobody];
     fleet.rig.kubectl_ok(&fleet.rig.management(), &patch, "");
     fleet.until_names(0, &[]);

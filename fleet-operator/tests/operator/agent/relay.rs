@@ -17,7 +17,13 @@ struct Across {
 const CONSUMER: &str = "fleet-users_prod1_cluster1_relay";
 
 impl Across {
+    /// The agent reads a stream.
     fn start() -> Self {
+        Self::reading("jetstream", json!({"streams": [{"name": "users", "subjects": ["users.>"]}]}))
+    }
+
+    /// All is published to a stream, and read as told.
+    fn reading(kind: &str, how: Value) -> Self {
         let fleet = Fleet::start();
         fleet.register(0, &[]);
         let second = fleet.rig.kubeconfig(fleet.cluster(1));
@@ -58,7 +64,7 @@ impl Across {
             context.create_stream(users).await.unwrap();
             context
         });
-        fleet.tell(0, "jetstream", json!({"streams": [{"name": "users", "subjects": ["users.>"]}]}));
+        fleet.tell(0, kind, how);
         Self { fleet, context }
     }
 
@@ -219,9 +225,10 @@ fn nothing_is_lost_while_the_hub_is_away_or_somebody_is_killed() {
     assert!(agent.stop().success() && hub.stop().success());
 }
 
+/// Over HTTP and core NATS, where nothing waits to be delivered again.
 #[test]
-fn over_http_a_sender_is_answered_once_both_have_the_event() {
-    let across = Across::start();
+fn what_cannot_be_delivered_again_is_handed_on_too_and_expires_at_the_hub() {
+    let across = Across::reading("nats", json!({"subjects": ["users.>"]}));
     let fleet = &across.fleet;
     fleet.at_hub(&json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": "EventSource",
         "metadata": {"name": "posted"}, "spec": {"http": {}}}));
@@ -245,10 +252,23 @@ fn over_http_a_sender_is_answered_once_both_have_the_event() {
     assert_eq!(post("login", "anna"), 202);
     // As far as the hub is concerned: it is there, or was.
     fleet.until_names(1, &["anna"]);
+    eventually(&format!("core NATS is read for the hub, too\n{}", fleet.logs()), || {
+        across.publish("login", "berta", "1");
+        fleet.names(1).contains("berta").then_some(())
+    });
     across.hub_stops_answering();
     assert_eq!(post("logout", "anna"), 503, "the sender is told to send it again");
+    across.publish("login", "carla", "2");
+    fleet.until_names(0, &["berta", "carla"]);
+    assert_eq!(fleet.names(1), set(&["anna", "berta"]));
     across.hub_answers();
     eventually(&format!("it is taken\n{}", fleet.logs()), || (post("logout", "anna") == 202).then_some(()));
+    fleet.until_names(1, &["berta", "carla"]);
+
+    // Nothing renews them, as the agent tells.
+    let ttl = json!({"spec": {"ttl": "1s"}}).to_string();
+    let patch = ["patch", "eventtrigger", "across", "--type=merge", "-p", &ttl];
+    fleet.rig.kubectl_ok(&fleet.rig.management(), &patch, "");
     fleet.until_names(1, &[]);
     assert!(agent.stop().success() && hub.stop().success());
 }
