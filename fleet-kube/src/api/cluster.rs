@@ -84,14 +84,10 @@ pub struct SecretKeyRef {
     /// The name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The key in its data.
-    #[serde(default = "kubeconfig_key")]
+    /// The key in its data; by default `kubeconfig`, or the only key that there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    pub key: String,
-}
-
-fn kubeconfig_key() -> String {
-    "kubeconfig".to_owned()
+    pub key: Option<String>,
 }
 
 /// Nothing to set: write `directory: {}`.

@@ -115,6 +115,23 @@ pub struct EventSourceSpec {
     pub replay: u32,
 }
 
+/// Says of no source yet where its events come from.
+impl Default for EventSourceSpec {
+    fn default() -> Self {
+        Self {
+            http: None,
+            nats: None,
+            kubernetes: None,
+            filters: Vec::new(),
+            origin: None,
+            max_event_bytes: MAX_EVENT_BYTES,
+            dead_letter: None,
+            dedupe: None,
+            replay: 0,
+        }
+    }
+}
+
 fn max_event_bytes() -> u32 {
     MAX_EVENT_BYTES
 }
@@ -184,7 +201,7 @@ pub struct ResourceRule {
 }
 
 /// Which NATS servers, and what of theirs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("has(self.urls) || has(self.connectionSecretRef) || has(self.clusterSecretRef)")

@@ -20,6 +20,7 @@ use super::finalizers::Held;
 use super::index::chain;
 use super::scope::resource;
 use crate::api::{KUBERNETES_VERSION_LABEL, kubernetes_version_label};
+use crate::definitions::sveltos::VERSION_LABEL;
 use crate::definitions::{Definitions, Family, Fault, Kind, ObjectId};
 
 /// The name under which we write.
@@ -203,7 +204,7 @@ pub(super) fn api(client: &Client, family: Family, id: &ObjectId) -> Api<Dynamic
 fn version_label(family: Family) -> &'static str {
     match family {
         Family::Fleet => KUBERNETES_VERSION_LABEL,
-        Family::Sveltos => "projectsveltos.io/k8s-version",
+        Family::Sveltos => VERSION_LABEL,
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::object::{Fault, Kind, Location, ObjectId, Place, Problem, join};
 use super::parse::{Metadata, exactly_one};
 use super::references::References;
-use crate::api::{ClusterSpec, RESOLVE_ANNOTATION};
+use crate::api::ClusterSpec;
 use crate::connection::{ClusterDefinition, Connection};
 
 /// A Cluster, read as far as that goes without looking at Secrets.
@@ -32,12 +32,10 @@ enum Draft {
 
 /// A Secret in the cluster's namespace, and the key with the kubeconfig in it.
 #[derive(Debug)]
-pub(super) struct Kubeconfig {
-    /// The field that says so.
-    pub(super) pointer: &'static str,
-    pub(super) name: String,
+struct Kubeconfig {
+    name: String,
     /// By default `kubeconfig`, or the only key that there is.
-    pub(super) key: Option<String>,
+    key: Option<String>,
 }
 
 impl ClusterDraft {
@@ -50,17 +48,13 @@ impl ClusterDraft {
         let mut problems = wrong_labels(place, metadata);
         let ways = ["kubeconfigSecretRef", "kubeconfigFile", "directory", "inCluster", "agent"];
         problems.extend(exactly_one(place, object, "/spec", &ways).err());
-        let mapped = spec.resolve.iter().enumerate();
-        let mapped = mapped.map(|(index, text)| (format!("/spec/resolve/{index}"), text.as_str()));
-        let resolve = mappings(place, mapped, &mut problems);
+        let resolve = mappings(place, &spec.resolve, &mut problems);
         let id = cluster_id(place)
             .map_err(|error| problems.push(place.problem("/metadata", Fault::Invalid, error.to_string())));
         let connection = match spec {
-            ClusterSpec { kubeconfig_secret_ref: Some(secret), .. } => Draft::Secret(Kubeconfig {
-                pointer: "/spec/kubeconfigSecretRef",
-                name: secret.name,
-                key: Some(secret.key),
-            }),
+            ClusterSpec { kubeconfig_secret_ref: Some(secret), .. } => {
+                Draft::Secret(Kubeconfig { name: secret.name, key: secret.key })
+            }
             ClusterSpec { kubeconfig_file: Some(file), .. } => match (&place.location, file.as_str()) {
                 (_, "") => {
                     problems.push(place.problem(
@@ -87,7 +81,7 @@ impl ClusterDraft {
                 if place.location != Location::Api {
                     let reason = "works only with a management cluster, where the agent gets its definitions; register the \
                                   cluster there (fleet-operator register cluster --agent)";
-                    problems.push(place.problem("/spec/agent", Fault::Invalid, reason));
+                    problems.push(place.problem("/spec/agent", Fault::MissingReference, reason));
                 }
                 Draft::Ready(Connection::Agent)
             }
@@ -102,52 +96,6 @@ impl ClusterDraft {
                 resolve,
             }),
             _ => Err(problems),
-        }
-    }
-
-    /// A cluster that a kubeconfig in a Secret of its namespace tells how to reach.
-    pub(super) fn of_kubeconfig(
-        place: &Place,
-        metadata: &Metadata,
-        kubeconfig: Kubeconfig,
-    ) -> Result<Self, Vec<Problem>> {
-        let mut problems = wrong_labels(place, metadata);
-        let mapped = metadata.annotations.get(RESOLVE_ANNOTATION).map(String::as_str).unwrap_or_default();
-        let mapped = mapped.split([',', ' ', '\n']).filter(|text| !text.is_empty());
-        let pointer = join("/metadata/annotations", RESOLVE_ANNOTATION);
-        let resolve = mappings(place, mapped.map(|text| (pointer.clone(), text)), &mut problems);
-        match cluster_id(place) {
-            Ok(id) if problems.is_empty() => Ok(Self {
-                id,
-                labels: metadata.labels.clone(),
-                annotations: metadata.annotations.clone(),
-                connection: Draft::Secret(kubeconfig),
-                resolve,
-            }),
-            Ok(_) => Err(problems),
-            Err(error) => {
-                problems.push(place.problem("/metadata", Fault::Invalid, error.to_string()));
-                Err(problems)
-            }
-        }
-    }
-
-    /// A cluster in which an agent acts.
-    pub(super) fn of_agent(place: &Place, metadata: &Metadata) -> Result<Self, Vec<Problem>> {
-        let mut problems = wrong_labels(place, metadata);
-        match cluster_id(place) {
-            Ok(id) if problems.is_empty() => Ok(Self {
-                id,
-                labels: metadata.labels.clone(),
-                annotations: metadata.annotations.clone(),
-                connection: Draft::Ready(Connection::Agent),
-                resolve: Vec::new(),
-            }),
-            Ok(_) => Err(problems),
-            Err(error) => {
-                problems.push(place.problem("/metadata", Fault::Invalid, error.to_string()));
-                Err(problems)
-            }
         }
     }
 
@@ -201,7 +149,11 @@ impl ClusterDraft {
                     secret.key.as_deref().unwrap_or_else(|| references.only_key(&id).unwrap_or("kubeconfig"));
                 let kubeconfig = references.text(&id, key).map(|text| SecretString::from(&*text));
                 if let Err(reason) = &kubeconfig {
-                    problems.push(place.problem(secret.pointer, Fault::MissingReference, reason.clone()));
+                    problems.push(place.problem(
+                        "/spec/kubeconfigSecretRef",
+                        Fault::MissingReference,
+                        reason.clone(),
+                    ));
                 }
                 Connection::KubeconfigSecret { name: format!("{id}, key {key}"), kubeconfig }
             }
@@ -225,13 +177,9 @@ fn wrong_labels(place: &Place, metadata: &Metadata) -> Vec<Problem> {
 }
 
 /// Where names are reached that only the cluster knows.
-fn mappings<'a>(
-    place: &Place,
-    texts: impl Iterator<Item = (String, &'a str)>,
-    problems: &mut Vec<Problem>,
-) -> Vec<Resolve> {
+fn mappings(place: &Place, texts: &[String], problems: &mut Vec<Problem>) -> Vec<Resolve> {
     let mut mapped: Vec<Resolve> = Vec::new();
-    for (pointer, text) in texts {
+    for (index, text) in texts.iter().enumerate() {
         let reason = match text.parse::<Resolve>() {
             Ok(new) if mapped.iter().any(|old| old.is_for(new.host(), new.port())) => {
                 format!("{}:{} is mapped twice; keep one", new.host(), new.port())
@@ -242,7 +190,7 @@ fn mappings<'a>(
             }
             Err(error) => error.to_string(),
         };
-        problems.push(place.problem(&pointer, Fault::Invalid, reason));
+        problems.push(place.problem(&format!("/spec/resolve/{index}"), Fault::Invalid, reason));
     }
     mapped
 }

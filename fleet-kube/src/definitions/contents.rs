@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use fleet_core::render::{GoPasses, Language};
+use fleet_core::render::Language;
 use serde_json::{Map, Value};
 
 use super::object::{Fault, Place, Problem, join};
 use super::parse::Metadata;
 use super::sveltos;
-use crate::api::{GO_CLUSTER_ANNOTATION, GO_EVENT_ANNOTATION, TEMPLATE_ANNOTATION};
+use crate::api::TEMPLATE_ANNOTATION;
 
 /// What a ConfigMap or Secret holds.
 pub(crate) struct Contents {
@@ -47,7 +47,7 @@ impl Contents {
         let mut problems = Vec::new();
         let mut entries = BTreeMap::new();
         for (key, text) in texts(place, object, "data", &mut problems) {
-            entries.insert(key.to_owned(), decode(text));
+            entries.insert(key.to_owned(), text_of_secret(text));
         }
         // As the API server does: stringData wins.
         for (key, text) in texts(place, object, "stringData", &mut problems) {
@@ -72,12 +72,7 @@ impl Contents {
             None | Some("false") => {}
             Some(_) => refuse(TEMPLATE_ANNOTATION, Fault::Invalid, "must be \"true\" or \"false\""),
         }
-        let passes = match (has(GO_EVENT_ANNOTATION), has(GO_CLUSTER_ANNOTATION)) {
-            (true, true) => Some(GoPasses::Both),
-            (true, false) => Some(GoPasses::Event),
-            (false, true) => Some(GoPasses::Cluster),
-            (false, false) => None,
-        };
+        let passes = sveltos::passes_of_contents(has);
         if has(sveltos::LUA) {
             refuse(sveltos::LUA, Fault::NotSupported, "there is no Lua here; write a template");
         }
@@ -135,7 +130,11 @@ fn texts<'a>(
     texts
 }
 
-fn decode(text: &str) -> Result<Arc<str>, &'static str> {
+/// The text under a key of a Secret's `data`.
+///
+/// # Errors
+/// When it is no text; why, for a sentence that begins with the key.
+pub fn text_of_secret(text: &str) -> Result<Arc<str>, &'static str> {
     // Lines in base64 are allowed, as the API server allows them.
     let joined: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     let bytes = STANDARD.decode(joined).map_err(|_| "is no base64; use stringData for plain text")?;

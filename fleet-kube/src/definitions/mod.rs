@@ -20,7 +20,7 @@ mod profile;
 mod references;
 mod resources;
 mod source;
-mod sveltos;
+pub mod sveltos;
 mod transport;
 mod trigger;
 
@@ -31,6 +31,7 @@ use fleet_core::catalog::{CatalogSnapshot, Payload, TriggerDef};
 use fleet_core::cluster::ClusterId;
 use fleet_core::resource::Resources;
 
+pub use contents::text_of_secret;
 pub(crate) use nats::{is_jetstream_name, server, subject};
 pub use object::{Family, Fault, Kind, LineOf, Location, ObjectId, Problem, RawObject};
 pub(crate) use parse::Parsed;

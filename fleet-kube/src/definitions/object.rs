@@ -1,5 +1,6 @@
 //! Objects as they were found: where, and what is wrong with them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -224,22 +225,35 @@ pub enum Fault {
     Immutable,
 }
 
+/// Says how a field of ours, given as a JSON pointer, is called in an object of another family.
+pub(crate) type CalledThere = fn(&str) -> Cow<'_, str>;
+
 /// An object that was identified, so that problems can name it.
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) id: Option<ObjectId>,
     pub(crate) location: Location,
     pub(crate) line_of: Option<LineOf>,
+    /// How the object calls what we know by our names; by these, if it is ours.
+    pub(crate) called_there: Option<CalledThere>,
 }
 
 impl Place {
-    /// A problem at a field, given as a JSON pointer; `""` is the object itself.
+    pub(crate) fn new(location: Location, line_of: Option<LineOf>) -> Self {
+        Self { id: None, location, line_of, called_there: None }
+    }
+
+    /// A problem at a field of ours, given as a JSON pointer; `""` is the object itself.
     pub(crate) fn problem(&self, pointer: &str, fault: Fault, reason: impl Into<String>) -> Problem {
+        let pointer = match self.called_there {
+            Some(called_there) => called_there(pointer),
+            None => Cow::Borrowed(pointer),
+        };
         Problem {
             object: self.id.clone(),
             location: self.location.clone(),
-            field: (!pointer.is_empty()).then(|| dotted(pointer).into()),
-            line: self.line(pointer),
+            field: (!pointer.is_empty()).then(|| dotted(&pointer).into()),
+            line: self.line(&pointer),
             fault,
             reason: reason.into(),
         }
@@ -315,7 +329,7 @@ mod tests {
             "/spec/key" => Some(7),
             _ => None,
         });
-        let place = Place { id: None, location: Location::Api, line_of: Some(line_of) };
+        let place = Place::new(Location::Api, Some(line_of));
         assert_eq!(place.line("/spec/key"), Some(7));
         assert_eq!(place.line("/spec/origin/fixed"), Some(5));
         assert_eq!(place.line("/metadata"), None);

@@ -21,7 +21,7 @@ use super::resources;
 use super::source::SourceDraft;
 use super::sveltos;
 use super::trigger::TriggerDraft;
-use crate::api::{ClusterProfileSpec, EventTriggerSpec, GROUP, VERSION};
+use crate::api::{ClusterProfileSpec, ClusterSpec, EventTriggerSpec, GROUP, VERSION};
 use crate::connection::ClusterDefinition;
 
 /// An object, read as far as it can be read by itself.
@@ -92,7 +92,7 @@ impl Body {
 impl Parsed {
     pub(crate) fn new(raw: RawObject) -> Self {
         let RawObject { location, value, line_of } = raw;
-        let mut place = Place { id: None, location, line_of };
+        let mut place = Place::new(location, line_of);
         let leaving = place.location == Location::Api
             && value.pointer("/metadata/deletionTimestamp").is_some_and(|since| !since.is_null());
         let body = read(&mut place, &value);
@@ -108,23 +108,59 @@ impl Parsed {
     }
 }
 
+/// What the templates are written in that a trigger or profile itself holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct WrittenIn {
+    /// What makes action and key of an event.
+    pub(super) action: Language,
+    /// The texts of charts, and the names of what templates see of the management cluster.
+    pub(super) texts: Language,
+}
+
 fn read(place: &mut Place, value: &Value) -> Result<Body, Unusable> {
-    let Value::Object(object) = value else {
-        return Err(place
-            .problem("", Fault::Invalid, "is no mapping; a Kubernetes object was expected")
-            .into());
-    };
+    let object = mapping(place, value)?;
     let (kind, family) = kind(place, object)?;
     let metadata = metadata(place, kind, object)?;
-    if family == Family::Sveltos {
-        known_fields(place, object, &["spec", "status"])?;
-        return match kind {
-            Kind::EventSource => Ok(Body::Source(Box::new(sveltos::source(place, object)?))),
-            Kind::EventTrigger => Ok(Body::Trigger(Box::new(sveltos::trigger(place, object)?))),
-            Kind::ClusterProfile => Ok(Body::Profile(Box::new(sveltos::profile(place, object)?))),
-            _ => cluster_or_stand_in(place, &metadata, sveltos::cluster(place, &metadata, object)),
-        };
+    match family {
+        Family::Fleet => ours(place, kind, &metadata, object, WrittenIn::default()),
+        Family::Sveltos => {
+            known_fields(place, object, &["spec", "status"])?;
+            let object = match sveltos::as_ours(place, kind, object) {
+                Ok(object) => object,
+                Err(problems) if kind == Kind::Cluster => {
+                    return cluster_or_stand_in(place, &metadata, Err(problems));
+                }
+                Err(problems) => return Err(problems.into()),
+            };
+            place.called_there = Some(sveltos::called_there(kind));
+            let metadata = self::metadata(place, kind, &object)?;
+            ours(place, kind, &metadata, &object, sveltos::written_in(kind))
+        }
     }
+}
+
+fn mapping<'a>(place: &Place, value: &'a Value) -> Result<&'a Map<String, Value>, Problem> {
+    value
+        .as_object()
+        .ok_or_else(|| place.problem("", Fault::Invalid, "is no mapping; a Kubernetes object was expected"))
+}
+
+/// An object of Sveltos', whose name the place knows from then on; nothing if it is none, or has no name.
+pub(super) fn identified<'a>(place: &mut Place, value: &'a Value) -> Option<(Kind, &'a Map<String, Value>)> {
+    let object = mapping(place, value).ok()?;
+    let (kind, family) = kind(place, object).ok()?;
+    metadata(place, kind, object).ok()?;
+    (family == Family::Sveltos).then_some((kind, object))
+}
+
+/// Reads an object of ours.
+fn ours(
+    place: &Place,
+    kind: Kind,
+    metadata: &Metadata,
+    object: &Map<String, Value>,
+    written_in: WrittenIn,
+) -> Result<Body, Unusable> {
     match kind {
         Kind::EventSource => {
             known_fields(place, object, &["spec", "status"])?;
@@ -136,7 +172,7 @@ fn read(place: &mut Place, value: &Value) -> Result<Body, Unusable> {
             if let Some(Value::Object(spec)) = object.get("spec") {
                 policy::check_fields::<EventTriggerSpec>(place, spec)?;
             }
-            let draft = TriggerDraft::new(place, spec(place, object)?, Language::default())?;
+            let draft = TriggerDraft::new(place, spec(place, object)?, written_in)?;
             Ok(Body::Trigger(Box::new(draft)))
         }
         Kind::ClusterProfile => {
@@ -144,17 +180,17 @@ fn read(place: &mut Place, value: &Value) -> Result<Body, Unusable> {
             if let Some(Value::Object(spec)) = object.get("spec") {
                 policy::check_fields::<ClusterProfileSpec>(place, spec)?;
             }
-            let draft = ProfileDraft::new(place, spec(place, object)?, Language::default())?;
+            let draft = ProfileDraft::new(place, spec(place, object)?, written_in.texts)?;
             Ok(Body::Profile(Box::new(draft)))
         }
-        Kind::Cluster => cluster_or_stand_in(place, &metadata, cluster(place, &metadata, object)),
+        Kind::Cluster => cluster_or_stand_in(place, metadata, cluster(place, metadata, object)),
         Kind::ConfigMap => {
             known_fields(place, object, &["data", "binaryData", "immutable"])?;
-            Ok(Body::Contents(Contents::config_map(place, &metadata, object)?))
+            Ok(Body::Contents(Contents::config_map(place, metadata, object)?))
         }
         Kind::Secret => {
             known_fields(place, object, &["data", "stringData", "type", "immutable"])?;
-            Ok(Body::Contents(Contents::secret(place, &metadata, object)?))
+            Ok(Body::Contents(Contents::secret(place, metadata, object)?))
         }
     }
 }
@@ -176,7 +212,8 @@ fn cluster(
     metadata: &Metadata,
     object: &Map<String, Value>,
 ) -> Result<ClusterDraft, Vec<Problem>> {
-    let spec = known_fields(place, object, &["spec", "status"]).and_then(|()| spec(place, object));
+    let spec =
+        known_fields(place, object, &["spec", "status"]).and_then(|()| spec::<ClusterSpec>(place, object));
     ClusterDraft::new(place, metadata, spec.map_err(|problem| vec![problem])?, object)
 }
 

@@ -115,21 +115,6 @@ impl SourceDraft {
         Ok(Self { filter, origin, max_event_bytes, dedupe, replay, transport })
     }
 
-    /// A source whose events come from the NATS that a Secret in each cluster names.
-    pub(super) fn of_cluster_nats(filter: Filter) -> Self {
-        let max_event_bytes = fleet_core::catalog::DEFAULT_MAX_EVENT_BYTES;
-        let secret = ClusterSecretRef::default().into();
-        let transport = Draft::ClusterNats(ClusterNats { secret, replay: 0 });
-        Self { filter, origin: None, max_event_bytes, dedupe: None, replay: 0, transport }
-    }
-
-    /// A source whose events are objects of clusters.
-    pub(super) fn of_objects(selection: Selection) -> Self {
-        let max_event_bytes = fleet_core::catalog::DEFAULT_MAX_EVENT_BYTES;
-        let transport = Draft::Objects(Arc::new(selection));
-        Self { filter: Filter::default(), origin: None, max_event_bytes, dedupe: None, replay: 0, transport }
-    }
-
     /// Which replay it asks for.
     pub(super) fn replay(&self) -> u32 {
         self.replay

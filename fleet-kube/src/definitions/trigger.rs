@@ -8,10 +8,10 @@ use fleet_core::catalog::TriggerDef;
 use fleet_core::filter::Filter;
 use fleet_core::manifest::names;
 use fleet_core::policy::Policy;
-use fleet_core::render::{GoPasses, Language};
 use fleet_core::resource::ResourceRef;
 
 use super::object::{Fault, ObjectId, Place, Problem, join};
+use super::parse::WrittenIn;
 use super::references::References;
 use super::{filter, payload, policy, resources};
 use crate::api::{EventTriggerSpec, parse_duration};
@@ -20,7 +20,7 @@ use crate::api::{EventTriggerSpec, parse_duration};
 #[derive(Debug)]
 pub(crate) struct TriggerDraft {
     spec: EventTriggerSpec,
-    language: Language,
+    written_in: WrittenIn,
     filter: Filter,
     identity: Option<Identity>,
     resources: Vec<ResourceRef>,
@@ -30,11 +30,10 @@ pub(crate) struct TriggerDraft {
 }
 
 impl TriggerDraft {
-    /// `language` is what action and key are written in.
     pub(super) fn new(
         place: &Place,
         mut spec: EventTriggerSpec,
-        language: Language,
+        written_in: WrittenIn,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut invalid =
@@ -68,16 +67,14 @@ impl TriggerDraft {
             }
         });
         payload::check(place, &spec.policy_refs, &spec.helm_charts, &mut problems);
-        let language_of_names = of_charts(language);
-        let resources =
-            resources::read(place, &spec.template_resource_refs, language_of_names, &mut problems);
+        let resources = resources::read(place, &spec.template_resource_refs, written_in.texts, &mut problems);
         let account = (spec.service_account_namespace.as_ref(), spec.service_account_name.as_ref());
         let identity = payload::identity(place, account.0, account.1, &mut problems);
         let policy = Arc::new(policy::policy(place, &spec.policy, &mut problems));
         let filter = filter::all(place, "/spec/filters", std::mem::take(&mut spec.filters), &mut problems);
         match spec.one_for_event {
             Some(one_for_event) if problems.is_empty() => {
-                Ok(Self { spec, language, filter, identity, resources, policy, one_for_event, ttl })
+                Ok(Self { spec, written_in, filter, identity, resources, policy, one_for_event, ttl })
             }
             _ => Err(problems),
         }
@@ -127,7 +124,7 @@ impl TriggerDraft {
         let (payload, local) = payload::payload(
             place,
             (&self.spec.policy_refs, &self.spec.helm_charts),
-            of_charts(self.language),
+            self.written_in.texts,
             references,
             problems,
         );
@@ -136,7 +133,7 @@ impl TriggerDraft {
             destination_clusters: self.spec.destination_cluster_selector.clone(),
             action: self.spec.cloud_event_action.clone(),
             key: self.spec.key.clone(),
-            language: self.language,
+            language: self.written_in.action,
             payload,
             local,
             resources: self.resources.clone(),
@@ -150,14 +147,6 @@ impl TriggerDraft {
                 self.spec.source_cluster_selector.clone(),
             )
         }
-    }
-}
-
-/// What the texts of charts are written in. To Sveltos, what a trigger instantiates is a template of a profile then.
-fn of_charts(language: Language) -> Language {
-    match language {
-        Language::Go(_) => Language::Go(GoPasses::Both),
-        other => other,
     }
 }
 

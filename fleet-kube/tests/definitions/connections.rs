@@ -115,7 +115,10 @@ fn a_secret_of_the_api_is_decoded() {
             "Secret civo/kc, key kubeconfig is no base64; use stringData for plain text",
         ),
         (serde_json::json!({"kubeconfig": "/w=="}), "Secret civo/kc, key kubeconfig is no UTF-8 text"),
-        (serde_json::json!({"value": ""}), "Secret civo/kc has no key kubeconfig; it has value"),
+        (
+            serde_json::json!({"other": "", "value": ""}),
+            "Secret civo/kc has no key kubeconfig; it has other, value",
+        ),
         (serde_json::Value::Null, "Secret civo/kc has no key kubeconfig; it is empty"),
     ] {
         let (text, found) = kubeconfig(data);

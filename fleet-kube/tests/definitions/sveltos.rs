@@ -10,7 +10,7 @@ use fleet_core::policy::SyncMode;
 use fleet_core::render::{GoPasses, Language, TemplateKind};
 use fleet_core::source::Message;
 use fleet_kube::connection::Connection;
-use fleet_kube::definitions::{Fault, Transport};
+use fleet_kube::definitions::{Definitions, Fault, RawObject, Transport};
 
 use crate::{problems, read};
 
@@ -162,6 +162,56 @@ fn what_is_not_supported_is_told_by_name() {
         let named = field.rsplit('.').find(|part| !part.contains(['/', '"'])).unwrap();
         assert!(line.contains(named.trim_end_matches("[0]")) || field.contains("lua"), "{problem}: {line}");
     }
+}
+
+#[test]
+fn what_charts_refer_to_is_named() {
+    let chart = |of: &str| {
+        read(&format!(
+            "apiVersion: config.projectsveltos.io/v1beta1\nkind: ClusterProfile\nmetadata: {{name: p}}\nspec:\n  \
+             clusterRefs: [{{namespace: a, name: b}}]\n  helmCharts:\n  - {{repositoryURL: 'http://a', chartName: a, \
+             releaseName: a, releaseNamespace: a, {of}}}\n"
+        ))
+    };
+    for (of, field, says) in [
+        (
+            "valuesFrom: [{kind: Secret, namespace: '', name: a}]",
+            "valuesFrom[0].namespace",
+            "each cluster's own",
+        ),
+        (
+            "valuesFrom: [{kind: Secret, namespace: a, name: '{{ .a }}'}]",
+            "valuesFrom[0].name",
+            "is a template",
+        ),
+        (
+            "registryCredentialsConfig: {ca: {namespace: a, name: '{{ .a }}'}}",
+            "registryCredentialsConfig.ca.name",
+            "is a template",
+        ),
+    ] {
+        let told = problems(&chart(of));
+        let expected = format!("spec.helmCharts[0].{field}: ");
+        assert!(told.len() == 1 && told[0].contains(&expected) && told[0].contains(says), "{told:?}");
+    }
+}
+
+/// Told by the name that the field has there.
+#[test]
+fn an_agent_needs_a_management_cluster() {
+    let cluster = "apiVersion: lib.projectsveltos.io/v1beta1\nkind: SveltosCluster\nmetadata: {name: c, namespace: \
+                   civo}\nspec:\n  pullMode: true\n";
+    let told = problems(&read(cluster));
+    assert!(
+        told.len() == 1
+            && told[0]
+                .starts_with("f.yaml:5: Cluster civo/c: spec.pullMode: works only with a management cluster"),
+        "{told:?}"
+    );
+    let value = serde_saphyr::from_str(cluster).unwrap();
+    let definitions = Definitions::read([RawObject::in_api(value)], Vec::new(), None);
+    assert_eq!(problems(&definitions), [""; 0]);
+    assert!(matches!(definitions.clusters[0].connection, Connection::Agent));
 }
 
 /// A SveltosCluster has no field that maps the names which only it knows.

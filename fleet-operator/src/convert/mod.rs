@@ -52,7 +52,7 @@ pub fn sveltos(paths: &[PathBuf]) -> Converted {
     let mut untranslated: Vec<Untranslated> = told.map(of_problem).collect();
     let mut yaml = String::new();
     for object in &objects {
-        let (rewritten, faults) = Rewriter::rewrite(&object.value);
+        let (rewritten, faults) = Rewriter::rewrite(object);
         untranslated.extend(faults.into_iter().map(|fault| of_fault(object, &fault)));
         match yaml::to_string(&rewritten) {
             Ok(document) => {

@@ -1,13 +1,19 @@
 //! Sveltos' objects, written anew as ours.
+//!
+//! Which object of ours means the same, [`Translation`] says: the one that is read when theirs is taken as it is. What is
+//! added here is what only matters to who writes it down: templates in minijinja, and as few fields as say it.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fleet_core::render::GoPasses;
 use fleet_kube::api::{
-    GO_CLUSTER_ANNOTATION, GO_EVENT_ANNOTATION, GROUP, RESOLVE_ANNOTATION, TEMPLATE_ANNOTATION, VERSION,
+    GO_CLUSTER_ANNOTATION, GO_EVENT_ANNOTATION, KUBERNETES_VERSION_LABEL, TEMPLATE_ANNOTATION, crds,
 };
+use fleet_kube::definitions::sveltos::{Translation, VERSION_LABEL, passes_of_contents};
+use fleet_kube::definitions::{RawObject, text_of_secret};
 use serde_json::{Map, Value, json};
 
 use super::template::translate;
@@ -31,17 +37,20 @@ pub(super) struct Rewriter {
 }
 
 impl Rewriter {
-    /// The object as ours, and what in it has no translation.
-    pub(super) fn rewrite(object: &Value) -> (Value, Vec<Fault>) {
+    /// The object as ours, and what of its templates has no translation.
+    pub(super) fn rewrite(object: &RawObject) -> (Value, Vec<Fault>) {
         let mut rewriter = Self { faults: Vec::new() };
-        let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
-        let rewritten = match (text("apiVersion"), text("kind")) {
-            ("lib.projectsveltos.io/v1beta1", "EventSource") => rewriter.source(object),
-            ("lib.projectsveltos.io/v1beta1", "EventTrigger") => rewriter.trigger(object),
-            ("lib.projectsveltos.io/v1beta1", "SveltosCluster") => rewriter.cluster(object),
-            ("config.projectsveltos.io/v1beta1", "ClusterProfile") => rewriter.profile(object),
-            ("v1", "ConfigMap" | "Secret") => rewriter.contents(object),
-            _ => object.clone(),
+        let rewritten = match Translation::of(object) {
+            Some(Translation { ours: Some(ours), action, texts, .. }) => {
+                rewriter.written(ours, action, texts)
+            }
+            Some(Translation { action, texts, .. }) => {
+                // It stays as it is; what has no translation in its templates is told all the same.
+                rewriter.templates(&mut object.value.clone(), action, texts);
+                object.value.clone()
+            }
+            None if is_contents(&object.value) => rewriter.contents(&object.value),
+            None => object.value.clone(),
         };
         (rewritten, rewriter.faults)
     }
@@ -63,142 +72,35 @@ impl Rewriter {
         }
     }
 
-    fn source(&mut self, object: &Value) -> Value {
-        if let Some(selectors) = object.pointer("/spec/resourceSelectors").and_then(Value::as_array)
-            && !selectors.is_empty()
-        {
-            let mut spec =
-                Map::from_iter([("resourceSelectors".to_owned(), selectors.iter().map(resources).collect())]);
-            if let Some(Value::Bool(true)) = object.pointer("/spec/collectResources") {
-                spec.insert("collectResources".to_owned(), true.into());
-            }
-            return ours("EventSource", object, Map::from_iter([("kubernetes".to_owned(), spec.into())]));
-        }
-        let criteria = object.pointer("/spec/messagingMatchCriteria").and_then(Value::as_array);
-        let mut any: Vec<Vec<Value>> = Vec::new();
-        for criterion in criteria.into_iter().flatten() {
-            let given = |field: &str| {
-                let text = criterion.get(field).and_then(Value::as_str)?;
-                (!text.is_empty()).then(|| text.to_owned())
-            };
-            let mut all: Vec<Value> =
-                given("subject").map(|subject| json!({"messageSubject": subject})).into_iter().collect();
-            let attributes = [
-                ("source", given("cloudEventSource")),
-                ("type", given("cloudEventType")),
-                ("subject", given("cloudEventSubject")),
-            ];
-            let attributes: Map<String, Value> = attributes
-                .into_iter()
-                .filter_map(|(name, pattern)| Some((name.to_owned(), pattern?.into())))
-                .collect();
-            all.extend((!attributes.is_empty()).then(|| json!({"pattern": attributes})));
-            any.push(all);
-        }
-        let mut spec = Map::from_iter([("nats".to_owned(), json!({"clusterSecretRef": {}}))]);
-        let filters: Vec<Value> = match any.len() {
-            // Of one that lets everything pass, the others do not matter.
-            _ if any.iter().any(Vec::is_empty) => Vec::new(),
-            1 => any.remove(0),
-            _ => {
-                let all = any.into_iter().map(|mut all| match all.len() {
-                    1 => all.remove(0),
-                    _ => json!({"all": all}),
-                });
-                vec![json!({"any": all.collect::<Vec<_>>()})]
-            }
-        };
-        if !filters.is_empty() {
-            spec.insert("filters".to_owned(), filters.into());
-        }
-        ours("EventSource", object, spec)
+    fn written(&mut self, mut ours: Value, action: GoPasses, texts: GoPasses) -> Value {
+        self.templates(&mut ours, action, texts);
+        leave_out_defaults(&mut ours);
+        call_version_as_ours(&mut ours);
+        ours
     }
 
-    fn trigger(&mut self, object: &Value) -> Value {
-        let mut spec = spec(object);
-        let one_for_event = spec.get("oneForEvent") == Some(&Value::Bool(true));
-        spec.insert("oneForEvent".to_owned(), one_for_event.into());
-        match spec.remove("cloudEventAction") {
-            Some(Value::String(action)) if one_for_event && !action.is_empty() => {
-                let action = self.translate("/spec/cloudEventAction", &action, GoPasses::Event);
-                spec.insert("cloudEventAction".to_owned(), action.into());
-            }
-            // To a rendering of all together it does not matter.
-            _ => {}
+    /// The templates of a trigger or profile. They stand in the same fields of theirs and of ours.
+    fn templates(&mut self, object: &mut Value, action: GoPasses, texts: GoPasses) {
+        if let Some(Value::String(text)) = object.pointer_mut("/spec/cloudEventAction") {
+            *text = self.translate("/spec/cloudEventAction", text, action);
         }
-        if let Some(Value::Array(names)) = spec.get_mut("dependsOn") {
-            for name in names {
-                if let Some(text) = name.as_str() {
-                    *name = format!("ClusterProfile/{text}").into();
-                }
-            }
-        }
-        self.payload(&mut spec, GoPasses::Event);
-        ours("EventTrigger", object, spec)
-    }
-
-    fn profile(&mut self, object: &Value) -> Value {
-        let mut spec = spec(object);
-        // To Sveltos, a selector that is empty selects nothing.
-        if spec.get("clusterSelector").and_then(Value::as_object).is_some_and(Map::is_empty) {
-            spec.remove("clusterSelector");
-        }
-        if let Some(Value::Array(clusters)) = spec.get_mut("clusterRefs") {
-            for cluster in clusters {
-                *cluster = json!({"namespace": cluster["namespace"], "name": cluster["name"]});
-            }
-        }
-        self.payload(&mut spec, GoPasses::Cluster);
-        ours("ClusterProfile", object, spec)
-    }
-
-    /// What triggers and profiles have in common.
-    fn payload(&mut self, spec: &mut Map<String, Value>, passes: GoPasses) {
-        if let Some(Value::Array(refs)) = spec.get_mut("policyRefs") {
-            for policy in refs.iter_mut().filter_map(Value::as_object_mut) {
-                if policy.get("deploymentType").is_some_and(|kind| kind != "Local") {
-                    policy.remove("deploymentType");
-                }
-            }
-        }
-        if let Some(Value::Array(refs)) = spec.get_mut("templateResourceRefs") {
+        if let Some(Value::Array(refs)) = object.pointer_mut("/spec/templateResourceRefs") {
             for (index, reference) in refs.iter_mut().enumerate() {
-                self.resource(&format!("/spec/templateResourceRefs/{index}"), reference, passes);
+                if let Some(resource) = reference.get_mut("resource") {
+                    self.strings(&format!("/spec/templateResourceRefs/{index}/resource"), resource, texts);
+                }
             }
         }
-        if let Some(charts) = spec.get_mut("helmCharts") {
-            self.strings("/spec/helmCharts", charts, passes);
+        if let Some(charts) = object.pointer_mut("/spec/helmCharts") {
+            self.strings("/spec/helmCharts", charts, texts);
         }
     }
 
-    /// An object of the management cluster. What is watched of it needs not be said.
-    fn resource(&mut self, pointer: &str, reference: &mut Value, passes: GoPasses) {
-        let text = |field: &str| {
-            let text = reference.get("resource")?.get(field)?.as_str()?;
-            (!text.is_empty()).then(|| text.to_owned())
-        };
-        let mut resource = Map::new();
-        resource
-            .insert("apiVersion".to_owned(), text("apiVersion").unwrap_or_else(|| "v1".to_owned()).into());
-        for field in ["kind", "namespace", "name"] {
-            resource.extend(text(field).map(|text| (field.to_owned(), text.into())));
-        }
-        let mut resource = Value::Object(resource);
-        self.strings(&format!("{pointer}/resource"), &mut resource, passes);
-        let mut ours = Map::from_iter([
-            ("identifier".to_owned(), reference.get("identifier").cloned().unwrap_or_default()),
-            ("resource".to_owned(), resource),
-        ]);
-        if reference.get("optional") == Some(&Value::Bool(true)) {
-            ours.insert("optional".to_owned(), true.into());
-        }
-        *reference = Value::Object(ours);
-    }
-
-    /// Each text of a chart is a template.
+    /// Each text in it is a template.
     fn strings(&mut self, pointer: &str, value: &mut Value, passes: GoPasses) {
         match value {
-            Value::String(text) if text.contains("{{") => {
+            // What is none in Go may look like one in minijinja.
+            Value::String(text) if ["{{", "{%", "{#"].iter().any(|tag| text.contains(tag)) => {
                 *text = self.translate(pointer, text, passes);
             }
             Value::Array(items) => {
@@ -215,36 +117,10 @@ impl Rewriter {
         }
     }
 
-    fn cluster(&mut self, object: &Value) -> Value {
-        let text =
-            |pointer: &str| object.pointer(pointer).and_then(Value::as_str).filter(|it| !it.is_empty());
-        let name = text("/metadata/name").unwrap_or_default();
-        let secret =
-            text("/spec/kubeconfigName").map_or_else(|| format!("{name}-sveltos-kubeconfig"), str::to_owned);
-        let key = text("/spec/kubeconfigKeyName").unwrap_or("kubeconfig");
-        let mut spec =
-            Map::from_iter([("kubeconfigSecretRef".to_owned(), json!({"name": secret, "key": key}))]);
-        let resolve = object.pointer("/metadata/annotations").and_then(|all| all.get(RESOLVE_ANNOTATION));
-        if let Some(mappings) = resolve.and_then(Value::as_str) {
-            let mappings: Vec<&str> =
-                mappings.split([',', ' ', '\n']).filter(|text| !text.is_empty()).collect();
-            spec.insert("resolve".to_owned(), mappings.into());
-        }
-        let mut cluster = ours("Cluster", object, spec);
-        without_annotations(&mut cluster, &BTreeSet::from([RESOLVE_ANNOTATION]));
-        cluster
-    }
-
     fn contents(&mut self, object: &Value) -> Value {
-        let has = |annotation: &str| {
-            object.pointer("/metadata/annotations").is_some_and(|all| all.get(annotation).is_some())
-        };
-        let passes = match (has(GO_EVENT_ANNOTATION), has(GO_CLUSTER_ANNOTATION)) {
-            (true, true) => GoPasses::Both,
-            (true, false) => GoPasses::Event,
-            (false, true) => GoPasses::Cluster,
-            (false, false) => return object.clone(),
-        };
+        let annotations = object.pointer("/metadata/annotations");
+        let has = |annotation: &str| annotations.is_some_and(|all| all.get(annotation).is_some());
+        let Some(passes) = passes_of_contents(has) else { return object.clone() };
         let mut rewritten = object.clone();
         without_annotations(&mut rewritten, &BTreeSet::from([GO_EVENT_ANNOTATION, GO_CLUSTER_ANNOTATION]));
         if let Some(metadata) = rewritten.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -258,8 +134,8 @@ impl Rewriter {
                 let Some(text) = value.as_str() else { continue };
                 let pointer = format!("/{field}/{}", escaped(key));
                 *value = if is_secret && field == "data" {
-                    let decoded = STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-                    let Some(decoded) = decoded else { continue };
+                    // What is no text is no template, to either.
+                    let Ok(decoded) = text_of_secret(text) else { continue };
                     STANDARD.encode(self.translate(&pointer, &decoded, passes)).into()
                 } else {
                     self.translate(&pointer, text, passes).into()
@@ -270,27 +146,12 @@ impl Rewriter {
     }
 }
 
+fn is_contents(object: &Value) -> bool {
+    object["apiVersion"] == "v1" && matches!(object["kind"].as_str(), Some("ConfigMap" | "Secret"))
+}
+
 fn escaped(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
-}
-
-fn spec(object: &Value) -> Map<String, Value> {
-    object.get("spec").and_then(Value::as_object).cloned().unwrap_or_default()
-}
-
-/// An object of ours, with the names, labels and annotations of another.
-fn ours(kind: &str, object: &Value, spec: Map<String, Value>) -> Value {
-    let mut metadata = Map::new();
-    for field in ["name", "namespace", "labels", "annotations"] {
-        let value = object.get("metadata").and_then(|metadata| metadata.get(field));
-        metadata.extend(value.map(|value| (field.to_owned(), value.clone())));
-    }
-    json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"),
-        "kind": kind,
-        "metadata": metadata,
-        "spec": spec,
-    })
 }
 
 fn without_annotations(object: &mut Value, unwanted: &BTreeSet<&str>) {
@@ -303,31 +164,63 @@ fn without_annotations(object: &mut Value, unwanted: &BTreeSet<&str>) {
     }
 }
 
-/// Which objects, without what is empty, and with filters on labels as a selector.
-fn resources(theirs: &Value) -> Value {
-    let mut ours = theirs.as_object().cloned().unwrap_or_default();
-    ours.retain(|_, value| match value {
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        value => !value.is_null(),
+/// Leaves out what an API server, or who reads it from a folder, fills in again.
+fn leave_out_defaults(object: &mut Value) {
+    static SCHEMAS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
+        let schemas = crds().into_iter().filter_map(|crd| {
+            let schema = json!(crd.spec.versions.first()?.schema.as_ref()?.open_api_v3_schema);
+            Some((crd.spec.names.kind, schema.pointer("/properties/spec")?.clone()))
+        });
+        schemas.collect()
     });
-    let Some(Value::Array(filters)) = ours.remove("labelFilters") else { return ours.into() };
-    let expressions = filters.iter().map(|filter| {
-        let (key, value) = (&filter["key"], &filter["value"]);
-        match filter["operation"].as_str() {
-            Some("Equal") => json!({"key": key, "operator": "In", "values": [value]}),
-            Some("Different") => json!({"key": key, "operator": "NotIn", "values": [value]}),
-            Some("Has") => json!({"key": key, "operator": "Exists"}),
-            _ => json!({"key": key, "operator": "DoesNotExist"}),
+    let schema = object["kind"].as_str().and_then(|kind| SCHEMAS.get(kind));
+    if let Some((schema, spec)) = schema.zip(object.get_mut("spec")) {
+        without_defaults(spec, schema);
+    }
+}
+
+fn without_defaults(value: &mut Value, schema: &Value) {
+    match value {
+        Value::Object(fields) => {
+            let Some(Value::Object(properties)) = schema.get("properties") else { return };
+            fields.retain(|name, value| {
+                properties.get(name).and_then(|schema| schema.get("default")) != Some(value)
+            });
+            for (name, value) in fields {
+                if let Some(schema) = properties.get(name) {
+                    without_defaults(value, schema);
+                }
+            }
         }
-    });
-    let expressions: Vec<Value> = expressions.collect();
-    let selector = ours.entry("selector").or_insert_with(|| json!({}));
-    if let Some(all) = selector.as_object_mut() {
-        match all.get_mut("matchExpressions").and_then(Value::as_array_mut) {
-            Some(all) => all.extend(expressions),
-            None => drop(all.insert("matchExpressions".to_owned(), expressions.into())),
+        Value::Array(items) => {
+            let Some(schema) = schema.get("items") else { return };
+            items.iter_mut().for_each(|item| without_defaults(item, schema));
+        }
+        _ => {}
+    }
+}
+
+/// A Cluster of ours tells its version of Kubernetes in another label than a SveltosCluster, so what selects by it has to
+/// name that one. The one thing that is not said by [`Translation`]: whose objects are read has Sveltos' label on them.
+fn call_version_as_ours(object: &mut Value) {
+    let renamed = |labels: Option<&mut Value>| {
+        if let Some(Value::Object(labels)) = labels
+            && let Some(version) = labels.remove(VERSION_LABEL)
+        {
+            labels.insert(KUBERNETES_VERSION_LABEL.to_owned(), version);
+        }
+    };
+    if object["kind"] == "Cluster" {
+        renamed(object.pointer_mut("/metadata/labels"));
+    }
+    for field in ["clusterSelector", "sourceClusterSelector", "destinationClusterSelector"] {
+        let Some(selector) = object.get_mut("spec").and_then(|spec| spec.get_mut(field)) else { continue };
+        renamed(selector.get_mut("matchLabels"));
+        let expressions = selector.get_mut("matchExpressions").and_then(Value::as_array_mut);
+        for expression in expressions.into_iter().flatten() {
+            if expression["key"] == VERSION_LABEL {
+                expression["key"] = KUBERNETES_VERSION_LABEL.into();
+            }
         }
     }
-    ours.into()
 }

@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 use fleet_core::gotemplate::ast::{Branch, Command, Node, Operand, Pipeline};
 use fleet_core::gotemplate::parse;
 use fleet_core::render::GoPasses;
+use fleet_kube::api::KUBERNETES_VERSION_LABEL;
+use fleet_kube::definitions::sveltos::VERSION_LABEL;
 
 /// Something that has no translation.
 #[derive(Debug, PartialEq, Eq)]
@@ -103,6 +105,9 @@ impl Writer {
             Node::Text { text, line } => {
                 self.line = *line;
                 if ["{{", "{%", "{#"].iter().any(|tag| text.contains(tag)) {
+                    if text.contains("endraw") {
+                        self.fault("holds the word `endraw` beside braces, which minijinja cannot take as they stand");
+                    }
                     self.text.push_str("{% raw %}");
                     self.text.push_str(text);
                     self.text.push_str("{% endraw %}");
@@ -285,6 +290,8 @@ impl Writer {
             Operand::Bool(value) => value.to_string(),
             Operand::Int(value) => value.to_string(),
             Operand::Float(value) => format!("{value:?}"),
+            // The label has another name on a Cluster of ours.
+            Operand::Text(text) if text == VERSION_LABEL => quoted(KUBERNETES_VERSION_LABEL),
             Operand::Text(text) => quoted(text),
             Operand::Field(names) => self.fields(dot, names),
             Operand::Variable { name, fields } if name == "$" => self.fields(&Dot::Root, fields),

@@ -1,5 +1,7 @@
 //! What is written anew means the same.
 
+mod everything;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -226,20 +228,24 @@ fn what_has_no_translation_is_told_with_file_and_line() {
     let file = dir.path().join("t.yaml");
     let text = "apiVersion: lib.projectsveltos.io/v1beta1\nkind: EventTrigger\nmetadata: {name: t}\nspec:\n  \
                 sourceClusterSelector: {}\n  eventSourceName: s\n  oneForEvent: true\n  patches: [{patch: x}]\n  \
-                policyRefs: []\n---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\n  annotations: \
+                policyRefs: []\n  cloudEventAction: '{{ .Nothing }}'\n---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\n  annotations: \
                 {projectsveltos.io/instantiate: ok}\ndata:\n  a.yaml: |\n    kind: A\n    name: {{ .CloudEvent.id | \
                 sha256sum }}\n  b: '{{ .Other }}'\n";
     fs::write(&file, text).unwrap();
     let converted = sveltos(std::slice::from_ref(&file));
     let told: Vec<String> = converted.untranslated.iter().map(ToString::to_string).collect();
     let at = |line: u32| format!("{}:{line}: ", file.display());
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[0].starts_with(&at(8)) && told[0].contains("spec.patches"), "{told:?}");
-    assert!(
-        told[1].starts_with(&at(19)) && told[1].contains("ConfigMap c: data.a.yaml: the function sha256sum"),
-        "{told:?}"
-    );
-    assert!(told[2].starts_with(&at(20)) && told[2].contains(".Other is not there"), "{told:?}");
+    let expected = [
+        (8, "spec.patches"),
+        (10, "spec.cloudEventAction: .Nothing is not there"),
+        (20, "ConfigMap c: data.a.yaml: the function sha256sum"),
+        (21, ".Other is not there"),
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:?}");
+    for (told, (line, says)) in told.iter().zip(expected) {
+        assert!(told.starts_with(&at(line)) && told.contains(says), "{told}");
+    }
+    assert!(converted.yaml.contains("patches"), "it stands there as it was: {}", converted.yaml);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Sveltos' `SveltosCluster`.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::super::cluster::{ClusterDraft, Kubeconfig};
-use super::super::object::{Fault, Place, Problem};
-use super::super::parse::Metadata;
+use super::super::object::{Fault, Place, Problem, join};
 use super::{Unsupported, fields};
+use crate::api::{AgentSpec, ClusterSpec, RESOLVE_ANNOTATION, SecretKeyRef};
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -34,25 +35,51 @@ const UNSUPPORTED: [Unsupported; 6] = [
     ("workloadIdentity", "put a kubeconfig into a Secret"),
 ];
 
-/// Reads a cluster of theirs.
-pub(in super::super) fn cluster(
+/// The spec of ours. What a SveltosCluster has no field for stands in an annotation, which ours does not need any more.
+pub(super) fn cluster(
     place: &Place,
-    metadata: &Metadata,
     object: &Map<String, Value>,
-) -> Result<ClusterDraft, Vec<Problem>> {
+    metadata: &mut Map<String, Value>,
+) -> Result<ClusterSpec, Vec<Problem>> {
     let spec: Spec = fields(place, "/spec", object.get("spec"), &UNSUPPORTED)?;
+    let resolve = resolve(metadata);
     if spec.pull_mode {
-        return ClusterDraft::of_agent(place, metadata);
+        return Ok(ClusterSpec { agent: Some(AgentSpec {}), resolve, ..ClusterSpec::default() });
     }
-    let name = match (spec.kubeconfig_name, &place.id) {
-        (Some(name), _) if !name.is_empty() => name,
-        (_, Some(id)) => format!("{}-sveltos-kubeconfig", id.name),
-        (_, None) => return Err(vec![place.problem("", Fault::Invalid, "has no name")]),
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let name = match (given(spec.kubeconfig_name), &place.id) {
+        (Some(name), _) => name,
+        (None, Some(id)) => format!("{}-sveltos-kubeconfig", id.name),
+        (None, None) => return Err(vec![place.problem("", Fault::Invalid, "has no name")]),
     };
-    let kubeconfig = Kubeconfig {
-        pointer: "/spec/kubeconfigName",
-        name,
-        key: spec.kubeconfig_key_name.filter(|key| !key.is_empty()),
-    };
-    ClusterDraft::of_kubeconfig(place, metadata, kubeconfig)
+    let kubeconfig = SecretKeyRef { name, key: given(spec.kubeconfig_key_name) };
+    Ok(ClusterSpec { kubeconfig_secret_ref: Some(kubeconfig), resolve, ..ClusterSpec::default() })
+}
+
+/// Takes the mappings out of the annotation.
+fn resolve(metadata: &mut Map<String, Value>) -> Vec<String> {
+    let Some(Value::Object(annotations)) = metadata.get_mut("annotations") else { return Vec::new() };
+    let mapped = annotations.remove(RESOLVE_ANNOTATION);
+    if annotations.is_empty() {
+        metadata.remove("annotations");
+    }
+    let mapped = mapped.as_ref().and_then(Value::as_str).unwrap_or_default();
+    mapped.split([',', ' ', '\n']).filter(|text| !text.is_empty()).map(str::to_owned).collect()
+}
+
+/// How a field of ours is called in it.
+pub(super) fn called_there(ours: &str) -> Cow<'_, str> {
+    let stands_for =
+        |field: &str| ours == field || ours.strip_prefix(field).is_some_and(|rest| rest.starts_with('/'));
+    if stands_for("/spec/resolve") {
+        join("/metadata/annotations", RESOLVE_ANNOTATION).into()
+    } else if stands_for("/spec/agent") {
+        "/spec/pullMode".into()
+    } else if stands_for("/spec/kubeconfigSecretRef/key") {
+        "/spec/kubeconfigKeyName".into()
+    } else if stands_for("/spec/kubeconfigSecretRef") {
+        "/spec/kubeconfigName".into()
+    } else {
+        ours.into()
+    }
 }

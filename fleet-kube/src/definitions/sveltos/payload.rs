@@ -43,10 +43,10 @@ pub(super) const UNSUPPORTED: [Unsupported; 16] = [
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Common {
     #[serde(default)]
-    pub(super) policy_refs: Vec<Value>,
+    policy_refs: Vec<Value>,
     /// Theirs, as far as ours have the same fields.
     #[serde(default)]
-    pub(super) helm_charts: Vec<HelmChart>,
+    helm_charts: Vec<HelmChart>,
     #[serde(default)]
     sync_mode: SyncMode,
     tier: Option<u32>,
@@ -148,16 +148,29 @@ impl Common {
         self.template_resource_refs.iter().map(ours).collect()
     }
 
-    /// What it refers to, as ours.
-    pub(super) fn policy_refs(&self, place: &Place) -> Result<Vec<PolicyRef>, Vec<Problem>> {
+    /// What goes into clusters, as ours: the ConfigMaps and Secrets, and the charts.
+    pub(super) fn payload(&self, place: &Place) -> Result<(Vec<PolicyRef>, Vec<HelmChart>), Vec<Problem>> {
         let (mut refs, mut problems) = (Vec::new(), Vec::new());
         for (index, value) in self.policy_refs.iter().enumerate() {
-            match policy_ref(place, &join("/spec/policyRefs", &index.to_string()), value) {
+            match policy_ref(place, &format!("/spec/policyRefs/{index}"), value) {
                 Ok(policy) => refs.push(policy),
                 Err(more) => problems.extend(more),
             }
         }
-        if problems.is_empty() { Ok(refs) } else { Err(problems) }
+        for (index, chart) in self.helm_charts.iter().enumerate() {
+            let at = format!("/spec/helmCharts/{index}");
+            for (index, from) in chart.values_from.iter().enumerate() {
+                named(place, &format!("{at}/valuesFrom/{index}"), &from.namespace, &from.name, &mut problems);
+            }
+            let config = chart.registry_credentials_config.as_ref();
+            let secrets = config.map(|config| [("credentials", &config.credentials), ("ca", &config.ca)]);
+            for (field, secret) in secrets.into_iter().flatten() {
+                let Some(secret) = secret else { continue };
+                let pointer = format!("{at}/registryCredentialsConfig/{field}");
+                named(place, &pointer, &secret.namespace, &secret.name, &mut problems);
+            }
+        }
+        if problems.is_empty() { Ok((refs, self.helm_charts.clone())) } else { Err(problems) }
     }
 }
 
@@ -185,26 +198,38 @@ fn policy_ref(place: &Place, pointer: &str, value: &Value) -> Result<PolicyRef, 
         ("skipNamespaceCreation", "a kind of ours has it for the whole"),
     ];
     let read: Reference = fields(place, pointer, Some(value), &UNSUPPORTED)?;
-    let problem =
-        |field: &str, fault, reason: String| Err(vec![place.problem(&join(pointer, field), fault, reason)]);
+    let mut problems = Vec::new();
+    named(place, pointer, &read.namespace, &read.name, &mut problems);
     let kind = match &*read.kind {
         "ConfigMap" => PolicyKind::ConfigMap,
         "Secret" => PolicyKind::Secret,
         other => {
             let reason = format!("{other} is not supported; put the manifests into a ConfigMap or Secret");
-            return problem("kind", Fault::NotSupported, reason);
+            problems.push(place.problem(&join(pointer, "kind"), Fault::NotSupported, reason));
+            return Err(problems);
         }
     };
-    if read.namespace.is_empty() {
-        let reason = "is empty, which to Sveltos means each cluster's own; name one namespace";
-        return problem("namespace", Fault::NotSupported, reason.to_owned());
+    let Reference { namespace, name, deployment_type, optional, .. } = read;
+    match problems.is_empty() {
+        true => Ok(PolicyRef { kind, namespace, name, optional, deployment_type }),
+        false => Err(problems),
     }
-    for (field, text) in [("namespace", &read.namespace), ("name", &read.name)] {
+}
+
+/// Whether a reference names one object.
+fn named(place: &Place, pointer: &str, namespace: &str, name: &str, problems: &mut Vec<Problem>) {
+    let mut unsupported = |field: &str, reason: &str| {
+        problems.push(place.problem(&join(pointer, field), Fault::NotSupported, reason));
+    };
+    if namespace.is_empty() {
+        unsupported("namespace", "is empty, which to Sveltos means each cluster's own; name one namespace");
+    }
+    for (field, text) in [("namespace", namespace), ("name", name)] {
         if text.contains("{{") {
-            let reason = "is a template; name one object, and choose in its own template with {{ if }}";
-            return problem(field, Fault::NotSupported, reason.to_owned());
+            unsupported(
+                field,
+                "is a template; name one object, and choose in its own template with {{ if }}",
+            );
         }
     }
-    let Reference { namespace, name, deployment_type, optional, .. } = read;
-    Ok(PolicyRef { kind, namespace, name, optional, deployment_type })
 }

@@ -1,12 +1,10 @@
 //! Sveltos' `ClusterProfile`.
 
-use fleet_core::render::{GoPasses, Language};
 use fleet_core::selector::LabelSelector;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::super::object::{Fault, Place, Problem, join};
-use super::super::profile::ProfileDraft;
 use super::ObjectReference;
 use super::payload::{UNSUPPORTED, read};
 use crate::api::{ClusterProfileSpec, ClusterRef};
@@ -19,11 +17,11 @@ struct Spec {
     cluster_refs: Vec<ObjectReference>,
 }
 
-/// Reads a ClusterProfile of theirs.
-pub(in super::super) fn profile(
+/// The spec of ours.
+pub(super) fn profile(
     place: &Place,
     object: &Map<String, Value>,
-) -> Result<ProfileDraft, Vec<Problem>> {
+) -> Result<ClusterProfileSpec, Vec<Problem>> {
     const OWN: [&str; 2] = ["clusterRefs", "clusterSelector"];
     let (own, common) = read::<Spec>(place, object, &OWN, &UNSUPPORTED)?;
     let Spec { cluster_selector, cluster_refs } = own;
@@ -36,21 +34,21 @@ pub(in super::super) fn profile(
             problems.push(place.problem(&join(&pointer, "kind"), Fault::NotSupported, reason));
         }
     }
-    let refs = common.policy_refs(place).map_err(|more| problems.extend(more)).unwrap_or_default();
+    let payload = common.payload(place).map_err(|more| problems.extend(more));
+    let (policy_refs, helm_charts) = payload.unwrap_or_default();
     if !problems.is_empty() {
         return Err(problems);
     }
     let named = cluster_refs.into_iter().map(|it| ClusterRef { namespace: it.namespace, name: it.name });
-    let spec = ClusterProfileSpec {
+    Ok(ClusterProfileSpec {
         // To Sveltos, one that is empty selects nothing.
         cluster_selector: cluster_selector.filter(|selector| !selector.is_everything()),
         cluster_refs: named.collect(),
-        policy_refs: refs,
-        helm_charts: common.helm_charts.clone(),
+        policy_refs,
+        helm_charts,
         template_resource_refs: common.template_resource_refs(),
         policy: common.policy(),
         service_account_name: None,
         service_account_namespace: None,
-    };
-    ProfileDraft::new(place, spec, Language::Go(GoPasses::Cluster))
+    })
 }

@@ -1,5 +1,6 @@
 //! Sveltos' `EventSource`: CloudEvents, or objects of clusters.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use fleet_core::filter::{Filter, Pattern};
@@ -7,11 +8,11 @@ use fleet_core::selector::LabelSelector;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::super::kubernetes;
 use super::super::object::{Fault, Place, Problem};
-use super::super::source::SourceDraft;
 use super::{Unsupported, fields};
-use crate::api::{KubernetesSpec, ResourceRule, ResourceSelector};
+use crate::api::{
+    ClusterSecretRef, EventSourceSpec, KubernetesSpec, NatsSpec, ResourceRule, ResourceSelector,
+};
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -77,29 +78,51 @@ const UNSUPPORTED_OF_RESOURCES: [Unsupported; 2] = [
     ("includeDeletingResources", "what is being deleted is not there here"),
 ];
 
-/// Reads an EventSource of theirs: its events come from the NATS that a Secret in each cluster names, or are objects of
-/// each cluster.
-pub(in super::super) fn source(
-    place: &Place,
-    object: &Map<String, Value>,
-) -> Result<SourceDraft, Vec<Problem>> {
+/// The spec of ours: events come from the NATS that a Secret in each cluster names, or are objects of each cluster.
+pub(super) fn source(place: &Place, object: &Map<String, Value>) -> Result<EventSourceSpec, Vec<Problem>> {
     let spec: Spec = fields(place, "/spec", object.get("spec"), &UNSUPPORTED)?;
     if !spec.resource_selectors.is_empty() {
         if !spec.messaging_match_criteria.is_empty() {
             let reason = "stands beside resourceSelectors; an EventSource has one sort of events here: make two, and a trigger for each";
             return Err(vec![place.problem("/spec/messagingMatchCriteria", Fault::NotSupported, reason)]);
         }
-        return objects(place, &spec.resource_selectors, spec.collect_resources);
+        let kubernetes = objects(place, &spec.resource_selectors, spec.collect_resources)?;
+        return Ok(EventSourceSpec { kubernetes: Some(kubernetes), ..EventSourceSpec::default() });
     }
     if spec.messaging_match_criteria.is_empty() {
         let reason = "is missing; without it no message counts, and without resourceSelectors no object";
         return Err(vec![place.problem("/spec/messagingMatchCriteria", Fault::Invalid, reason)]);
     }
-    let criteria = spec.messaging_match_criteria.into_iter().map(Criteria::filter).collect();
-    Ok(SourceDraft::of_cluster_nats(Filter::Any(criteria)))
+    let nats = NatsSpec { cluster_secret_ref: Some(ClusterSecretRef::default()), ..NatsSpec::default() };
+    let filters = any(spec.messaging_match_criteria.into_iter().map(Criteria::filters).collect());
+    Ok(EventSourceSpec { nats: Some(nats), filters, ..EventSourceSpec::default() })
 }
 
-fn objects(place: &Place, selectors: &[Value], content: bool) -> Result<SourceDraft, Vec<Problem>> {
+/// How a field of ours is called in it.
+pub(super) fn called_there(ours: &str) -> Cow<'_, str> {
+    match ours.strip_prefix("/spec/kubernetes") {
+        Some(rest) => format!("/spec{rest}").into(),
+        None => ours.into(),
+    }
+}
+
+/// All of the filters of one of these.
+fn any(mut criteria: Vec<Vec<Filter>>) -> Vec<Filter> {
+    // Of one that lets everything pass, the others do not matter.
+    if criteria.iter().any(Vec::is_empty) {
+        return Vec::new();
+    }
+    if criteria.len() == 1 {
+        return criteria.remove(0);
+    }
+    let all = |mut filters: Vec<Filter>| match filters.len() {
+        1 => filters.remove(0),
+        _ => Filter::All(filters),
+    };
+    vec![Filter::Any(criteria.into_iter().map(all).collect())]
+}
+
+fn objects(place: &Place, selectors: &[Value], content: bool) -> Result<KubernetesSpec, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut resource_selectors = Vec::new();
     for (index, value) in selectors.iter().enumerate() {
@@ -110,14 +133,10 @@ fn objects(place: &Place, selectors: &[Value], content: bool) -> Result<SourceDr
             Err(more) => problems.extend(more),
         }
     }
-    if problems.is_empty() {
-        let spec = KubernetesSpec { resource_selectors, collect_resources: content };
-        let selection = kubernetes::selection(place, "/spec", spec, &mut problems);
-        if problems.is_empty() {
-            return Ok(SourceDraft::of_objects(selection));
-        }
+    match problems.is_empty() {
+        true => Ok(KubernetesSpec { resource_selectors, collect_resources: content }),
+        false => Err(problems),
     }
-    Err(problems)
 }
 
 impl Resources {
@@ -139,7 +158,7 @@ impl Resources {
             kind: self.kind,
             namespace: given(self.namespace),
             name: given(self.name),
-            selector: Some(selector),
+            selector: Some(selector).filter(|selector| !selector.is_everything()),
             evaluate_cel: self.evaluate_cel,
         })
     }
@@ -158,7 +177,7 @@ impl LabelFilter {
 }
 
 impl Criteria {
-    fn filter(self) -> Filter {
+    fn filters(self) -> Vec<Filter> {
         let given = |pattern: Option<Pattern>| pattern.filter(|pattern| !pattern.as_str().is_empty());
         let attributes = [
             ("source", self.cloud_event_source),
@@ -171,6 +190,6 @@ impl Criteria {
             .filter_map(|(name, pattern)| Some((name.to_owned(), given(pattern)?)))
             .collect();
         all.extend((!attributes.is_empty()).then_some(Filter::Pattern(attributes)));
-        Filter::All(all)
+        all
     }
 }

@@ -1,12 +1,10 @@
 //! Sveltos' `EventTrigger`.
 
-use fleet_core::render::{GoPasses, Language};
 use fleet_core::selector::LabelSelector;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::super::object::{Fault, Place, Problem};
-use super::super::trigger::TriggerDraft;
 use super::Unsupported;
 use super::payload::{UNSUPPORTED, read};
 use crate::api::EventTriggerSpec;
@@ -22,11 +20,8 @@ struct Spec {
     destination_cluster_selector: Option<LabelSelector>,
 }
 
-/// Reads an EventTrigger of theirs.
-pub(in super::super) fn trigger(
-    place: &Place,
-    object: &Map<String, Value>,
-) -> Result<TriggerDraft, Vec<Problem>> {
+/// The spec of ours.
+pub(super) fn trigger(place: &Place, object: &Map<String, Value>) -> Result<EventTriggerSpec, Vec<Problem>> {
     const OF_TRIGGERS: [Unsupported; 2] = [
         ("destinationCluster", "name it by a label, in destinationClusterSelector"),
         ("profileNameFormat", "no profile is generated: what a key has is its Work"),
@@ -51,7 +46,8 @@ pub(in super::super) fn trigger(
         let reason = "is a template, which is not supported; write a trigger for each EventSource";
         return Err(vec![place.problem("/spec/eventSourceName", Fault::NotSupported, reason)]);
     }
-    let spec = EventTriggerSpec {
+    let (policy_refs, helm_charts) = common.payload(place)?;
+    Ok(EventTriggerSpec {
         event_source_name,
         source_cluster_selector,
         destination_cluster_selector,
@@ -60,13 +56,12 @@ pub(in super::super) fn trigger(
         cloud_event_action: cloud_event_action.filter(|action| one_for_event && !action.is_empty()),
         key: None,
         filters: Vec::new(),
-        policy_refs: common.policy_refs(place)?,
-        helm_charts: common.helm_charts.clone(),
+        policy_refs,
+        helm_charts,
         template_resource_refs: common.template_resource_refs(),
         ttl: None,
         policy: common.policy(),
         service_account_name: None,
         service_account_namespace: None,
-    };
-    TriggerDraft::new(place, spec, Language::Go(GoPasses::Event))
+    })
 }
