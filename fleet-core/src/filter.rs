@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 #[cfg(feature = "cel")]
 use serde_json::json;
@@ -14,6 +15,8 @@ use serde_json::json;
 use crate::event::Event;
 #[cfg(feature = "cel")]
 use crate::expression::{Expression, InvalidExpression, NoAnswer, Scope};
+use crate::re2;
+pub use crate::re2::InvalidPattern;
 use crate::source::Message;
 
 /// A filter on events. The default lets everything through.
@@ -141,7 +144,10 @@ pub struct FilterError {
 /// A regular expression in RE2's syntax. It is found anywhere in a text: write `^` and `$` to mean all of it.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Pattern(Regex);
+pub struct Pattern {
+    text: Arc<str>,
+    compiled: Regex,
+}
 
 impl Pattern {
     /// How large a compiled pattern may be, in bytes.
@@ -150,25 +156,19 @@ impl Pattern {
     /// Compiles a pattern.
     ///
     /// # Errors
-    /// When the text is no regular expression, or one that is too large; the message shows where.
+    /// When the text is no regular expression, or one that is too large; the message says where.
     pub fn new(text: &str) -> Result<Self, InvalidPattern> {
-        let compiled = RegexBuilder::new(text).size_limit(Self::LARGEST).build();
-        compiled.map(Self).map_err(|error| {
-            // The first line says what it is about, the last what is wrong.
-            let text = error.to_string();
-            let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            InvalidPattern(format!("is no regular expression (RE2): {why}"))
-        })
+        Ok(Self { text: text.into(), compiled: re2::compile(text, Self::LARGEST)? })
     }
 
     /// Whether it is found in a text.
     pub fn is_in(&self, text: &str) -> bool {
-        self.0.is_match(text)
+        self.compiled.is_match(text)
     }
 
     /// The text that it was compiled from.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        &self.text
     }
 }
 
@@ -199,11 +199,6 @@ impl From<Pattern> for String {
         pattern.as_str().to_owned()
     }
 }
-
-/// Why a text is no [`Pattern`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidPattern(String);
 
 impl Default for Filter {
     fn default() -> Self {
@@ -313,6 +308,19 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_is_read_as_re2_reads_it() {
+        for (pattern, text, expected) in
+            [(r"^\d$", "٣", false), (r"\<a", "<a", true), ("^[a&&b]$", "&", true), ("^a{,2}$", "a{,2}", true)]
+        {
+            let pattern = Pattern::new(pattern).unwrap();
+            assert_eq!(pattern.is_in(text), expected, "{pattern:?} in {text}");
+        }
+        // To others it is a possessive repetition, and not one of a repetition.
+        let error = Pattern::new("a++").unwrap_err().to_string();
+        assert!(error.ends_with("at character 3"), "{error}");
+    }
+
+    #[test]
     fn the_dialects_of_the_subscriptions_api() {
         for (filter, expected) in [
             (r#"{"exact": {"type": "auth.example.com.login", "subject": "mgianluc"}}"#, true),
@@ -411,9 +419,11 @@ mod tests {
 
     #[test]
     fn a_pattern_that_is_none_is_refused_with_the_reason() {
-        for (bad, why) in
-            [("a(b", "unclosed group"), ("(?=a)", "look-around"), ("a{9999}{9999}", "size limit")]
-        {
+        for (bad, why) in [
+            ("a(b", "unclosed group, at character 2"),
+            ("(?=a)", "look-around"),
+            ("(a{999}){999}", "size limit"),
+        ] {
             let error = Pattern::new(bad).unwrap_err().to_string();
             assert!(error.starts_with("is no regular expression") && error.contains(why), "{error}");
         }

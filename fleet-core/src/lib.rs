@@ -130,6 +130,7 @@ pub mod policy;
 pub mod position;
 #[cfg(any(feature = "minijinja", feature = "go-templates"))]
 mod printed;
+mod re2;
 #[cfg(feature = "redb")]
 pub mod redb;
 pub mod render;

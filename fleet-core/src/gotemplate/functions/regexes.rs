@@ -1,13 +1,14 @@
-//! Regular expressions. Go's syntax is RE2's; what Rust's `regex` reads in another way is rewritten.
+//! Regular expressions.
 
 use std::sync::Arc;
 
-use regex::{NoExpand, Regex, RegexBuilder};
+use regex::{NoExpand, Regex};
 
 use super::lists::strings;
 use super::{Args, Call, Function, function};
 use crate::gotemplate::value::Value;
 use crate::printed::Refusal;
+use crate::re2;
 
 /// How large a compiled expression may become, in bytes.
 const SIZE: usize = 1 << 18;
@@ -45,10 +46,7 @@ fn compiled(call: &mut Call<'_>, args: &Args<'_>) -> Result<Regex, Refusal> {
         return Ok(regex.clone());
     }
     call.heap.charge(COMPILING + pattern.len())?;
-    let regex = RegexBuilder::new(&in_rust(pattern))
-        .size_limit(SIZE)
-        .build()
-        .map_err(|_| args.wrong("argument 1 is no regular expression, or too large a one"))?;
+    let regex = re2::compile(pattern, SIZE).map_err(|why| args.wrong(format!("argument 1 {why}")))?;
     call.heap.expressions.insert(Arc::clone(pattern), regex.clone());
     Ok(regex)
 }
@@ -115,70 +113,4 @@ fn split(call: &mut Call<'_>, args: &Args<'_>) -> Result<Value, Refusal> {
             strings(call, parts)
         }
     }
-}
-
-/// `\d`, `\w`, `\s` and `\b` know ASCII only in Go, and within `[…]` Rust has operators that Go has not.
-pub(super) fn in_rust(pattern: &str) -> String {
-    let mut out = String::with_capacity(pattern.len());
-    let mut chars = pattern.chars().peekable();
-    let mut class_begins_at = None;
-    while let Some(char) = chars.next() {
-        let in_class = class_begins_at.is_some();
-        match char {
-            '\\' => {
-                let escaped = chars.next();
-                match escaped {
-                    Some('d') => out.push_str(if in_class { "0-9" } else { "[0-9]" }),
-                    Some('D') => out.push_str("[^0-9]"),
-                    Some('w') => out.push_str(if in_class { "0-9A-Za-z_" } else { "[0-9A-Za-z_]" }),
-                    Some('W') => out.push_str("[^0-9A-Za-z_]"),
-                    Some('s') => out.push_str(if in_class { r"\t\n\x0c\r " } else { r"[\t\n\x0c\r ]" }),
-                    Some('S') => out.push_str(r"[^\t\n\x0c\r ]"),
-                    Some('b') if !in_class => out.push_str(r"(?-u:\b)"),
-                    Some('Q') => {
-                        // Literal text up to `\E`.
-                        while let Some(char) = chars.next() {
-                            if char == '\\' && chars.peek() == Some(&'E') {
-                                chars.next();
-                                break;
-                            }
-                            out.push_str(&regex::escape(char.encode_utf8(&mut [0; 4])));
-                        }
-                    }
-                    Some(other) => out.extend(['\\', other]),
-                    None => out.push('\\'),
-                }
-            }
-            '[' if !in_class => {
-                out.push('[');
-                if chars.peek() == Some(&'^') {
-                    chars.next();
-                    out.push('^');
-                }
-                class_begins_at = Some(out.len());
-                if chars.peek() == Some(&']') {
-                    chars.next();
-                    out.push_str(r"\]");
-                }
-            }
-            '[' if chars.peek() == Some(&':') => {
-                out.push('[');
-                for char in chars.by_ref() {
-                    out.push(char);
-                    if char == ']' {
-                        break;
-                    }
-                }
-            }
-            '[' => out.push_str(r"\["),
-            ']' if in_class => {
-                out.push(']');
-                class_begins_at = None;
-            }
-            '&' | '~' if in_class => out.extend(['\\', char]),
-            '-' if in_class && chars.peek() == Some(&'-') => out.push_str(r"\-"),
-            _ => out.push(char),
-        }
-    }
-    out
 }
