@@ -27,14 +27,23 @@ pub struct ClusterDefinition {
 }
 
 impl ClusterDefinition {
-    /// The management cluster, where no Cluster stands for it: `management` in the operator's namespace. It is none of the
-    /// fleet, so it has no labels that anything could select it by.
+    /// What the management cluster is called where no Cluster stands for it: `management` in the operator's namespace. No
+    /// other one may be called so.
+    ///
+    /// # Errors
+    /// When the namespace is none.
+    pub fn management_id(namespace: &str) -> Result<ClusterId, InvalidClusterId> {
+        ClusterId::new(namespace, MANAGEMENT)
+    }
+
+    /// The management cluster, where no Cluster stands for it. It is none of the fleet, so it has no labels that anything
+    /// could select it by.
     ///
     /// # Errors
     /// When the namespace is none.
     pub fn of_management(namespace: &str, client: ClusterClient) -> Result<Self, InvalidClusterId> {
         Ok(Self {
-            id: ClusterId::new(namespace, MANAGEMENT)?,
+            id: Self::management_id(namespace)?,
             labels: Labels::new(),
             annotations: Labels::new(),
             connection: Connection::Management(client),

@@ -31,6 +31,7 @@ const LONG: Duration = Duration::from_secs(3600);
 
 fn holding(withdraw_timeout: Duration) -> Holding {
     Holding {
+        management: Some(ClusterId::new("fleet-events", "management").unwrap()),
         withdraw_timeout,
         leads: Arc::new(|| true),
         remains: Arc::new(|cluster| async move { format!("In {cluster} stays: Namespace alice") }.boxed()),

@@ -195,7 +195,7 @@ async fn what_may_not_be_read_says_what_to_grant_and_heals() {
     let mut config = config(&management.lab, Route::Direct).await;
     config.auth_info.impersonate = Some("fleet".to_owned());
     config.auth_info.impersonate_groups = Some(vec!["system:authenticated".to_owned()]);
-    let catalog = KubeCatalog::start_reading(Client::try_from(config).unwrap(), Family::Fleet);
+    let catalog = KubeCatalog::start_reading(Client::try_from(config).unwrap(), Family::Fleet, None);
     let mut seen = Seen::of(&catalog).await;
     let (tenants, login) = (id("ConfigMap", "default", "tenants"), id("Secret", "default", "login"));
     let (deployment, plan_kind) =

@@ -211,7 +211,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::definitions::RawObject;
+    use crate::definitions::{Parsed, RawObject};
 
     fn object(kind: &str, name: &str, spec: Value) -> Value {
         json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
@@ -469,6 +469,32 @@ mod tests {
             problems[0].starts_with("Cluster p1/one: spec.agent: a Cluster with an agent needs a namespace of its own, and Cluster p1/two"),
             "{problems:?}"
         );
+    }
+
+    #[test]
+    fn what_is_the_management_clusters_no_other_cluster_gets() {
+        let management = ClusterDefinition::management_id("p1").unwrap();
+        let read = |objects: Vec<Value>| {
+            let parsed = objects.into_iter().map(|it| Arc::new(Parsed::new(RawObject::in_api(it))));
+            let read =
+                Definitions::assemble(parsed, Vec::new(), &Default::default(), None, Some(&management));
+            let problems: Vec<String> = read.problems.iter().map(ToString::to_string).collect();
+            (read, problems.join("\n"))
+        };
+        let there = |name: &str, spec: Value| cluster("p1", name, "production", spec);
+        // Its name, unless it is that.
+        for spec in [json!({"directory": {}}), json!({"agent": {}})] {
+            let (read, problems) = read(vec![there("management", spec)]);
+            assert!(read.clusters.is_empty() && read.catalog.complete, "{problems}");
+            let expected = "Cluster p1/management: metadata.name: management in the operator's namespace";
+            assert!(problems.starts_with(expected), "{problems}");
+        }
+        let (itself, problems) = read(vec![there("management", json!({"inCluster": {}}))]);
+        assert_eq!((itself.clusters.len(), problems), (1, String::new()));
+        // Its namespace, where an agent would write.
+        let (read, problems) = read(vec![there("one", json!({"agent": {}}))]);
+        assert!(problems.contains("and this one is the operator's"), "{problems}");
+        assert!(read.shares_namespace(&read.clusters[0].id).is_some(), "nothing is written for its agent");
     }
 
     #[test]

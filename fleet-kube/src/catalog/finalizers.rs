@@ -35,6 +35,9 @@ const NOTE: usize = 1024;
 /// How deletions are held back, and by whom.
 #[derive(Clone)]
 pub struct Holding {
+    /// What the management cluster is called where no Cluster stands for it: no other Cluster may have that name, and none
+    /// in that namespace an agent.
+    pub management: Option<ClusterId>,
     /// A Cluster that is deleted goes after this time, whatever is left in it.
     pub withdraw_timeout: Duration,
     /// Whether this process may act now: where a leader is elected, only that one.

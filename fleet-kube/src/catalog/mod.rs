@@ -109,27 +109,34 @@ impl KubeCatalog {
     ///
     /// It holds no deletion back; see [`start_holding`](Self::start_holding).
     pub fn start(client: kube::Client) -> Self {
-        Self::spawn(client, Family::Fleet, None, true)
+        Self::spawn(client, Family::Fleet, None, None, true)
     }
 
-    /// As [`start`](Self::start), for a look at the definitions: it writes nothing, no status either.
-    pub fn start_reading(client: kube::Client, family: Family) -> Self {
-        Self::spawn(client, family, None, false)
+    /// As [`start`](Self::start), for a look at the definitions: it writes nothing, no status either. `management` as in
+    /// [`Holding`].
+    pub fn start_reading(client: kube::Client, family: Family, management: Option<ClusterId>) -> Self {
+        Self::spawn(client, family, management, None, false)
     }
 
     /// As [`start`](Self::start), for whoever withdraws what is there because of triggers and Clusters that are deleted:
     /// they are held back until that is done. See [Deletion](crate::catalog#deletion).
     pub fn start_holding(client: kube::Client, family: Family, holding: Holding) -> Self {
-        Self::spawn(client, family, Some(holding), true)
+        Self::spawn(client, family, holding.management.clone(), Some(holding), true)
     }
 
-    fn spawn(client: kube::Client, family: Family, holding: Option<Holding>, writes: bool) -> Self {
+    fn spawn(
+        client: kube::Client,
+        family: Family,
+        management: Option<ClusterId>,
+        holding: Option<Holding>,
+        writes: bool,
+    ) -> Self {
         let (publish, definitions) = watch::channel(None);
         let (tell, health) = watch::channel(CatalogHealth::default());
         let (reports, finalizers) = (Arc::new(Reports::default()), Arc::new(Finalizers::default()));
         let stop = CancellationToken::new();
         let (told, held) = (Arc::clone(&reports), Arc::clone(&finalizers));
-        let watching = Watching::new(client.clone(), family, publish, tell, told, held);
+        let watching = Watching::new(client.clone(), family, publish, tell, told, held, management);
         let writing = status::write(client.clone(), family, Arc::clone(&reports), stop.clone());
         let ((wanted, asked), (found, resources)) =
             (watch::channel(Wanted::default()), watch::channel(Arc::default()));

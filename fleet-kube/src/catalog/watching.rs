@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_core::cluster::ClusterId;
 use futures::FutureExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use kube::Client;
@@ -18,7 +19,7 @@ use super::finalizers::Finalizers;
 use super::index::{Index, Trouble};
 use super::scope::Scope;
 use super::status::Reports;
-use crate::definitions::{Definitions, Family};
+use crate::definitions::{Definitions, Family, Kind, ObjectId};
 
 /// How many events are taken before definitions are made anew, so that a flood does not put that off for ever.
 const BATCH: usize = 1024;
@@ -34,6 +35,7 @@ pub(super) struct Watching {
     tell: watch::Sender<CatalogHealth>,
     reports: Arc<Reports>,
     finalizers: Arc<Finalizers>,
+    management: Option<ClusterId>,
     index: Index,
     watches: SelectAll<BoxStream<'static, Told>>,
     /// Ends the watch of a scope.
@@ -48,9 +50,10 @@ impl Watching {
         tell: watch::Sender<CatalogHealth>,
         reports: Arc<Reports>,
         finalizers: Arc<Finalizers>,
+        management: Option<ClusterId>,
     ) -> Self {
         let (index, watches, ends) = (Index::new(family), SelectAll::new(), BTreeMap::new());
-        Self { client, family, publish, tell, reports, finalizers, index, watches, ends }
+        Self { client, family, publish, tell, reports, finalizers, management, index, watches, ends }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
@@ -90,6 +93,9 @@ impl Watching {
         for (id, now) in &observed {
             self.finalizers.observe(id, now.as_ref().map(|now| &now.held));
         }
+        for id in self.publish.borrow().iter().flat_map(|read| &read.refused) {
+            self.finalizers.withdrawn(&ObjectId::namespaced(Kind::Cluster, id.namespace(), id.name()));
+        }
         // Only now: a new generation is not called ready before it was judged.
         self.reports.observe(observed);
         if trouble || definitions {
@@ -103,7 +109,8 @@ impl Watching {
         }
         let closed = self.index.closed();
         let previous = self.publish.borrow().clone();
-        let read = Definitions::assemble(self.index.parsed(), Vec::new(), &closed, previous.as_deref());
+        let (parsed, management) = (self.index.parsed(), self.management.as_ref());
+        let read = Definitions::assemble(parsed, Vec::new(), &closed, previous.as_deref(), management);
         let wanted: BTreeSet<Scope> =
             Scope::ours().into_iter().chain(read.references.iter().map(Scope::of)).collect();
         let open = self.index.scopes();

@@ -69,6 +69,10 @@ pub struct Definitions {
     objects: BTreeMap<ObjectId, Arc<Parsed>>,
     /// Those of clusters that are being taken out.
     leaving_objects: BTreeMap<ObjectId, Arc<Parsed>>,
+    /// What the management cluster is called where no Cluster stands for it.
+    management: Option<ClusterId>,
+    /// Clusters that are being taken out and never were one: nothing of ours is there.
+    pub(crate) refused: Vec<ClusterId>,
 }
 
 impl Definitions {
@@ -86,15 +90,17 @@ impl Definitions {
         previous: Option<&Self>,
     ) -> Self {
         let parsed = objects.into_iter().map(|raw| Arc::new(Parsed::new(raw)));
-        Self::assemble(parsed, unread, &BTreeMap::new(), previous)
+        Self::assemble(parsed, unread, &BTreeMap::new(), previous, None)
     }
 
-    /// Puts together what was read. `closed` names kinds and namespaces in which nothing could be looked up, and why.
+    /// Puts together what was read. `closed` names kinds and namespaces in which nothing could be looked up, and why;
+    /// `management` is what the management cluster is called where no Cluster stands for it.
     pub(crate) fn assemble(
         parsed: impl Iterator<Item = Arc<Parsed>>,
         unread: Vec<Problem>,
         closed: &BTreeMap<(Kind, Arc<str>), String>,
         previous: Option<&Self>,
+        management: Option<&ClusterId>,
     ) -> Self {
         let mut found = identify(parsed, unread, previous);
         let circles = open_circles(&mut found, previous);
@@ -117,6 +123,9 @@ impl Definitions {
         built.leaving.sort_by(|one, other| one.id.cmp(&other.id));
         built.clusters.extend(stand_ins.values().cloned());
         built.clusters.sort_by(|one, other| one.id.cmp(&other.id));
+        if let Some(management) = management {
+            built.keep_name_of_management(management, &objects);
+        }
         built.tell_of_shared_namespaces(&objects);
         built.tell_of_unreached_destinations(&objects);
         built.problems.sort_by(|one, other| (&one.location, one.line).cmp(&(&other.location, other.line)));
@@ -214,15 +223,40 @@ impl Definitions {
         all
     }
 
+    /// Takes no Cluster for one that has the management cluster's name, unless it is that.
+    fn keep_name_of_management(&mut self, management: &ClusterId, objects: &BTreeMap<ObjectId, Arc<Parsed>>) {
+        let takes_it =
+            |it: &ClusterDefinition| it.id == *management && !matches!(it.connection, Connection::InCluster);
+        if self.clusters.iter().any(takes_it) {
+            let id = ObjectId::namespaced(Kind::Cluster, management.namespace(), management.name());
+            let reason = format!(
+                "{} in the operator's namespace is what the management cluster is called, into which what is local \
+                 (deploymentType: Local) is put, so this Cluster counts as none; give it another name or namespace, or, if \
+                 it is the cluster that the operator runs in, say spec.inCluster",
+                management.name()
+            );
+            let place = objects.get(&id).map(|object| &object.place);
+            self.problems.extend(place.map(|it| it.problem("/metadata/name", Fault::Invalid, reason)));
+        }
+        self.clusters.retain(|it| !takes_it(it));
+        self.refused = self.leaving.iter().filter(|it| takes_it(it)).map(|it| it.id.clone()).collect();
+        self.leaving.retain(|it| !takes_it(it));
+        self.management = Some(management.clone());
+    }
+
     /// An agent may write what is known of its cluster in its namespace, so nobody else's may be there.
     fn tell_of_shared_namespaces(&mut self, objects: &BTreeMap<ObjectId, Arc<Parsed>>) {
         for cluster in self.clusters.iter().filter(|it| matches!(it.connection, Connection::Agent)) {
             let Some(other) = self.shares_namespace(&cluster.id) else { continue };
             let id = ObjectId::namespaced(Kind::Cluster, cluster.id.namespace(), cluster.id.name());
             let Some(object) = objects.get(&id) else { continue };
+            let whose = match self.management.as_ref() == Some(other) {
+                true => "this one is the operator's, which keeps there what no agent may write".to_owned(),
+                false => format!("Cluster {other} is in this one too"),
+            };
             let reason = format!(
-                "a Cluster with an agent needs a namespace of its own, and Cluster {other} is in this one too; until one of \
-                 them is elsewhere, its agent goes on with the definitions that it has"
+                "a Cluster with an agent needs a namespace of its own, and {whose}; until one of them is elsewhere, its \
+                 agent goes on with the definitions that it has"
             );
             self.problems.push(object.place.problem("/spec/agent", Fault::Invalid, reason));
         }
@@ -269,9 +303,9 @@ impl Definitions {
         self.problems.extend(problems);
     }
 
-    /// Another cluster in the same namespace.
+    /// Another cluster in the same namespace; the management cluster is in the operator's.
     pub(crate) fn shares_namespace(&self, id: &ClusterId) -> Option<&ClusterId> {
-        let mut ids = self.clusters.iter().map(|it| &it.id);
+        let mut ids = self.management.iter().chain(self.clusters.iter().map(|it| &it.id));
         ids.find(|other| *other != id && other.namespace() == id.namespace())
     }
 

@@ -8,6 +8,7 @@ use fleet_core::cluster::{ClusterId, Labels};
 use fleet_core::resolve::Resolve;
 use fleet_kube::api::parse_duration;
 use fleet_kube::client::ClusterClient;
+use fleet_kube::connection::ClusterDefinition;
 use fleet_kube::kubeconfig;
 use fleet_kube::register::{
     Access, AgentRegistration, Registration, Wait, deregister as take_out, install_agent, register as put_in,
@@ -18,7 +19,7 @@ use serde_json::Value;
 
 use super::progress::Spinner;
 use super::terminal::note;
-use super::{ApiFamily, Failure, print};
+use super::{ApiFamily, Failure, OWN_NAMESPACE, print};
 use crate::run::connect_management;
 
 /// How often is said that a Cluster is still waited for.
@@ -80,6 +81,34 @@ struct RegisterClusterArgs {
     /// Write nothing; print what would be written, without credentials.
     #[arg(long)]
     dry_run: bool,
+    /// The operator's own namespace in the management cluster (its `--namespace`): no other cluster may be called what the
+    /// management cluster is there.
+    #[arg(long, value_name = "NAMESPACE", default_value = OWN_NAMESPACE, env = "POD_NAMESPACE")]
+    operator_namespace: String,
+}
+
+impl RegisterClusterArgs {
+    /// The cluster's name, if it may have that.
+    fn id(&self) -> Result<ClusterId, Failure> {
+        let id = self.name.id()?;
+        let operator = &self.operator_namespace;
+        let management =
+            ClusterDefinition::management_id(operator).map_err(|error| Failure::because(&error))?;
+        if id == management && !self.in_cluster {
+            return Err(Failure::new(format!(
+                "{id} is what the operator calls the management cluster; give the cluster another --namespace or name, register \
+                 the management cluster itself (--in-cluster), or say where the operator is (--operator-namespace, now \
+                 {operator})"
+            )));
+        }
+        if self.with_agent.agent && id.namespace() == operator {
+            return Err(Failure::new(format!(
+                "a cluster with an agent needs a --namespace of its own, and {operator} is the operator's, which keeps there \
+                 what no agent may write; choose another one, or say where the operator is (--operator-namespace)"
+            )));
+        }
+        Ok(id)
+    }
 }
 
 /// A cluster that is not reached from here.
@@ -151,8 +180,9 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 pub(super) async fn register(args: RegisterArgs) -> Result<(), Failure> {
     let RegisterCommand::Cluster(args) = args.command;
+    let id = args.id()?;
     if args.with_agent.agent {
-        return register_with_agent(args).await;
+        return register_with_agent(args, id).await;
     }
     let access = match args.kubeconfig {
         Some(file) => Access::Kubeconfig {
@@ -163,7 +193,7 @@ pub(super) async fn register(args: RegisterArgs) -> Result<(), Failure> {
         None => Access::InCluster,
     };
     let registration = Registration {
-        id: args.name.id()?,
+        id,
         labels: args.labels.into_iter().collect::<Labels>(),
         access,
         force: args.force,
@@ -185,7 +215,7 @@ pub(super) async fn register(args: RegisterArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn register_with_agent(args: RegisterClusterArgs) -> Result<(), Failure> {
+async fn register_with_agent(args: RegisterClusterArgs, id: ClusterId) -> Result<(), Failure> {
     let AgentArgs {
         apply,
         image,
@@ -199,7 +229,7 @@ async fn register_with_agent(args: RegisterClusterArgs) -> Result<(), Failure> {
     } = args.with_agent;
     let failed = |error: &dyn std::error::Error| Failure::because(error);
     let registration = AgentRegistration {
-        id: args.name.id()?,
+        id,
         labels: args.labels.into_iter().collect::<Labels>(),
         family: api.into(),
         namespace: agent_namespace,

@@ -73,7 +73,9 @@ impl Composed {
             None => Arc::new(|| true),
         };
         let works = Arc::clone(&store);
+        let management = base.management(options)?;
         let holding = Holding {
+            management: management.as_ref().map(|it| it.id.clone()),
             withdraw_timeout: options.withdraw_timeout,
             leads: Arc::clone(&leads),
             remains: Arc::new(move |cluster| {
@@ -81,7 +83,6 @@ impl Composed {
                 async move { show::remains(&*works, &cluster).await }.boxed()
             }),
         };
-        let management = base.management(options)?;
         let origin = Origin::open(base, options, holding)?;
         let catalog = origin.catalog();
         let (clusters, inventory) = (Arc::new(Clusters::new()), Inventory::default());

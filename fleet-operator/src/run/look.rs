@@ -50,7 +50,8 @@ pub async fn definitions_of_management(
     let client = management::connect().await?;
     let management =
         ClusterDefinition::of_management(namespace, client.clone()).map_err(ManagementError::from)?;
-    let catalog = KubeCatalog::start_reading(client.for_watches().map_err(ManagementError::from)?, family);
+    let watches = client.for_watches().map_err(ManagementError::from)?;
+    let catalog = KubeCatalog::start_reading(watches, family, Some(management.id.clone()));
     let mut definitions = catalog.definitions();
     let read = timeout(PATIENCE, definitions.wait_for(Option::is_some)).await;
     let found = match read {

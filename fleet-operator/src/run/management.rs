@@ -41,9 +41,8 @@ pub fn with_management(
     clusters: &[ClusterDefinition],
     management: Option<&ClusterDefinition>,
 ) -> Vec<ClusterDefinition> {
-    let stands_for_it = |it: &ClusterDefinition| matches!(it.connection, Connection::InCluster);
-    let has_its_name = |it: &ClusterDefinition| management.is_some_and(|management| management.id == it.id);
-    let is_there = clusters.iter().any(|it| stands_for_it(it) || has_its_name(it));
+    // None but such a one has its name: definitions see to that.
+    let is_there = clusters.iter().any(|it| matches!(it.connection, Connection::InCluster));
     clusters.iter().chain(management.filter(|_| !is_there)).cloned().collect()
 }
 

@@ -73,6 +73,27 @@ fn it_is_put_into_the_management_cluster_and_taken_away_with_what_it_is_for() {
         eventually("it is in the cluster, too", || rig.notes_in(cluster).contains_key("anna").then_some(()));
     }
 
+    // Nobody else gets the name of the management cluster: what follows goes on into that.
+    let name = ["management", "--namespace", "fleet-events"];
+    let kubeconfig = rig.kubeconfig(&rig.lab.clusters()[1]).display().to_string();
+    let refused = cli(&rig, &[&["register", "cluster"], &name[..], &["--kubeconfig", &kubeconfig]].concat());
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        !refused.status.success() && told.contains("what the operator calls the management cluster"),
+        "{told}"
+    );
+    let taken = json!({"apiVersion": "fleet-events.dev/v1alpha1", "kind": "Cluster",
+        "metadata": {"namespace": "fleet-events", "name": "management", "labels": {"env": "production"}},
+        "spec": {"kubeconfigSecretRef": {"name": "nowhere"}}});
+    rig.kubectl_ok(&management, &["apply", "-f", "-"], &taken.to_string());
+    let told = eventually(&format!("it says so\n{}", rig.home.log()), || {
+        let args =
+            ["get", "fcl", "management", "-n", "fleet-events", "-o", "jsonpath={.status.conditions[0]}"];
+        let condition = rig.kubectl_ok(&management, &args, "");
+        condition.contains("metadata.name: management in the operator's namespace").then_some(condition)
+    });
+    assert!(told.contains(r#""reason":"Invalid""#) && told.contains("say spec.inCluster"), "{told}");
+
     // Where it is, and for which cluster.
     let local = eventually(&format!("it is shown\n{}", rig.home.log()), || {
         let rows = rig.home.show("addons");
@@ -113,6 +134,10 @@ fn it_is_put_into_the_management_cluster_and_taken_away_with_what_it_is_for() {
     assert_eq!(theirs, "mine");
     rig.publish_all([("logout", "bert".to_owned(), 3)]);
     until_notes(&rig, &["anna-cluster1", "anna-cluster2"]);
+
+    // Deleted, it goes at once: nothing was put there.
+    let delete = ["delete", "fcl", "management", "-n", "fleet-events", "--timeout", "20s"];
+    rig.kubectl_ok(&management, &delete, "");
 
     // The cluster goes, and with it what is for it.
     text(cli(&rig, &["deregister", "cluster", "cluster2", "--namespace", "civo"]));
