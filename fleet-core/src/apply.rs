@@ -22,10 +22,10 @@ use crate::work::WorkId;
 ///   the inventory, unless the request [claims](ApplyRequest::claims) it from that Work. With [`Policy::adopt`] an
 ///   object without any mark is taken over.
 /// * Deletion checks UID and mark. An object that was [adopted](InventoryItem::adopted) is given back instead: mark and
-///   ownership go, values stay. What others live in and would die with (`kube-system`) is never deleted.
+///   ownership go, values stay; it is adopted for as long as it has the mark. What others live in and would die with (`kube-system`) is never deleted.
 /// * Every object written carries the mark ([`Manifest::marked`]).
 /// * Fields that were applied before and are not in the manifest any more are removed. Where [`Policy::excluded`] names
-///   a field, the value that is there stays.
+///   a field, the value that is there stays. Applied again, what is as it should be stays as it is.
 /// * What others need goes first: namespaces and definitions of kinds before what lives in them; removal the other way
 ///   round.
 /// * A [`Mode::Preview`] MUST NOT change anything; its outcomes are [`Outcome::Would`] in place of `Applied` and `Gone`.

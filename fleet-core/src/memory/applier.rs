@@ -17,6 +17,7 @@ use crate::apply::{
     Applier, ApplyRequest, Change, InventoryItem, Mode, Outcome, Owner, Placed, RemoveRequest,
 };
 use crate::cluster::ClusterId;
+use crate::keep::keep;
 use crate::manifest::{Gvk, MARK, Manifest, ObjectRef};
 use crate::observe::{Depth, Observation, Owned, Seen};
 use crate::policy::Policy;
@@ -59,6 +60,8 @@ pub struct MemoryObject {
     pub object: Map<String, Value>,
     /// What was applied to it last, if anything ever was.
     applied: Option<Map<String, Value>>,
+    /// Whether it was there before, and was taken over.
+    adopted: bool,
 }
 
 impl MemoryObject {
@@ -78,7 +81,8 @@ impl MemoryObject {
     }
 
     fn placed(&self, id: &ObjectRef, policy: &Policy) -> Placed {
-        Placed { print: Some(self.owned().print(policy.excluded(id))), ..Placed::new(Arc::clone(&self.uid)) }
+        let print = Some(self.owned().print(policy.excluded(id)));
+        Placed { print, adopted: self.adopted, ..Placed::new(Arc::clone(&self.uid)) }
     }
 
     fn seen(&self, id: &ObjectRef) -> Option<Box<Seen>> {
@@ -141,7 +145,7 @@ impl MemoryApplier {
     /// Puts an object there that is not ours.
     pub fn put_foreign(&self, cluster: &ClusterId, id: ObjectRef, object: Map<String, Value>) {
         let uid = self.next_uid();
-        let object = MemoryObject { uid, object, applied: None };
+        let object = MemoryObject { uid, object, applied: None, adopted: false };
         self.clusters.lock().entry(cluster.clone()).or_default().put(&id, object);
     }
 
@@ -176,13 +180,14 @@ impl MemoryApplier {
 
     fn apply_one(&self, contents: &mut Contents, manifest: &Manifest, request: &ApplyRequest) -> Outcome {
         let id = manifest.id();
-        let marked = manifest.marked(&request.work);
+        let mut marked = manifest.marked(&request.work);
         let writes = request.mode == Mode::Write;
         let Some(there) = contents.objects.get(id) else {
             if !writes {
                 return Outcome::Would(Change::Create);
             }
-            let object = MemoryObject { uid: self.next_uid(), object: marked.clone(), applied: Some(marked) };
+            let (uid, applied) = (self.next_uid(), Some(marked.clone()));
+            let object = MemoryObject { uid, object: marked, applied, adopted: false };
             let placed = object.placed(id, &request.policy);
             contents.put(id, object);
             return Outcome::Applied(placed);
@@ -192,12 +197,13 @@ impl MemoryApplier {
         let is_claimed =
             |mark: &str| request.claims.iter().any(|claim| claim.object == *id && &*claim.from == mark);
         let adopted = match there.mark() {
-            Some(mark) if mark == request.work.hash() || is_claimed(mark) => false,
-            None if request.inventory.iter().any(is_known) => false,
+            Some(mark) if mark == request.work.hash() || is_claimed(mark) => there.adopted,
+            None if request.inventory.iter().any(is_known) => there.adopted,
             None if request.policy.adopt => true,
             _ => return Outcome::Conflict { owner: there.owner() },
         };
-        let mut after = there.clone();
+        request.policy.excluded(id).for_each(|field| keep(&mut marked, &there.object, field));
+        let mut after = MemoryObject { adopted, ..there.clone() };
         let before = after.applied.replace(marked.clone()).unwrap_or_default();
         without(&mut after.object, &before, &marked);
         overlay(&mut after.object, &marked);
@@ -209,7 +215,7 @@ impl MemoryApplier {
             };
             return Outcome::Would(change);
         }
-        let placed = Placed { adopted, ..after.placed(id, &request.policy) };
+        let placed = after.placed(id, &request.policy);
         if after != *there {
             contents.put(id, after);
         }
@@ -270,8 +276,11 @@ impl Applier for MemoryApplier {
                 Some(mark) => mark == request.work.hash(),
                 None => item.uid.as_ref() == Some(&there.uid),
             });
-            match (is_ours, request.mode, item.adopted) {
-                (false, _, _) => return Outcome::Gone,
+            let adopted =
+                item.adopted || contents.objects.get(&item.object).is_some_and(|there| there.adopted);
+            match (is_ours, request.mode, adopted) {
+                (false, Mode::Preview, _) => return Outcome::Would(Change::Nothing),
+                (false, Mode::Write, _) => return Outcome::Gone,
                 (true, Mode::Preview, false) => return Outcome::Would(Change::Delete),
                 (true, Mode::Preview, true) => return Outcome::Would(Change::GiveBack),
                 (true, Mode::Write, false) => {
@@ -285,6 +294,7 @@ impl Applier for MemoryApplier {
                             labels.remove(MARK);
                         }
                         object.applied = None;
+                        object.adopted = false;
                         contents.put(&item.object, object);
                     }
                 }

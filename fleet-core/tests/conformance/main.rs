@@ -8,6 +8,8 @@
     reason = "a test that meets the unexpected says so and stops; so do its helpers"
 )]
 
+mod appliers;
+mod broken_appliers;
 #[cfg(feature = "minijinja")]
 mod broken_renderers;
 mod broken_selectors;

@@ -11,6 +11,7 @@
 mod lab;
 
 mod adopt;
+mod contract;
 mod exclusions;
 mod immutable;
 mod objects;

@@ -6,6 +6,7 @@
 //!
 //! | trait | suite | fixture |
 //! |---|---|---|
+//! | [`Applier`](crate::apply::Applier) | [`applier!`] | [`applier::Fixture`] |
 //! | [`ClusterSelector`](crate::cluster::ClusterSelector) | [`cluster_selector!`] | [`cluster_selector::Fixture`] |
 //! | [`EventSource`](crate::source::EventSource) | [`event_source!`] | [`event_source::Fixture`] |
 //! | [`Renderer`](crate::render::Renderer) | [`renderer!`] | [`renderer::Fixture`] |
@@ -21,6 +22,7 @@
 //! The tests run on tokio; the crate that uses a suite needs `tokio` with `macros` and `rt-multi-thread` among its
 //! dev-dependencies.
 
+pub mod applier;
 pub mod cluster_selector;
 pub mod event_source;
 pub mod renderer;
@@ -31,6 +33,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
+#[doc(inline)]
+pub use crate::__conformance_applier as applier;
 #[doc(inline)]
 pub use crate::__conformance_cluster_selector as cluster_selector;
 #[doc(inline)]
@@ -270,6 +274,7 @@ mod tests {
         compare(work_store::RULES, include_str!("../../store.rs"));
         compare(renderer::RULES, include_str!("../../render.rs"));
         compare(event_source::RULES, include_str!("../../source.rs"));
+        compare(applier::RULES, include_str!("../../apply.rs"));
         compare(cluster_selector::RULES, include_str!("../../cluster.rs"));
     }
 }
