@@ -273,6 +273,8 @@ pub struct Composed {
     /// gets more than one they are merged in this order, key by key through all mappings in them: the last one wins, and
     /// its nulls too.
     pub values: Vec<(JsonPointer, TemplateSource)>,
+    /// Fields that are shown to nobody: what may come from a Secret.
+    pub hidden: Vec<JsonPointer>,
 }
 
 /// What it is put together from may come from a Secret.

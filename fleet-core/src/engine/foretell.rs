@@ -1,4 +1,5 @@
-//! Telling what an event would mean, without an engine that does it: no store, no source and no Applier are needed.
+//! Telling what an event would mean, and what clusters always get, without an engine that does it: no store, no source and
+//! no Applier are needed.
 //!
 //! It is told with the very code that judges deliveries and renders Works.
 
@@ -6,17 +7,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
-use crate::catalog::{CatalogSnapshot, TriggerDef};
+use crate::catalog::{CatalogSnapshot, Payload, TriggerDef};
 use crate::cluster::{Cluster, ClusterId};
 use crate::engine::clusters::ClusterIndex;
 use crate::engine::definitions::Definitions;
 use crate::engine::judge::{Intention, Refusal, Verdict, judge};
 use crate::engine::local::{Part, no_management};
 use crate::engine::references::Unrendered;
+use crate::engine::standing::standing;
 use crate::engine::triggers::{Fault, Rendered, Trigger};
 use crate::filter::Facts;
 use crate::manifest::Manifest;
+use crate::policy::JsonPointer;
 use crate::position::Positions;
 use crate::render::{Arrival, Renderer};
 use crate::resource::{ResourceId, Resources};
@@ -79,12 +83,12 @@ impl std::fmt::Debug for Foresight {
     }
 }
 
-/// What an event would mean to one trigger.
+/// What an event would mean to one trigger, or what a ClusterProfile means.
 #[derive(Clone, Debug)]
 pub struct Foretold {
-    /// The trigger.
+    /// The trigger, or the ClusterProfile.
     pub trigger: Arc<TriggerDef>,
-    /// What it would make of the event.
+    /// What it would make of the event. A ClusterProfile has taken one that nobody sent.
     pub fate: Fate,
 }
 
@@ -141,6 +145,28 @@ pub struct Piece {
     pub manifest: Manifest,
     /// The name of its template.
     pub template: Arc<str>,
+    /// Fields of it that are shown to nobody.
+    pub hidden: Vec<JsonPointer>,
+}
+
+impl Piece {
+    /// Has `***` stand for the values in its hidden fields; in the object as it is, or as it is written.
+    pub fn hide(&self, object: &mut Map<String, Value>) {
+        for field in &self.hidden {
+            if let Some(mut value) = field.find(object).cloned() {
+                mask(&mut value);
+                field.put(object, value);
+            }
+        }
+    }
+}
+
+fn mask(value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.values_mut().for_each(mask),
+        Value::Array(items) => items.iter_mut().for_each(mask),
+        leaf => *leaf = "***".into(),
+    }
 }
 
 /// Why a Work would be stalled.
@@ -183,6 +209,23 @@ impl Foresight {
             Foretold { trigger: Arc::clone(&trigger.def), fate }
         });
         Some(told.collect())
+    }
+
+    /// What each ClusterProfile puts where, in the order of their names.
+    pub fn always(&self) -> Vec<Foretold> {
+        let profiles = self.definitions.triggers.values().filter(|trigger| trigger.def.source.is_none());
+        let told = profiles.map(|profile| {
+            let fate = match standing(&profile.def, EventKey::Always, Timestamp::UNIX_EPOCH) {
+                Ok(work) => {
+                    let places = self.places_of(profile, &work);
+                    let nowhere = self.nowhere_of(profile, None);
+                    Fate::Taken(Box::new(Meaning { work: Arc::new(work), places, nowhere }))
+                }
+                Err(error) => Fate::Unwanted { why: error.to_string() },
+            };
+            Foretold { trigger: Arc::clone(&profile.def), fate }
+        });
+        told.collect()
     }
 
     /// What a Work is to have in a cluster, or would have if it belonged there, whatever its last event asks for: of its
@@ -284,7 +327,7 @@ impl Foresight {
         if trigger.targets(origin, &self.clusters).iter().next().is_some() {
             return None;
         }
-        let TriggerDef { source_clusters, destination_clusters, .. } = &*trigger.def;
+        let TriggerDef { source, source_clusters, cluster_refs, destination_clusters, .. } = &*trigger.def;
         let none_matches = |field: &str, selector: &crate::selector::LabelSelector| {
             let selector = selector.to_string();
             let which = if selector.is_empty() { "there is no cluster".to_owned() } else { selector };
@@ -293,6 +336,15 @@ impl Foresight {
         let destination = destination_clusters
             .as_ref()
             .map(|selector| none_matches("destinationClusterSelector", selector));
+        if source.is_none() {
+            return Some(match cluster_refs.is_empty() {
+                true => none_matches("clusterSelector", source_clusters),
+                false => {
+                    "none of the clusters that clusterRefs name is there, and none matches clusterSelector"
+                        .to_owned()
+                }
+            });
+        }
         Some(match (origin, destination) {
             (None, destination) => {
                 destination.unwrap_or_else(|| none_matches("sourceClusterSelector", source_clusters))
@@ -330,7 +382,11 @@ fn place(
     let pieces = match rendered {
         Ok(Rendered { manifests, templates }) => {
             let pieces = manifests.iter().cloned().zip(templates);
-            Ok(pieces.map(|(manifest, template)| Piece { manifest, template }).collect())
+            let pieces = pieces.map(|(manifest, template)| {
+                let hidden = hidden(&trigger.def, &template);
+                Piece { manifest, template, hidden }
+            });
+            Ok(pieces.collect())
         }
         Err(Unrendered::Stalled(fault)) => Err(fault.into()),
         Err(Unrendered::Unread) => {
@@ -340,6 +396,14 @@ fn place(
         }
     };
     Place { cluster: Arc::clone(cluster), local: None, pieces, resources }
+}
+
+fn hidden(def: &TriggerDef, piece: &str) -> Vec<JsonPointer> {
+    let composed = def.payload.iter().chain(&def.local).find_map(|payload| match payload {
+        Payload::Composed(composed) if *composed.name == *piece => Some(composed.hidden.clone()),
+        _ => None,
+    });
+    composed.unwrap_or_default()
 }
 
 impl From<Fault> for CannotRender {

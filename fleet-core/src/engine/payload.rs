@@ -35,7 +35,7 @@ impl Piece {
                 Ok(Self { name: source.name.as_str().into(), form })
             }
             Payload::Composed(composed) => {
-                let Composed { name, object, texts, values } = &**composed;
+                let Composed { name, object, texts, values, .. } = &**composed;
                 let form = Form::Object {
                     base: object.clone(),
                     texts: parts(texts, renderer)?,

@@ -12,7 +12,7 @@ use super::contents::Contents;
 use super::object::{Fault, Kind, ObjectId, Place, Problem, join};
 use super::payload;
 use super::references::{Lookup, References};
-use crate::api::{HelmChart, RegistryCredentialsConfig, SecretName, ValuesFrom, parse_duration};
+use crate::api::{HelmChart, PolicyKind, RegistryCredentialsConfig, SecretName, ValuesFrom, parse_duration};
 use crate::helm::kind;
 
 const HELM_CHARTS: &str = "/spec/helmCharts";
@@ -145,7 +145,11 @@ fn release(
     if let Some(text) = &chart.values {
         values.push((at("/spec/values")?, template("values", text, TemplateKind::Values)));
     }
-    Ok(Composed { name: name.into(), object, texts: rendered, values })
+    let mut hidden = vec![at("/spec/credentials")?];
+    if chart.values_from.iter().any(|from| from.kind == PolicyKind::Secret) {
+        hidden.push(at("/spec/values")?);
+    }
+    Ok(Composed { name: name.into(), object, texts: rendered, values, hidden })
 }
 
 /// The texts of a chart that may be templates: the field, and where it goes.

@@ -81,6 +81,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Print what an event would put where, or with --diff what it would change. No operator is needed, nothing is written.
     ///
+    /// Without an event it is what ClusterProfiles put into each cluster. Charts are named, with their values, in comments.
     /// Values of Secrets are masked.
     ///
     /// Exit codes: 0, with --diff only if there is no difference; 1 if there are differences; 2 if something cannot be

@@ -1,4 +1,4 @@
-//! `render`: what an event would put where, and what it would change.
+//! `render`: what an event would put where, or ClusterProfiles do, and what that would change.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use clap::Args;
 use fleet_core::cluster::ClusterId;
 use fleet_core::engine::Meaning;
 use fleet_core::resource::Resources;
+use fleet_core::source::Delivery;
 use fleet_core::work::AppliedWork;
 use fleet_kube::connection::ClusterDefinition;
 use fleet_kube::definitions::{Definitions, Fault};
@@ -17,7 +18,7 @@ use super::terminal::{Colour, error, note};
 use super::{Failure, KeptArgs, print, table};
 use crate::control::{CallError, Question, call};
 use crate::folder::Folder;
-use crate::render::{self, Comparison};
+use crate::render::{self, Comparison, Told};
 use crate::run::{
     DataFolder, LiveClusters, StoreKind, definitions_of_management, open_to_read, resources_of_management,
     with_management,
@@ -26,21 +27,22 @@ use crate::show::applied_of;
 
 #[derive(Debug, Args)]
 pub(super) struct RenderArgs {
-    /// The file that holds the event, a CloudEvent in JSON or YAML; `-` is stdin.
+    /// The file that holds the event, a CloudEvent in JSON or YAML; `-` is stdin. Without one it is told what ClusterProfiles
+    /// put into each cluster.
     #[arg(long, value_name = "FILE")]
-    event: PathBuf,
+    event: Option<PathBuf>,
     /// A folder or a file of manifests, as `run` takes them; `-` is stdin. Without it, definitions come from the
     /// management cluster.
     path: Option<PathBuf>,
     /// The EventSource that the event comes from; may be left out if there is only one.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "event")]
     source: Option<String>,
     /// The cluster that the event comes from, in place of what the EventSource's `origin` says.
-    #[arg(long, value_name = "NAMESPACE/NAME")]
+    #[arg(long, value_name = "NAMESPACE/NAME", requires = "event")]
     origin: Option<ClusterId>,
     /// The subject of the message that brings it, which templates see as `message.subject`.
-    #[arg(long, value_name = "SUBJECT", default_value = "")]
-    subject: String,
+    #[arg(long, value_name = "SUBJECT", requires = "event")]
+    subject: Option<String>,
     /// Compare with what is in the clusters, as `kubectl diff` does. Nothing is written.
     #[arg(long)]
     diff: bool,
@@ -65,10 +67,11 @@ pub(super) async fn render(args: RenderArgs) -> ExitCode {
 }
 
 async fn try_render(args: RenderArgs) -> Result<u8, Failure> {
-    if args.event.as_os_str() == "-" && args.path.as_deref().is_some_and(|path| path.as_os_str() == "-") {
+    let is_stdin = |path: &Option<PathBuf>| path.as_deref().is_some_and(|path| path.as_os_str() == "-");
+    if is_stdin(&args.event) && is_stdin(&args.path) {
         return Err(Failure::new("only one of the event and the manifests can be read from stdin"));
     }
-    let event = read(&args.event)?;
+    let event = args.event.as_deref().map(|file| Ok((file, read(file)?))).transpose()?;
     let (definitions, management) = definitions(&args).await?;
     let mut code = 0;
     for problem in &definitions.problems {
@@ -79,12 +82,11 @@ async fn try_render(args: RenderArgs) -> Result<u8, Failure> {
             code = TROUBLE;
         }
     }
-    let source = render::source(&definitions, args.source.as_deref()).map_err(Failure::new)?;
-    let delivery = render::delivery(&event, args.origin.clone(), args.subject.clone())
-        .map_err(|why| Failure::new(format!("{}: {why}", args.event.display())))?;
+    let delivered = event.map(|(file, event)| delivered(&args, &definitions, file, &event)).transpose()?;
     let tell = |resources: Arc<Resources>| {
-        let foretold =
-            render::foresight(&definitions, management.as_ref(), resources).tell(&source, &delivery);
+        let foresight = render::foresight(&definitions, management.as_ref(), resources);
+        let Some((source, delivery)) = &delivered else { return Ok(foresight.always()) };
+        let foretold = foresight.tell(source, delivery);
         foretold.ok_or_else(|| Failure::new(format!("there is no EventSource {source}")))
     };
     let mut foretold = tell(Arc::clone(&definitions.catalog.resources))?;
@@ -94,7 +96,13 @@ async fn try_render(args: RenderArgs) -> Result<u8, Failure> {
         foretold = tell(Arc::new(found))?;
     }
     if !args.diff {
-        let told = render::text(&foretold);
+        let told = match (foretold.is_empty(), &delivered) {
+            (false, _) => render::text(&foretold),
+            (true, Some(_)) => Told::nothing("there is no EventTrigger among the definitions"),
+            (true, None) => Told::nothing(
+                "there is no ClusterProfile among the definitions; what an event would do is told with --event",
+            ),
+        };
         print(told.text.trim_end());
         return Ok(if told.faulty { TROUBLE } else { code });
     }
@@ -120,6 +128,19 @@ async fn try_render(args: RenderArgs) -> Result<u8, Failure> {
     }
     let found = if !faults.is_empty() { TROUBLE } else { u8::from(differs) };
     Ok(code.max(found))
+}
+
+/// The event as if it were delivered, and from which EventSource.
+fn delivered(
+    args: &RenderArgs,
+    definitions: &Definitions,
+    file: &Path,
+    event: &[u8],
+) -> Result<(Arc<str>, Delivery), Failure> {
+    let source = render::source(definitions, args.source.as_deref()).map_err(Failure::new)?;
+    let delivery = render::delivery(event, args.origin.clone(), args.subject.clone().unwrap_or_default())
+        .map_err(|why| Failure::new(format!("{}: {why}", file.display())))?;
+    Ok((source, delivery))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {

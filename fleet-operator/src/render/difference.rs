@@ -1,4 +1,4 @@
-//! What an event would change in the clusters, as a unified diff.
+//! What an event, or ClusterProfiles, would change in the clusters, as a unified diff.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +7,13 @@ use fleet_core::apply::{ApplyRequest, Change, InventoryItem, Mode, Outcome, Remo
 use fleet_core::catalog::TriggerDef;
 use fleet_core::cluster::Cluster;
 use fleet_core::diff::masked;
-use fleet_core::engine::{Fate, Foretold, Meaning};
+use fleet_core::engine::{Fate, Foretold, Meaning, Piece};
 use fleet_core::manifest::{Manifest, ObjectRef};
 use fleet_core::work::{AppliedWork, Intent, Local, WorkId};
 use fleet_core::yaml;
 use serde_json::Value;
 
+use super::called;
 use super::unified::Unified;
 use crate::run::LiveClusters;
 
@@ -30,7 +31,7 @@ pub struct Comparison {
     pub faults: Vec<String>,
 }
 
-/// Compares what an event would mean to a trigger with what is there. `known` is what is recorded of the Work in each
+/// Compares what an event would mean to triggers, or ClusterProfiles mean, with what is there. `known` is what is recorded of the Work in each
 /// cluster.
 pub async fn compare(
     foretold: &[Foretold],
@@ -45,11 +46,11 @@ pub async fn compare(
             Fate::Refused { reason, detail } => {
                 found
                     .faults
-                    .push(format!("trigger {}: refused as a dead letter: {reason}: {detail}", trigger.name));
+                    .push(format!("{}: refused as a dead letter: {reason}: {detail}", called(trigger)));
             }
             Fate::Taken(_) if !trigger.one_for_event => found.faults.push(format!(
-                "trigger {}: cannot be compared, as it renders all its keys together (oneForEvent: false)",
-                trigger.name
+                "{}: cannot be compared, as it renders all its keys together (oneForEvent: false)",
+                called(trigger)
             )),
             Fate::Taken(meaning) => {
                 let records = known(meaning).await;
@@ -81,7 +82,7 @@ impl Comparison {
             let pieces = match &place.pieces {
                 Ok(pieces) => pieces,
                 Err(error) => {
-                    self.faults.push(format!("{}, trigger {}: {error}", place.cluster.id, trigger.name));
+                    self.faults.push(format!("{}, {}: {error}", place.cluster.id, called(trigger)));
                     continue;
                 }
             };
@@ -112,9 +113,9 @@ impl Comparison {
                 deadline: DEADLINE,
             };
             let outcomes = clusters.ask_to_apply(request).await;
-            for (manifest, outcome) in manifests.iter().zip(outcomes) {
-                let created = as_new(manifest, &work);
-                self.outcome(trigger, cluster, manifest.id(), outcome, &created);
+            for (piece, outcome) in pieces.iter().zip(outcomes) {
+                let created = as_new(piece, &work);
+                self.outcome(trigger, cluster, piece.manifest.id(), outcome, &created);
             }
             self.remove(trigger, &work, cluster, stale, clusters).await;
         }
@@ -158,7 +159,7 @@ impl Comparison {
         created: &str,
     ) {
         let name = format!("{} {object}", cluster.id);
-        let now = format!("{name} (trigger {})", trigger.name);
+        let now = format!("{name} ({})", called(trigger));
         match outcome {
             Outcome::Applied(_) | Outcome::Gone | Outcome::Would(Change::Nothing) => {}
             Outcome::Would(Change::Create) => self.difference("/dev/null", &now, created),
@@ -192,9 +193,10 @@ impl Comparison {
 }
 
 /// An object that is not there yet, as a diff.
-fn as_new(manifest: &Manifest, work: &WorkId) -> String {
-    let object = Value::Object(masked(&manifest.marked(work)));
-    let text = yaml::to_string(&object).unwrap_or_else(|_| "(cannot be shown)".to_owned());
+fn as_new(piece: &Piece, work: &WorkId) -> String {
+    let mut object = masked(&piece.manifest.marked(work));
+    piece.hide(&mut object);
+    let text = yaml::to_string(&Value::Object(object)).unwrap_or_else(|_| "(cannot be shown)".to_owned());
     text.lines().fold("@@\n".to_owned(), |diff, line| diff + "+" + line + "\n")
 }
 

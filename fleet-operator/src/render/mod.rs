@@ -1,5 +1,7 @@
-//! What an event would put where, as text: told from definitions alone, or compared with what is in the clusters.
+//! What an event would put where, or ClusterProfiles do, as text: told from definitions alone, or compared with what is in
+//! the clusters.
 
+mod chart;
 mod difference;
 mod told;
 mod unified;
@@ -8,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fleet_core::catalog::CatalogSnapshot;
+use fleet_core::catalog::{CatalogSnapshot, Subject, TriggerDef};
 use fleet_core::cluster::ClusterId;
 use fleet_core::engine::{Fate, Foresight, Foretold};
 use fleet_core::event::Event;
@@ -36,7 +38,15 @@ pub fn foresight(
     Foresight::new(&catalog, clusters, &Languages)
 }
 
-/// The objects of the management cluster that an event would have something rendered from.
+/// What a trigger or profile is called in what is told.
+fn called(def: &TriggerDef) -> String {
+    match Subject::of_trigger(&def.name) {
+        Subject::Trigger(name) => format!("trigger {name}"),
+        profile => profile.to_string(),
+    }
+}
+
+/// The objects of the management cluster that something would be rendered from.
 pub fn resources(foretold: &[Foretold]) -> BTreeSet<ResourceId> {
     let meanings = foretold.iter().filter_map(|it| match &it.fate {
         Fate::Taken(meaning) => Some(meaning),

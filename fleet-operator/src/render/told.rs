@@ -1,4 +1,4 @@
-//! What an event would mean, as a stream of YAML documents; everything else is a comment.
+//! What an event would mean, or ClusterProfiles do, as a stream of YAML documents; everything else is a comment.
 
 use std::fmt::Write as _;
 
@@ -8,32 +8,30 @@ use fleet_core::engine::{Fate, Foretold, Meaning, Place};
 use fleet_core::policy::SyncMode;
 use fleet_core::work::Intent;
 use fleet_core::yaml;
+use fleet_kube::helm::is_release;
 use serde_json::Value;
+
+use super::{called, chart};
 
 /// What would happen, and whether anything would fail.
 #[derive(Debug, Default)]
 pub struct Told {
     /// YAML.
     pub text: String,
-    /// Whether the event would become a dead letter, or a Work that is stalled.
+    /// Whether there would be a dead letter, or a Work that is stalled.
     pub faulty: bool,
 }
 
-/// What an event would mean to each trigger. Values of Secrets are masked.
+/// What an event would mean to each trigger, or each ClusterProfile means. Values of Secrets are masked.
 pub fn text(foretold: &[Foretold]) -> Told {
     let mut told = Told::default();
-    if foretold.is_empty() {
-        told.comment("there is no EventTrigger among the definitions");
-    }
     for Foretold { trigger, fate } in foretold {
+        let name = called(trigger);
         match fate {
-            Fate::Unwanted { why } => told.comment(&format!("trigger {}, not wanted: {why}", trigger.name)),
+            Fate::Unwanted { why } => told.comment(&format!("{name}, not wanted: {why}")),
             Fate::Refused { reason, detail } => {
                 told.faulty = true;
-                told.comment(&format!(
-                    "trigger {}, refused as a dead letter: {reason}: {detail}",
-                    trigger.name
-                ));
+                told.comment(&format!("{name}, refused as a dead letter: {reason}: {detail}"));
             }
             Fate::Taken(meaning) => told.meaning(trigger, meaning),
             _ => {}
@@ -43,33 +41,46 @@ pub fn text(foretold: &[Foretold]) -> Told {
 }
 
 impl Told {
+    /// What there is nothing to tell of.
+    pub fn nothing(text: &str) -> Self {
+        let mut told = Self::default();
+        told.comment(text);
+        told
+    }
+
     fn comment(&mut self, text: &str) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "# {}", text.replace(|c: char| c.is_control(), " "));
     }
 
     fn meaning(&mut self, trigger: &TriggerDef, meaning: &Meaning) {
-        let name = &trigger.name;
         let only_told = match (trigger.policy.sync, trigger.one_for_event) {
             (SyncMode::DryRun, _) => " (DryRun: nothing is written)",
             (_, false) => " (rendered together with the trigger's other keys, which are not known here)",
             _ => "",
         };
+        // A profile has no event, and so no action.
+        let action = match (&trigger.source, meaning.work.intent) {
+            (None, _) => "",
+            (Some(_), Intent::Create) => ", Create",
+            (Some(_), Intent::Delete) => ", Delete",
+        };
+        let rule = format!("{}{action}{only_told}", called(trigger));
         if meaning.work.intent == Intent::Delete {
             return self.comment(&format!(
-                "trigger {name}, Delete{only_told}: removes what this key had, in every cluster (Work {})",
+                "{rule}: removes what this key had, in every cluster (Work {})",
                 meaning.work.id
             ));
         }
         if let Some(why) = &meaning.nowhere {
-            self.comment(&format!("trigger {name}, Create{only_told}, nowhere now: {why}"));
+            self.comment(&format!("{rule}, nowhere now: {why}"));
         }
         for Place { cluster, local, pieces, .. } in &meaning.places {
             let place = match local {
                 None => cluster.id.to_string(),
                 Some(management) => format!("{} for {}", management.id, cluster.id),
             };
-            let place = format!("cluster {place}, trigger {name}, Create{only_told}");
+            let place = format!("cluster {place}, {rule}");
             match pieces {
                 Err(error) => {
                     self.faulty = true;
@@ -79,7 +90,13 @@ impl Told {
                 Ok(pieces) => {
                     self.comment(&place);
                     for piece in pieces {
-                        let object = Value::Object(masked(piece.manifest.object()));
+                        let mut object = masked(piece.manifest.object());
+                        piece.hide(&mut object);
+                        let object = Value::Object(object);
+                        if is_release(&piece.manifest.id().gvk) {
+                            chart::lines(&object).iter().for_each(|line| self.comment(line));
+                            continue;
+                        }
                         match yaml::to_string(&object) {
                             Ok(text) => {
                                 let _ = write!(self.text, "---\n{}\n", text.trim_end());

@@ -1,4 +1,4 @@
-//! `render`: what an event would put where, without an operator, and what it would change.
+//! `render`: what an event would put where, or ClusterProfiles do, without an operator, and what that would change.
 
 use std::fs;
 use std::path::Path;
@@ -147,6 +147,146 @@ fn folders_are_compared_with_what_an_event_would_make_of_them() {
         output.status.code() == Some(2) && err(&output).contains("conflict: it belongs to"),
         "{}",
         err(&output)
+    );
+}
+
+const PROFILES: &str = r#"
+apiVersion: config.projectsveltos.io/v1beta1
+kind: ClusterProfile
+metadata: {name: base}
+spec:
+  clusterSelector: {matchLabels: {env: production}}
+  clusterRefs: [{namespace: civo, name: staging1}]
+  policyRefs: [{kind: ConfigMap, namespace: default, name: of-cluster}]
+  helmCharts:
+  - repositoryURL: https://charts.example.com
+    repositoryName: nats
+    chartName: nats/nats
+    chartVersion: 1.2.9
+    releaseName: nats-{{ .Cluster.metadata.name }}
+    releaseNamespace: nats
+    values: |
+      cluster: {{ .Cluster.metadata.name }}
+      replicas: 3
+    registryCredentialsConfig: {credentials: {namespace: default, name: registry}}
+  - repositoryURL: https://charts.example.com
+    chartName: secretive
+    releaseName: secretive
+    releaseNamespace: nats
+    valuesFrom: [{kind: Secret, namespace: default, name: values}]
+  - {repositoryURL: https://charts.example.com, chartName: old, releaseName: old, releaseNamespace: a, helmChartAction: Uninstall}
+---
+apiVersion: config.projectsveltos.io/v1beta1
+kind: ClusterProfile
+metadata: {name: nowhere}
+spec:
+  clusterSelector: {matchLabels: {env: nowhere}}
+  policyRefs: [{kind: ConfigMap, namespace: default, name: of-cluster}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: of-cluster, annotations: {projectsveltos.io/template: ok}}
+data:
+  a.yaml: |
+    apiVersion: v1
+    kind: Namespace
+    metadata:
+      name: of-{{ .Cluster.metadata.name }}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: registry}
+stringData: {username: hunter, password: hunter2}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: values}
+stringData: {values.yaml: 'auth: {password: hunter2}'}
+"#;
+
+/// Sveltos' and ours say the same.
+#[test]
+fn what_profiles_put_into_each_cluster_is_told_without_an_event() {
+    let told = |home: &Home, args: &[&str]| {
+        let folder = path(&home.folder());
+        let output = home.cli(&[&["render", folder.as_str()], args].concat());
+        assert_eq!(err(&output), "");
+        (output.status.code().unwrap(), out(&output))
+    };
+    let theirs = Home::with("quickstart");
+    theirs.write("profiles.yaml", PROFILES);
+    let (code, text) = told(&theirs, &[]);
+    assert_eq!(code, 0, "{text}");
+    for cluster in ["cluster1", "cluster2", "staging1"] {
+        let expected = format!(
+            "# cluster civo/{cluster}, ClusterProfile base\n---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: \
+             of-{cluster}\n# chart nats/nats 1.2.9 from https://charts.example.com, as release nats-{cluster} in namespace \
+             nats, with the values\n#   cluster: {cluster}\n#   replicas: 3\n# chart secretive in its latest version from \
+             https://charts.example.com, as release secretive in namespace nats, with the values\n#   auth:\n#     password: \
+             \"***\"\n# chart old in its latest version from https://charts.example.com: release old in namespace a is \
+             uninstalled\n"
+        );
+        assert!(text.contains(&expected), "{expected}\n in\n{text}");
+    }
+    assert!(
+        text.ends_with(
+            "# ClusterProfile nowhere, nowhere now: no cluster matches clusterSelector: env=nowhere\n"
+        ),
+        "{text}"
+    );
+    assert!(!text.contains("manage-namespace") && !text.contains("hunter"), "{text}");
+    let file = theirs.folder().join("profiles.yaml");
+    let ours = Home::with("quickstart");
+    let converted = Command::new(PROGRAM).args(["convert", "sveltos"]).arg(&file).output().unwrap();
+    assert!(converted.status.success(), "{}", err(&converted));
+    ours.write("profiles.yaml", &out(&converted));
+    assert_eq!(told(&ours, &[]), (0, text));
+
+    // An event is asked after by itself.
+    let output = render(&theirs, &event("login", "mgianluc"), &[&path(&theirs.folder())]);
+    assert!(out(&output).contains("trigger manage-namespace") && !out(&output).contains("ClusterProfile"));
+    let output = theirs.cli(&["render", "--source", "user-operation", &path(&theirs.folder())]);
+    assert!(output.status.code() == Some(2) && err(&output).contains("--event"), "{}", err(&output));
+    fs::remove_file(file).unwrap();
+    let (code, text) = told(&theirs, &[]);
+    assert!(code == 0 && text.starts_with("# there is no ClusterProfile"), "{text}");
+}
+
+#[test]
+fn folders_are_compared_with_what_profiles_put_into_them() {
+    let home = Home::with("quickstart");
+    home.write(
+        "profile.yaml",
+        "apiVersion: fleet-events.dev/v1alpha1\nkind: ClusterProfile\nmetadata: {name: base}\nspec:\n  clusterSelector: \
+         {matchLabels: {env: production}}\n  policyRefs: [{kind: ConfigMap, namespace: default, name: base}]\n---\napiVersion: \
+         v1\nkind: ConfigMap\nmetadata: {name: base, annotations: {fleet-events.dev/template: 'true'}}\ndata:\n  a.yaml: \
+         '{apiVersion: v1, kind: Namespace, metadata: {name: base-{{ cluster.name }}}}'\n",
+    );
+    let folder = path(&home.folder());
+    let diff = || {
+        let output = home.cli(&["render", &folder, "--diff"]);
+        assert_eq!(err(&output), "");
+        (output.status.code().unwrap(), out(&output))
+    };
+    let (code, text) = diff();
+    assert!(
+        code == 1 && text.contains("+++ civo/cluster1 Namespace base-cluster1 (ClusterProfile base)"),
+        "{text}"
+    );
+    let operator = home.start();
+    eventually("both are there", || {
+        (home.show("addons").iter().filter(|row| row["health"]["status"] == "Ready").count() == 2)
+            .then_some(())
+    });
+    assert_eq!(diff(), (0, String::new()));
+    assert!(operator.stop().success());
+    home.edit("profile.yaml", "name: base-{{", "name: other-{{");
+    let (code, text) = diff();
+    assert!(
+        code == 1
+            && text.contains("+++ civo/cluster2 Namespace other-cluster2 (ClusterProfile base)")
+            && text.contains("--- civo/cluster2 Namespace base-cluster2\n+++ /dev/null"),
+        "{text}"
     );
 }
 

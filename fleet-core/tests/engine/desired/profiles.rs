@@ -230,6 +230,7 @@ async fn an_object_is_put_together_from_texts_and_values() {
             TemplateSource::new("name", "for-{{ cluster.name }}", TemplateKind::Text),
         )],
         values,
+        hidden: Vec::new(),
     };
     let under = values("# comment\nx: {env: '{{ cluster.labels.env }}', keep: 1}\n");
     let over = values("x: {env: {{ cluster.name }}}\nz: |\n  {{ cluster.namespace }}\n");

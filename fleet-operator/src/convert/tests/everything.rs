@@ -87,7 +87,7 @@ fn translated(theirs: &TriggerDef) -> TriggerDef {
     let payload = |payload: &Payload| match payload {
         Payload::Template(template) => Payload::Template(source(template)),
         Payload::Composed(composed) => {
-            let Composed { name, object, texts, values } = &**composed;
+            let Composed { name, object, texts, values, hidden } = &**composed;
             let all = |all: &[(_, TemplateSource)]| {
                 all.iter()
                     .map(|(pointer, it): &(fleet_core::policy::JsonPointer, _)| (pointer.clone(), source(it)))
@@ -99,6 +99,7 @@ fn translated(theirs: &TriggerDef) -> TriggerDef {
                 object: object.clone(),
                 texts,
                 values,
+                hidden: hidden.clone(),
             }))
         }
         other => other.clone(),
