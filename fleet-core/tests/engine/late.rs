@@ -26,13 +26,19 @@ enum Lost {
 /// Loses the answers of calls to one cluster while the test says so; their effect lands when the test says.
 pub(crate) struct Late {
     inner: Arc<MemoryApplier>,
+    cluster: ClusterId,
     loses: Mutex<bool>,
     lost: Mutex<VecDeque<Lost>>,
 }
 
 impl Late {
     pub(crate) fn new(inner: &Arc<MemoryApplier>) -> Arc<Self> {
-        Arc::new(Self { inner: Arc::clone(inner), loses: Mutex::default(), lost: Mutex::default() })
+        Self::in_cluster("c1", inner)
+    }
+
+    pub(crate) fn in_cluster(name: &str, inner: &Arc<MemoryApplier>) -> Arc<Self> {
+        let (inner, cluster) = (Arc::clone(inner), cluster(name));
+        Arc::new(Self { inner, cluster, loses: Mutex::default(), lost: Mutex::default() })
     }
 
     pub(crate) fn lose(&self, lose: bool) {
@@ -40,7 +46,7 @@ impl Late {
     }
 
     fn loses(&self, cluster: &ClusterId) -> bool {
-        *self.loses.lock() && cluster.name() == "c1"
+        *self.loses.lock() && *cluster == self.cluster
     }
 
     pub(crate) fn has_lost(&self) -> bool {

@@ -55,19 +55,23 @@ async fn a_work_that_ends_while_a_cluster_begins_with_it_leaves_nothing_there() 
 }
 
 /// Applies in one cluster only when it is let.
-struct Gated {
+pub(crate) struct Gated {
     inner: Arc<MemoryApplier>,
     cluster: ClusterId,
-    open: AtomicBool,
-    reached: AtomicBool,
-    passed: AtomicBool,
+    pub(crate) open: AtomicBool,
+    pub(crate) reached: AtomicBool,
+    pub(crate) passed: AtomicBool,
 }
 
 impl Gated {
     fn new(inner: &Arc<MemoryApplier>) -> Arc<Self> {
+        Self::in_cluster("c1", inner)
+    }
+
+    pub(crate) fn in_cluster(name: &str, inner: &Arc<MemoryApplier>) -> Arc<Self> {
         Arc::new(Self {
             inner: Arc::clone(inner),
-            cluster: cluster("c1"),
+            cluster: cluster(name),
             open: AtomicBool::new(false),
             reached: AtomicBool::new(false),
             passed: AtomicBool::new(false),

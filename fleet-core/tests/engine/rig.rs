@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleet_core::apply::Applier;
 use fleet_core::catalog::{Payload, SourceDef, TriggerDef};
-use fleet_core::cluster::{Cluster, ClusterId};
+use fleet_core::cluster::{Cluster, ClusterError, ClusterFeed, ClusterId, ClusterSelector};
 use fleet_core::engine::{Config, Engine, Handle, Parts};
 use fleet_core::environment::{Clock, Environment};
 use fleet_core::event::Event;
@@ -336,12 +336,31 @@ pub(crate) struct Rig {
     pub(crate) store: Arc<dyn WorkStore>,
     pub(crate) catalog: Arc<MemoryCatalog>,
     pub(crate) clusters: Arc<MemoryClusters>,
+    /// Clusters of which was told that nothing is left in them, or because of them.
+    pub(crate) withdrawn: Arc<Mutex<Vec<ClusterId>>>,
     pub(crate) applier: Arc<MemoryApplier>,
     pub(crate) source: Arc<MemorySource>,
     pub(crate) renders: Arc<Renders>,
     pub(crate) handle: Handle,
     pub(crate) stop: CancellationToken,
     pub(crate) engine: tokio::task::JoinHandle<()>,
+}
+
+/// Clusters that take note of what is said of them.
+struct Noted {
+    clusters: Arc<MemoryClusters>,
+    withdrawn: Arc<Mutex<Vec<ClusterId>>>,
+}
+
+#[async_trait]
+impl ClusterSelector for Noted {
+    async fn subscribe(&self) -> Result<ClusterFeed, ClusterError> {
+        self.clusters.subscribe().await
+    }
+
+    fn withdrawn(&self, cluster: &ClusterId) {
+        self.withdrawn.lock().push(cluster.clone());
+    }
 }
 
 /// What a rig is made of; the default is the login story with two production clusters and one staging cluster.
@@ -382,10 +401,12 @@ impl Setup {
         let source = Arc::new(MemorySource::new("users"));
         let renders = Arc::<Renders>::default();
         let (catalog, clusters) = (Arc::new(self.catalog), Arc::new(self.clusters));
+        let withdrawn = Arc::<Mutex<Vec<ClusterId>>>::default();
+        let noted = Noted { clusters: Arc::clone(&clusters), withdrawn: Arc::clone(&withdrawn) };
         let parts = Parts {
             store: Arc::clone(&self.store),
             catalog: Arc::clone(&catalog) as _,
-            clusters: Arc::clone(&clusters) as _,
+            clusters: Arc::new(noted),
             renderer: self.renderer.unwrap_or_else(|| Arc::new(Words { renders: Arc::clone(&renders) })),
             applier: self.applier.unwrap_or_else(|| Arc::clone(&self.objects) as _),
             environment: self.environment,
@@ -396,7 +417,7 @@ impl Setup {
         let stop = CancellationToken::new();
         let engine = tokio::spawn(engine.run(stop.clone()));
         let (store, applier) = (self.store, self.objects);
-        Rig { store, catalog, clusters, applier, source, renders, handle, stop, engine }
+        Rig { store, catalog, clusters, withdrawn, applier, source, renders, handle, stop, engine }
     }
 }
 

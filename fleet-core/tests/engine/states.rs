@@ -204,6 +204,27 @@ async fn a_snapshot_that_lacks_too_much_waits_for_confirmation() {
     rig.stop().await;
 }
 
+/// A trigger of that name read another source before.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_says_nothing_of_what_another_source_has_brought() {
+    let (rig, feed) = read(setup(mirror()));
+    tell_all(&rig, &feed, &["a"]).await;
+    rig.catalog.edit(|snapshot| {
+        let others = SourceDef { tells: Tells::States, ..SourceDef::new("others") };
+        snapshot.sources.insert("others".into(), Arc::new(others));
+        let trigger = TriggerDef { source: Some("others".into()), ..mirror() };
+        snapshot.triggers.insert("names".into(), Arc::new(trigger));
+    });
+    let others = Feed::new("others");
+    rig.handle.attach(Arc::clone(&others) as _);
+    others.tell_state(object("pods", "b"));
+    others.tell_state(object("pods", "c"));
+    rig.until_names("c1", &["a", "b", "c"]).await;
+    others.tell(list("pods", &["c"]));
+    rig.until_names("c1", &["a", "c"]).await;
+    rig.stop().await;
+}
+
 /// The share is one of all that is there, also before the first sweep has counted it.
 #[tokio::test(start_paused = true)]
 async fn after_a_start_the_share_is_one_of_what_is_stored() {

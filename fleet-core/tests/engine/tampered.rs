@@ -20,6 +20,7 @@ pub(crate) enum Call {
     WorkPut,
     Works,
     Applied,
+    AllApplied,
     PutApplied(ClusterId),
     RaiseFloor,
 }
@@ -149,6 +150,7 @@ impl WorkStore for Tampered {
         after: Option<(&'a WorkId, &'a ClusterId)>,
         limit: usize,
     ) -> Result<Vec<Stored<Arc<AppliedWork>>>, StoreError> {
+        self.at(Call::AllApplied).await?;
         self.inner.all_applied(after, limit).await
     }
     async fn put_applied(

@@ -23,7 +23,7 @@ use super::mode;
 use crate::rig::{Rig, Setup, cluster, labelled, login, logout, object, source, template, trigger, until};
 
 /// The cluster that the fleet is managed from, and nothing else.
-fn hub() -> Cluster {
+pub(super) fn hub() -> Cluster {
     Cluster { role: Role::ManagementOnly, ..Cluster::new(cluster("hub"), [("env", "production")]) }
 }
 
@@ -33,17 +33,17 @@ fn both(policy: Policy) -> TriggerDef {
 }
 
 /// Nothing but what is local.
-fn only_local(policy: Policy) -> TriggerDef {
+pub(super) fn only_local(policy: Policy) -> TriggerDef {
     TriggerDef { payload: Vec::new(), ..both(policy) }
 }
 
-fn setup(trigger: TriggerDef) -> Setup {
+pub(super) fn setup(trigger: TriggerDef) -> Setup {
     let setup = Setup { catalog: MemoryCatalog::new([source()], [trigger]), ..Setup::default() };
     setup.clusters.put(hub());
     setup
 }
 
-async fn send(rig: &Rig, event: Event) {
+pub(super) async fn send(rig: &Rig, event: Event) {
     rig.source.send(event).await.await;
 }
 
@@ -53,11 +53,11 @@ async fn records(store: &dyn WorkStore) -> Vec<AppliedWork> {
     all.into_iter().map(|stored| (*stored.value).clone()).collect()
 }
 
-async fn local_records(rig: &Rig) -> Vec<AppliedWork> {
+pub(super) async fn local_records(rig: &Rig) -> Vec<AppliedWork> {
     records(&*rig.store).await.into_iter().filter(|record| record.local.is_some()).collect()
 }
 
-async fn until_settled(rig: &Rig) {
+pub(super) async fn until_settled(rig: &Rig) {
     until("all applied", async || {
         let all = records(&*rig.store).await;
         !all.is_empty() && all.iter().all(|record| record.state == AppliedState::Applied)
@@ -65,7 +65,7 @@ async fn until_settled(rig: &Rig) {
     .await;
 }
 
-async fn until_nothing_is_left(rig: &Rig) {
+pub(super) async fn until_nothing_is_left(rig: &Rig) {
     until("no record is left", async || records(&*rig.store).await.is_empty()).await;
 }
 
@@ -293,8 +293,10 @@ async fn two_clusters_that_render_one_object_are_in_conflict() {
     let hub = cluster("hub");
     let has = value(&rig, &hub, "a").unwrap();
     rig.clusters.remove(&cluster(&has));
+    let left = tokio::time::Instant::now();
     let other = if has == "c1" { "c2" } else { "c1" };
     until("the other has it", async || value(&rig, &hub, "a").as_deref() == Some(other)).await;
+    assert!(left.elapsed() < Config::default().stalled.first, "at once: it took {:?}", left.elapsed());
     rig.stop().await;
 }
 

@@ -3,6 +3,7 @@
 mod dependencies;
 mod drift;
 mod local;
+mod local_faults;
 mod modes;
 mod ownership;
 mod profiles;
