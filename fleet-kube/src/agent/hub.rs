@@ -19,8 +19,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::bundle::BundleError;
-use super::compile::{Compiled, LeftOut, compile, hears_no_http_of_the_hub};
+use super::compile::{Compiled, LeftOut, compile};
 use super::heartbeat::{DIGEST, MESSAGE_KEY, NOTES, VERSION, WITHDRAWN};
+use super::readers::hears_no_http_of_the_hub;
 use super::{AGENT_LABEL, label_value, lease_path, object_name, secret_path};
 use crate::catalog::{KubeCatalog, WATCH};
 use crate::client::{Call, ClusterClient, FIELD_MANAGER, Failure, Patience, chain};

@@ -62,6 +62,7 @@ mod hub;
 mod mirror;
 mod mirrored;
 mod narrow;
+mod readers;
 mod relay;
 mod relayed;
 
@@ -70,12 +71,12 @@ use fleet_core::cluster::ClusterId;
 pub use access::{HubAccess, HubError, Kept, Renewal};
 pub use bundle::{Bundle, BundleError, SECRET_TYPE};
 pub use catalog::{AgentCatalog, AgentPlace};
-pub use compile::{is_read_by_agents_alone, relayed_feeds};
 pub use heartbeat::{Heartbeat, heartbeat};
 pub(crate) use hub::owner_reference;
 pub use hub::{AgentHealth, AgentNews, Agents};
 pub use mirror::mirror;
 pub use mirrored::{Mirrored, MirroredWork};
+pub use readers::{is_read_by_agents_alone, relayed_feeds};
 pub use relay::{MOST_WAITING, ON_THEIR_WAY, RELAY_SUFFIX, Relay, RelayPlace, relayed_definitions};
 pub use relayed::{Decode, Relayed, RelayedFeed};
 

@@ -9,8 +9,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 use super::object::{Fault, Kind, Location, ObjectId, Place, Problem, join};
-use super::parse::{Metadata, exactly_one};
+use super::parse::Metadata;
 use super::references::References;
+use super::strict::exactly_one;
 use crate::api::ClusterSpec;
 use crate::connection::{ClusterDefinition, Connection};
 

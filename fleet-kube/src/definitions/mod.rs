@@ -9,6 +9,7 @@ mod contents;
 mod dead_letter;
 mod filter;
 mod helm;
+mod identified;
 mod kubernetes;
 mod nats;
 mod object;
@@ -20,6 +21,7 @@ mod profile;
 mod references;
 mod resources;
 mod source;
+mod strict;
 pub mod sveltos;
 mod transport;
 mod trigger;
@@ -29,7 +31,6 @@ use std::sync::Arc;
 
 use fleet_core::catalog::{CatalogSnapshot, Payload, TriggerDef};
 use fleet_core::cluster::ClusterId;
-use fleet_core::resource::Resources;
 
 pub use contents::text_of_secret;
 pub(crate) use nats::{is_jetstream_name, server, subject};
@@ -41,6 +42,7 @@ pub use transport::{
 };
 
 use crate::connection::{ClusterDefinition, Connection};
+use identified::{Identified, identify, open_circles};
 use object::Place;
 use parse::{Body, Unusable};
 use references::References;
@@ -106,7 +108,7 @@ impl Definitions {
         let circles = open_circles(&mut found, previous);
         let Identified { objects, unusable, stand_ins, leaving, unread, problems } = found;
         let mut built = Self { problems, ..Self::default() };
-        built.catalog.resources = Arc::new(known_resources(&objects, &unusable, unread));
+        built.catalog.resources = Arc::new(resources::known(&objects, &unusable, unread));
         let references =
             References { objects: &objects, unusable: &unusable, closed, unread, circles: &circles };
         for (id, object) in &objects {
@@ -359,183 +361,5 @@ impl Definitions {
             && same_clusters(&self.clusters, &other.clusters)
             && same_clusters(&self.leaving, &other.leaving)
             && self.same_for_agents(other)
-    }
-}
-
-/// Objects by what they name.
-struct Identified {
-    /// Those that can be used, in their last good version.
-    objects: BTreeMap<ObjectId, Arc<Parsed>>,
-    /// Those that cannot be used and have no good version, and why.
-    unusable: BTreeMap<ObjectId, &'static str>,
-    /// Clusters among those.
-    stand_ins: BTreeMap<ObjectId, ClusterDefinition>,
-    /// Triggers, profiles and clusters that are being deleted.
-    leaving: Vec<Arc<Parsed>>,
-    /// Whether there was something that nobody can name.
-    unread: bool,
-    problems: Vec<Problem>,
-}
-
-fn identify(
-    parsed: impl Iterator<Item = Arc<Parsed>>,
-    unread: Vec<Problem>,
-    previous: Option<&Definitions>,
-) -> Identified {
-    let mut found = Identified {
-        objects: BTreeMap::new(),
-        unusable: BTreeMap::new(),
-        stand_ins: BTreeMap::new(),
-        leaving: Vec::new(),
-        unread: !unread.is_empty(),
-        problems: unread,
-    };
-    let lost: BTreeSet<Location> = found.problems.iter().map(|problem| problem.location.clone()).collect();
-    let mut firsts: BTreeMap<ObjectId, Location> = BTreeMap::new();
-    for object in parsed {
-        let kind = object.place.id.as_ref().map(|id| id.kind);
-        if object.leaving && matches!(kind, Some(Kind::EventTrigger | Kind::ClusterProfile | Kind::Cluster)) {
-            found.leaving.push(object);
-            continue;
-        }
-        if let Err(unusable) = &object.body {
-            found.problems.extend(unusable.problems.iter().cloned());
-        }
-        let Some(id) = &object.place.id else {
-            found.unread = true;
-            continue;
-        };
-        if let Some(first) = firsts.get(id) {
-            let reason = format!("is defined twice, first in {first}; remove one of them");
-            found.problems.push(object.place.problem("", Fault::Duplicate, reason));
-            found.objects.remove(id);
-            found.stand_ins.remove(id);
-            found.unusable.insert(id.clone(), "is defined twice");
-            continue;
-        }
-        firsts.insert(id.clone(), object.place.location.clone());
-        match &object.body {
-            Ok(_) => {
-                found.objects.insert(id.clone(), object);
-            }
-            Err(unusable) => {
-                found.unusable.insert(id.clone(), "cannot be used");
-                found
-                    .stand_ins
-                    .extend(unusable.stand_in.as_deref().map(|cluster| (id.clone(), cluster.clone())));
-            }
-        }
-    }
-    for (id, before) in previous.iter().flat_map(|previous| &previous.objects) {
-        let hold = match found.objects.get(id) {
-            Some(now) => match edit_of_immutable(before, now) {
-                Some(problem) => {
-                    found.problems.push(problem);
-                    true
-                }
-                None => false,
-            },
-            None => {
-                found.unusable.contains_key(id)
-                    || lost.iter().any(|lost| before.place.location.is_within(lost))
-            }
-        };
-        if hold {
-            found.unusable.remove(id);
-            found.stand_ins.remove(id);
-            found.objects.insert(id.clone(), before.clone());
-        }
-    }
-    found
-}
-
-/// What triggers may refer to, if any does: in a folder. In a management cluster that is watched for, one by one.
-fn known_resources(
-    objects: &BTreeMap<ObjectId, Arc<Parsed>>,
-    unusable: &BTreeMap<ObjectId, &'static str>,
-    unread: bool,
-) -> Resources {
-    let refers = |object: &Arc<Parsed>| {
-        object.place.location != Location::Api
-            && match &object.body {
-                Ok(Body::Trigger(draft)) => draft.refers(),
-                Ok(Body::Profile(draft)) => draft.refers(),
-                _ => false,
-            }
-    };
-    match objects.values().any(refers) {
-        true => resources::of_folder(objects, unusable, unread),
-        false => Resources::default(),
-    }
-}
-
-/// Takes back, to what was in `previous`, triggers and profiles that wait for each other in a circle; says of those that have always
-/// done so why nothing of theirs can be applied.
-fn open_circles(found: &mut Identified, previous: Option<&Definitions>) -> BTreeMap<Arc<str>, String> {
-    let mut taken_back: BTreeSet<ObjectId> = BTreeSet::new();
-    let mut told: BTreeSet<ObjectId> = BTreeSet::new();
-    let mut circles: BTreeMap<Arc<str>, String> = BTreeMap::new();
-    loop {
-        let rules: Vec<(Arc<str>, &[Arc<str>])> = found
-            .objects
-            .iter()
-            .filter_map(|(id, object)| {
-                let depends_on = match &object.body {
-                    Ok(Body::Trigger(draft)) => draft.depends_on(),
-                    Ok(Body::Profile(draft)) => draft.depends_on(),
-                    _ => return None,
-                };
-                let rule = id.rule();
-                (!circles.contains_key(&rule)).then_some((rule, depends_on))
-            })
-            .collect();
-        let waits_for = rules.iter().map(|(rule, others)| (&**rule, others.iter().map(|it| &**it).collect()));
-        let Some(circle) = order::circle(&waits_for.collect()) else { return circles };
-        let mut shown: Vec<&str> = circle.iter().take(MOST_SHOWN).copied().collect();
-        shown.extend((circle.len() > MOST_SHOWN).then_some("…"));
-        shown.extend(circle.first());
-        let reason = format!(
-            "these wait for each other, so that nothing of theirs could ever be applied: {}; remove one of \
-             them from the dependsOn of another",
-            shown.join(" → ")
-        );
-        let ids: Vec<ObjectId> = circle.into_iter().map(|rule| ObjectId::of_rule(&rule.into())).collect();
-        let mut opened = false;
-        for id in &ids {
-            let Some(now) = found.objects.get(id) else { continue };
-            if told.insert(id.clone()) {
-                found.problems.push(now.place.problem("/spec/dependsOn", Fault::Invalid, reason.clone()));
-            }
-            let before = previous.and_then(|previous| previous.objects.get(id));
-            if let Some(before) = before.filter(|_| taken_back.insert(id.clone())) {
-                found.objects.insert(id.clone(), Arc::clone(before));
-                opened = true;
-            }
-        }
-        if !opened {
-            circles.extend(ids.into_iter().map(|id| (id.rule(), reason.clone())));
-        }
-    }
-}
-
-/// What was edited that must not be, in a folder: there is no API server that refuses it.
-fn edit_of_immutable(before: &Parsed, now: &Parsed) -> Option<Problem> {
-    if now.place.location == Location::Api {
-        return None;
-    }
-    match (before.body.as_ref().ok()?, now.body.as_ref().ok()?) {
-        (Body::Trigger(before), Body::Trigger(edited)) => {
-            let pointer = edited.edit_of_immutable(before)?;
-            let reason = "is immutable; undo the edit, or give the trigger another name. Until then the trigger stays as it was";
-            Some(now.place.problem(pointer, Fault::Immutable, reason))
-        }
-        (Body::Source(before), Body::Source(edited)) if edited.replay() < before.replay() => {
-            let reason = format!(
-                "may only grow, and was {}; undo the edit. Until then the EventSource stays as it was",
-                before.replay()
-            );
-            Some(now.place.problem("/spec/replay", Fault::Immutable, reason))
-        }
-        _ => None,
     }
 }

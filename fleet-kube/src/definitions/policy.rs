@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
 use super::object::{Fault, Kind, ObjectId, Place, Problem, join};
-use super::parse::strict;
+use super::strict::strict;
 use crate::api::{
     self, PayloadPolicy, ResourceTarget, StopMatchingBehavior, SyncMode as Mode, ValidateHealth,
 };

@@ -12,7 +12,7 @@ use fleet_core::resource::{Others, Resource, ResourceId, ResourceRef, ResourceSt
 use serde_json::{Map, Value};
 
 use super::object::{Fault, Kind, Location, ObjectId, Place, Problem, join};
-use super::parse::Parsed;
+use super::parse::{Body, Parsed};
 use crate::api::TemplateResourceRef;
 
 const FIELD: &str = "/spec/templateResourceRefs";
@@ -165,4 +165,24 @@ pub(super) fn as_served(id: &ObjectId, object: &Map<String, Value>) -> Resource 
         }
     }
     Resource::new(Value::Object(object))
+}
+
+/// What triggers may refer to, if any does: in a folder. In a management cluster that is watched for, one by one.
+pub(super) fn known(
+    objects: &BTreeMap<ObjectId, Arc<Parsed>>,
+    unusable: &BTreeMap<ObjectId, &'static str>,
+    unread: bool,
+) -> Resources {
+    let refers = |object: &Arc<Parsed>| {
+        object.place.location != Location::Api
+            && match &object.body {
+                Ok(Body::Trigger(draft)) => draft.refers(),
+                Ok(Body::Profile(draft)) => draft.refers(),
+                _ => false,
+            }
+    };
+    match objects.values().any(refers) {
+        true => of_folder(objects, unusable, unread),
+        false => Resources::default(),
+    }
 }

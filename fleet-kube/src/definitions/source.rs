@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use super::nats::NatsDraft;
 use super::object::{Fault, ObjectId, Place, Problem, join};
-use super::parse::exactly_one;
 use super::references::References;
+use super::strict::exactly_one;
 use super::transport::{ClusterNats, Transport};
 use super::{filter, kubernetes};
 use crate::api::{

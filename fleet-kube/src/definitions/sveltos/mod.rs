@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::object::{CalledThere, Fault, Kind, Place, Problem, RawObject, join};
-use super::parse::{WrittenIn, identified, strict};
+use super::parse::{WrittenIn, identified};
+use super::strict::strict;
 use crate::api::{GO_CLUSTER_ANNOTATION, GO_EVENT_ANNOTATION, GROUP, VERSION};
 
 /// The group of profiles, with its version.

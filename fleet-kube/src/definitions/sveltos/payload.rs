@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::super::object::{Fault, Place, Problem, join};
-use super::super::parse::strict;
+use super::super::strict::strict;
 use super::{ObjectReference, Unsupported, fields, supported};
 use crate::api::{
     DeploymentType, DriftExclusion, HelmChart, PayloadPolicy, PolicyKind, PolicyRef, ReferredResource,
