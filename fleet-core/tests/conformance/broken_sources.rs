@@ -51,6 +51,11 @@ impl event_source::Fixture for Fixture {
         self.transport.set_up(true);
     }
 
+    async fn begin_anew(&self) -> Result<(), NotChecked> {
+        self.transport.begin_anew();
+        Ok(())
+    }
+
     fn abilities(&self) -> event_source::Abilities {
         event_source::Abilities {
             redelivers: match self.transport.fault {
@@ -105,6 +110,7 @@ async fn each_fault_is_found_by_the_check_that_is_there_for_it() {
                 "a_stream_goes_on",
                 "what_is_acknowledged_never_comes_again",
                 "what_is_terminated_never_comes_again",
+                "a_feed_begun_anew_counts_in_a_higher_epoch",
                 "nothing_below_a_floor_comes_again",
                 "what_is_settled_does_not_reach_what_is_held",
             ],
@@ -112,7 +118,12 @@ async fn each_fault_is_found_by_the_check_that_is_there_for_it() {
         (Fault::RepeatsTerminated, &["what_is_terminated_never_comes_again"]),
         (Fault::IgnoresProgress, &["what_is_worked_on_is_not_delivered_again"]),
         (Fault::LosesHeldAtTheEnd, &["what_was_unsettled_comes_again_to_the_next_process"]),
-        (Fault::CountsDeliveries, &["a_position_is_the_place_in_the_feed"]),
+        (
+            Fault::CountsDeliveries,
+            &["a_position_is_the_place_in_the_feed", "a_feed_begun_anew_counts_in_a_higher_epoch"],
+        ),
+        (Fault::CountsOnAnew, &["a_feed_begun_anew_counts_in_a_higher_epoch"]),
+        (Fault::CountsAnewInTheNextProcess, &["a_feed_begun_anew_counts_in_a_higher_epoch"]),
         (Fault::RaisesFloorsEarly, &["a_floor_stays_below_what_is_unsettled"]),
         (
             Fault::ForgetsFloors,

@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     IgnoresProgress,
     LosesHeldAtTheEnd,
     CountsDeliveries,
+    CountsOnAnew,
+    CountsAnewInTheNextProcess,
     HasPositionsNonetheless,
     RaisesFloorsEarly,
     ForgetsFloors,
@@ -61,6 +63,7 @@ pub(crate) struct Transport {
 
 struct State {
     log: Vec<Entry>,
+    epoch: u64,
     up: bool,
     was_down: bool,
     deliveries: u64,
@@ -81,6 +84,7 @@ impl Transport {
     pub(crate) fn new(fault: Fault) -> Arc<Self> {
         let state = State {
             log: Vec::new(),
+            epoch: 1,
             up: true,
             was_down: false,
             deliveries: 0,
@@ -101,6 +105,14 @@ impl Transport {
             let (published, due) = (Timestamp::now(), Instant::now());
             let out = state.read_on.then(Instant::now);
             state.log.push(Entry { raw, published, settled: false, out, due, times: 0 });
+        });
+    }
+
+    /// Everything that was ever published is gone, and settled.
+    pub(crate) fn begin_anew(&self) {
+        self.change(|state| {
+            state.log.clear();
+            state.epoch += u64::from(self.fault != Fault::CountsOnAnew);
         });
     }
 
@@ -131,9 +143,14 @@ pub(crate) struct Feed {
 impl Feed {
     pub(crate) fn new(transport: &Arc<Transport>) -> Self {
         // The next process: what nobody holds any more is there again.
-        if transport.fault == Fault::ForgetsFloors {
-            transport.state.lock().log.iter_mut().for_each(|entry| entry.settled = false);
+        let mut state = transport.state.lock();
+        match transport.fault {
+            Fault::ForgetsFloors => state.log.iter_mut().for_each(|entry| entry.settled = false),
+            // It hears of a new log only while it reads.
+            Fault::CountsAnewInTheNextProcess if state.epoch > 2 => state.epoch = 2,
+            _ => {}
         }
+        drop(state);
         Self { transport: Arc::clone(transport), asked: Arc::default() }
     }
 }
@@ -154,7 +171,7 @@ impl EventSource for Feed {
             asked: Arc::clone(&self.asked),
             open: Arc::new(()),
             up: None,
-            floor: 0,
+            floor: at(1, 0),
             listed: false,
             opened: Instant::now(),
         };
@@ -199,7 +216,7 @@ struct Reading {
     asked: Arc<AtomicBool>,
     open: Arc<()>,
     up: Option<bool>,
-    floor: u64,
+    floor: Position,
     listed: bool,
     opened: Instant,
 }
@@ -254,10 +271,10 @@ impl Reading {
         }
         let over =
             |entry: &&Entry| entry.settled || (fault == Fault::RaisesFloorsEarly && entry.out.is_some());
-        let floor = state.log.iter().take_while(over).count() as u64;
-        if floor > self.floor {
-            self.floor = floor;
-            return Some(SourceItem::Floor(at(floor)));
+        let floor = at(state.epoch, state.log.iter().take_while(over).count() as u64);
+        if floor.is_above(&self.floor) && floor.sequence > 0 {
+            self.floor = floor.clone();
+            return Some(SourceItem::Floor(floor));
         }
         if self.asked.swap(false, Ordering::Relaxed) {
             let open = |entry: &&Entry| {
@@ -294,7 +311,7 @@ impl Reading {
         let (transport, open) = (Arc::clone(&self.transport), Arc::downgrade(&self.open));
         let held = Held { transport, index, open, settled: false };
         Some(SourceItem::Delivery(Delivery {
-            position: Some(at(sequence)),
+            position: Some(at(state.epoch, sequence)),
             published: Some(entry.published),
             ..Delivery::new(event, entry.raw.clone(), Settle::new(held))
         }))
@@ -309,8 +326,8 @@ impl Drop for Reading {
     }
 }
 
-fn at(sequence: u64) -> Position {
-    Position { domain: Domain::new("feed"), epoch: 1, sequence }
+fn at(epoch: u64, sequence: u64) -> Position {
+    Position { domain: Domain::new("feed"), epoch, sequence }
 }
 
 struct Held {

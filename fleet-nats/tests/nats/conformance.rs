@@ -86,10 +86,14 @@ struct JetStream(Server);
 impl JetStream {
     async fn new() -> Self {
         let stream = Self(Server::with_jetstream().await);
+        stream.create().await;
+        stream
+    }
+
+    async fn create(&self) {
         let config =
             stream::Config { name: "EVENTS".into(), subjects: vec!["events".into()], ..Default::default() };
-        stream.context().await.create_stream(config).await.unwrap();
-        stream
+        self.context().await.create_stream(config).await.unwrap();
     }
 
     async fn context(&self) -> jetstream::Context {
@@ -133,6 +137,12 @@ impl Fixture for JetStream {
 
     async fn mend(&self) {
         self.0.nats.server().start().await.unwrap();
+    }
+
+    async fn begin_anew(&self) -> Result<(), NotChecked> {
+        self.context().await.delete_stream("EVENTS").await.unwrap();
+        self.create().await;
+        Ok(())
     }
 
     fn abilities(&self) -> Abilities {

@@ -1,7 +1,7 @@
 //! What becomes of what is removed.
 
 use super::Fixture;
-use super::rig::{Rig, id, planned, text, with_text};
+use super::rig::{Rig, id, planned, text};
 use crate::apply::{Mode, Outcome};
 use crate::testing::conformance::{Finding, OrBroken, holds};
 
@@ -36,11 +36,12 @@ pub(super) async fn removal_takes_what_is_ours(fixture: &impl Fixture) -> Verdic
 
 pub(super) async fn removal_checks_uid_and_mark(fixture: &impl Fixture) -> Verdict {
     let rig = Rig::new(fixture).await;
-    let (work, object) = (rig.work("a"), fixture.object(&rig.name("a"), &[("text", "ours")]));
+    let (work, name) = (rig.work("a"), rig.name("a"));
+    let object = fixture.object(&name, &[("text", "ours")]);
     let placed = rig.place(&work, &object, &[]).await?;
     // Somebody made another one in its place.
     fixture.delete(&placed.object).await;
-    fixture.put(&with_text(&object, "text", "theirs")).await;
+    fixture.put(&fixture.object(&name, &[("text", "theirs")])).await;
     let outcome = rig.remove(&work, &placed).await?;
     let left = fixture.read(&id(&object)?).await;
     let left = left.or_broken("an object of the same name that somebody else made was deleted")?;

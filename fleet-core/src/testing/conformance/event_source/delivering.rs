@@ -5,6 +5,7 @@ use serde_json::json;
 use super::Fixture;
 use super::reader::{QUIET, Reader, subject_of};
 use crate::event::Event;
+use crate::position::Position;
 use crate::testing::conformance::{Finding, NotChecked, OrBroken, holds};
 
 type Verdict = Result<(), Finding>;
@@ -122,4 +123,40 @@ pub(super) async fn without_redelivery_there_is_no_position(fixture: &impl Fixtu
     let position = reader.delivery("placed").await?.position;
     holds!(position.is_none(), "a source that cannot redeliver gave the position {position:?}");
     Ok(())
+}
+
+/// Acknowledges an event of a feed that was begun anew after a position, and gives its own.
+async fn anew(reader: &mut Reader, subject: &str, after: &Position) -> Result<Position, Finding> {
+    let delivery = reader.delivery_among_others(subject).await?;
+    let position = delivery.position.clone();
+    let position = position.or_broken("a source that can redeliver left the position out")?;
+    let above = position.domain == after.domain && position.epoch > after.epoch;
+    holds!(above, "the feed was begun anew after {after}, and {subject} came at {position}");
+    delivery.settle.ack().await.or_broken("a delivery could not be acknowledged")?;
+    Ok(position)
+}
+
+pub(super) async fn a_feed_begun_anew_counts_in_a_higher_epoch(fixture: &impl Fixture) -> Verdict {
+    fixture.abilities().redelivers?;
+    let mut reader = Reader::open(fixture).await?;
+    reader.listens(fixture).await?;
+    fixture.publish("before").await;
+    let delivery = reader.delivery("before").await?;
+    let before = delivery.position.clone();
+    let before = before.or_broken("a source that can redeliver left the position out")?;
+    delivery.settle.ack().await.or_broken("a delivery could not be acknowledged")?;
+    // While it is read.
+    fixture.begin_anew().await?;
+    fixture.publish("anew").await;
+    let second = anew(&mut reader, "anew", &before).await?;
+    fixture.abilities().reopens?;
+    // And while it is not: then nothing but the floors tells.
+    fixture.abilities().floors?;
+    reader.floor_at(&second).await?;
+    let floors = reader.stored_floors();
+    drop(reader);
+    fixture.begin_anew().await?;
+    fixture.publish("once-more").await;
+    let mut next = Reader::open_at(fixture, &*fixture.source().await, floors).await?;
+    anew(&mut next, "once-more", &second).await.map(drop)
 }

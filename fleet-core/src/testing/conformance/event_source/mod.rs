@@ -39,6 +39,12 @@ pub trait Fixture: Send + Sync + 'static {
     /// Puts it within reach again.
     fn mend(&self) -> impl Future<Output = ()> + Send;
 
+    /// Has the feed begin anew, as if the log of the transport was deleted and made again: what was in it is gone, and it
+    /// counts from one.
+    fn begin_anew(&self) -> impl Future<Output = Result<(), NotChecked>> + Send {
+        async { Err(NotChecked::because("its feed cannot be begun anew")) }
+    }
+
     /// What the source can do.
     fn abilities(&self) -> Abilities;
 
@@ -168,6 +174,8 @@ macro_rules! __conformance_event_source_checks {
                 "A source that can redeliver MUST deliver again whatever was dropped unsettled",
             a_position_is_the_place_in_the_feed: "MUST give each delivery the position it has in its feed",
             without_redelivery_there_is_no_position: "A source that cannot leaves the position out",
+            a_feed_begun_anew_counts_in_a_higher_epoch:
+                "A feed that can be begun anew (a log that is deleted, a file that is rotated) MUST then count in a higher epoch",
             a_floor_stays_below_what_is_unsettled: "nothing at or below it comes again",
             nothing_below_a_floor_comes_again:
                 "A SourceItem::Floor MUST be true for ever: nothing at or below it comes again, also after a restart",
