@@ -136,6 +136,8 @@ pub(crate) struct Follower<R: Reader> {
     watches: Watches,
     page: usize,
     reach: watch::Receiver<Reach>,
+    /// The connection that the stage is of.
+    link: Option<Arc<Link>>,
     stage: Stage,
     /// What was read and not taken yet: a page at most.
     told: VecDeque<R::Told>,
@@ -158,6 +160,8 @@ enum Stage {
     /// All is known up to a version.
     Resuming(Standing),
     Watching(Standing, Open),
+    /// Something did not work, and is left alone for a while.
+    Resting(Duration, Box<Stage>),
 }
 
 #[derive(Clone)]
@@ -196,6 +200,7 @@ impl<R: Reader> Follower<R> {
             page: if reader.whole() { PAGE_OF_WHOLE } else { PAGE },
             reader,
             reach,
+            link: None,
             stage: Stage::Begin,
             told: VecDeque::new(),
             failures: 0,
@@ -221,11 +226,14 @@ impl<R: Reader> Follower<R> {
             }
             let link = self.link().await?;
             let mut reach = self.reach.clone();
-            let stage = std::mem::replace(&mut self.stage, Stage::Begin);
+            let mut stage = std::mem::replace(&mut self.stage, Stage::Begin);
+            if !self.link.replace(Arc::clone(&link)).is_some_and(|before| Arc::ptr_eq(&before, &link)) {
+                // Another connection may lead to another cluster, or with other rights: all is read again.
+                (stage, self.missing) = (Stage::Begin, None);
+            }
             tokio::select! {
                 biased;
-                // Another connection may lead to another cluster, or with other rights: all is read again.
-                () = replaced(&mut reach, &link) => self.missing = None,
+                () = replaced(&mut reach, &link) => {}
                 stage = self.step(&link, stage) => self.stage = stage,
             }
         }
@@ -247,7 +255,7 @@ impl<R: Reader> Follower<R> {
         }
     }
 
-    /// Does what is next, and waits where it did not work.
+    /// Does what is next. Where that did not work, it is to rest, once it was told why.
     async fn step(&mut self, link: &Arc<Link>, stage: Stage) -> Stage {
         let done = match stage {
             Stage::Begin => self.begin(link).await,
@@ -261,14 +269,14 @@ impl<R: Reader> Follower<R> {
             Stage::Listing(resource, next) => self.list(link, resource, next).await,
             Stage::Resuming(standing) => self.resume(link, standing).await,
             Stage::Watching(standing, open) => self.watch(link, standing, open).await,
-        };
-        match done {
-            Ok(stage) => stage,
-            Err(Pause { then, why }) => {
-                self.pause(link, &why).await;
-                then
+            Stage::Resting(delay, then) => {
+                sleep(delay).await;
+                // A cluster that does not answer is asked by its probe; the watches need not ask too.
+                let _ = timeout(spread(SELDOM), self.reach.wait_for(|reach| reach.ready)).await;
+                Ok(*then)
             }
-        }
+        };
+        done.unwrap_or_else(|Pause { then, why }| Stage::Resting(self.put_off(link, &why), Box::new(then)))
     }
 
     async fn begin(&mut self, link: &Link) -> Result<Stage, Pause> {
@@ -428,8 +436,8 @@ impl<R: Reader> Follower<R> {
         }
     }
 
-    /// Waits before something is tried again that failed.
-    async fn pause(&mut self, link: &Link, why: &Failure) {
+    /// How long something is left alone that failed; says so.
+    fn put_off(&mut self, link: &Link, why: &Failure) -> Duration {
         let longest = match why {
             Failure::Forbidden { .. } | Failure::Unauthorized | Failure::Invalid { .. } => SELDOM,
             Failure::Unreachable { .. } | Failure::NoAnswer { .. } | Failure::NotTried { .. } => {
@@ -448,9 +456,7 @@ impl<R: Reader> Follower<R> {
             self.told_trouble = true;
             self.told.push_back(trouble);
         }
-        sleep(spread(delay)).await;
-        // A cluster that does not answer is asked by its probe; the watches need not ask too.
-        let _ = timeout(spread(SELDOM), self.reach.wait_for(|reach| reach.ready)).await;
+        spread(delay)
     }
 
     /// Says what is wrong, once. That a cluster is out of reach is said by the registry.

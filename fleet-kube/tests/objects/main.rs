@@ -7,7 +7,10 @@
     reason = "a test that meets the unexpected says so and stops; so do its helpers"
 )]
 
+#[path = "../lab/mod.rs"]
 mod lab;
+
+mod contract;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
