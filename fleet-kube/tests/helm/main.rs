@@ -11,6 +11,7 @@
 mod lab;
 
 mod broken_off;
+mod contract;
 mod drift;
 mod faults;
 mod ownership;
