@@ -20,14 +20,22 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::decode::{Incoming, decode_kept};
 
-/// How many deliveries wait for the engine, for each EventSource. More is back-pressure.
+/// So many deliveries wait for the engine, for each EventSource. More is back-pressure.
 const WAITING: usize = 1024;
 
 /// Takes events in for all EventSources that have `http: {}`: every one of them gets every event.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Intake {
     sources: Arc<Mutex<Places>>,
     second: bool,
+    /// How many deliveries wait for the engine, for each EventSource.
+    room: usize,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self::of(WAITING)
+    }
 }
 
 /// By whether they are the second reader's, and by name.
@@ -59,6 +67,18 @@ pub(super) enum Full {
 }
 
 impl Intake {
+    /// With room for so many deliveries.
+    pub(super) fn of(room: usize) -> Self {
+        Self { sources: Arc::default(), second: false, room }
+    }
+
+    /// How many deliveries wait to be read.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.values().flatten().map(|place| place.max_capacity() - place.capacity()).sum()
+    }
+
     /// Which EventSources there are. As long as one of them is not read, no event is taken: it would be lost for that one.
     pub fn set_sources(&self, names: &BTreeSet<Arc<str>>) {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,7 +148,7 @@ impl EventSource for HttpSource {
 
     /// Never fails. HTTP cannot deliver again by itself, so `floors` mean nothing here.
     async fn open(&self, _floors: Vec<Position>) -> Result<BoxStream<'static, SourceItem>, SourceError> {
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (sender, receiver) = mpsc::channel(self.intake.room);
         let status = SourceStatus {
             ready: true,
             reason: "Listening".to_owned(),

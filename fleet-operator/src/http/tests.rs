@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 
 mod access;
+mod contract;
 mod webhook;
 
 const LOGIN: &str = r#"{"specversion":"1.0","type":"t","source":"s","id":"1","subject":"mgianluc"}"#;
@@ -36,7 +37,10 @@ async fn lab_with(limits: Limits) -> Lab {
 }
 
 async fn lab_of(limits: Limits, access: &AccessOptions) -> Lab {
-    let intake = Intake::default();
+    lab_on(Intake::default(), limits, access).await
+}
+
+async fn lab_on(intake: Intake, limits: Limits, access: &AccessOptions) -> Lab {
     let access = Access::open(access).unwrap();
     let address = ([127, 0, 0, 1], 0).into();
     let server = Server::bind(address, intake.clone(), access, Arc::new(Ready), limits).await.unwrap();
