@@ -169,6 +169,8 @@ impl Applier for Routed {
 }
 
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod tests {
     use fleet_core::apply::{InventoryItem, Mode, Placed};
     use fleet_core::cluster::{Cluster, Labels};
