@@ -29,6 +29,8 @@ struct Server {
     lists: Arc<Mutex<Vec<(u16, Value)>>>,
     /// Lines that each watch tells before it stands still.
     watched: Arc<Mutex<Vec<Value>>>,
+    /// Nothing may be listed in this namespace.
+    closed: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Server {
@@ -49,6 +51,10 @@ impl Server {
         }
         if path.contains("watch=true") {
             return (200, std::mem::take(&mut *self.watched.lock().unwrap()), true);
+        }
+        let closed = self.closed.lock().unwrap().map(|namespace| format!("/namespaces/{namespace}/"));
+        if closed.is_some_and(|closed| path.contains(&closed)) {
+            return (403, vec![json!({"kind": "Status", "code": 403, "message": "it is forbidden"})], false);
         }
         let mut lists = self.lists.lock().unwrap();
         let (status, list) = if lists.len() > 1 { lists.remove(0) } else { lists[0].clone() };
@@ -135,10 +141,13 @@ impl Read {
                     told.push(format!("{how} {}", event.subject().unwrap()));
                     delivery.settle.ack().now_or_never().unwrap().unwrap();
                 }
-                SourceItem::Snapshot(snapshot) => told.push(match snapshot.live {
-                    Live::Subjects { source, subjects } => format!("{source} has {subjects:?}"),
-                    Live::Sources(sources) => format!("only {sources:?}"),
-                }),
+                SourceItem::Snapshot(snapshot) => {
+                    assert_eq!(snapshot.origin, Some(cluster()), "of other clusters it says nothing");
+                    told.push(match snapshot.live {
+                        Live::Subjects { source, subjects } => format!("{source} has {subjects:?}"),
+                        Live::Sources(sources) => format!("only {sources:?}"),
+                    });
+                }
                 SourceItem::Status(_) => {}
                 other => panic!("{other:?}"),
             }
@@ -208,8 +217,9 @@ async fn a_list_that_fails_or_is_partial_deletes_nothing() {
     let one = object("a", json!({}), json!({}));
     let error = json!({"kind": "Status", "code": 500, "message": "etcd is away"});
     let forbidden = json!({"kind": "Status", "code": 403, "message": "configmaps is forbidden"});
+    let vanishes = object("vanishes", json!({}), json!({}));
     let server = Server::listing(vec![
-        page(std::slice::from_ref(&one), "more"),
+        page(&[one.clone(), vanishes], "more"),
         (500, error),
         (403, forbidden),
         page(&[one], ""),
@@ -222,7 +232,69 @@ async fn a_list_that_fails_or_is_partial_deletes_nothing() {
     }
     let complete = told.iter().position(|it| it.contains(" has ")).unwrap();
     assert!(server.asked("limit=").len() == 4, "not before the list that was complete");
-    assert_eq!(told[complete], r#"/api/v1/configmaps has {"default/a"}"#);
+    assert_eq!(
+        told[complete], r#"/api/v1/configmaps has {"default/a"}"#,
+        "what it began with counts no more"
+    );
+}
+
+/// What was there before is not live because of that.
+#[tokio::test(start_paused = true)]
+async fn a_new_list_is_all_that_is_live_also_if_somebody_reads_more_than_before() {
+    let of = |name: &str| object(name, json!({}), json!({}));
+    let within = Selector { namespace: Some("default".into()), ..selector(&[]) };
+    let server = Server::listing(vec![
+        page(&[of("a"), of("b"), of("c")], ""),
+        page(&[of("a"), of("b")], ""),
+        page(&[of("a")], ""),
+    ]);
+    let watches = Arc::new(KindWatches::new(server.clusters()));
+    let mut read = Read::of(&watches, "one", selection(within, false)).await;
+    read.told(SOON).await;
+    read.source.tell_again();
+    let told = read.told(SOON).await;
+    assert_eq!(told.last().unwrap(), r#"/api/v1/configmaps has {"default/a", "default/b"}"#);
+    // From now on all namespaces are read in one go.
+    let mut all = Read::of(&watches, "all", selection(selector(&[]), false)).await;
+    for told in futures::future::join_all([&mut read, &mut all].map(|read| read.told(SOON))).await {
+        assert!(told.contains(&r#"/api/v1/configmaps has {"default/a"}"#.to_owned()), "{told:?}");
+    }
+    let asked = server.asked("limit=");
+    assert!(asked[1].0.contains("/namespaces/default/") && !asked[2].0.contains("/namespaces/"), "{asked:?}");
+}
+
+/// Invariant 3: whoever does not take what is told holds the others up once, and is told all when it is back.
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_does_not_keep_up_is_left_behind_and_joins_again() {
+    let objects: Vec<Value> =
+        (0..1000).map(|number| object(&format!("n{number}"), json!({}), json!({}))).collect();
+    let server = Server::listing(vec![page(&objects, "")]);
+    let watches = Arc::new(KindWatches::new(server.clusters()));
+    let mut slow = Read::of(&watches, "slow", selection(selector(&[]), false)).await;
+    assert_eq!(slow.told(Duration::from_millis(1)).await, [""; 0]);
+    let mut read = Read::of(&watches, "one", selection(selector(&[]), false)).await;
+    assert_eq!(read.told(Duration::from_secs(30)).await.len(), 1000 + 2);
+    let told = slow.told(Duration::from_secs(30)).await;
+    assert!(told.iter().any(|it| it.contains(" has ")) && told.len() >= 1000, "{}", told.len());
+}
+
+/// Invariant 11: what is listed in one namespace says nothing of another.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_told_of_a_kind_before_all_of_its_namespaces_are_listed() {
+    let server = Server::listing(vec![page(&[], "")]);
+    let within = |namespace: &str| Selector { namespace: Some(namespace.into()), ..selector(&[]) };
+    let both = Selection { selectors: vec![within("one"), within("two")], content: false };
+    *server.closed.lock().unwrap() = Some("two");
+    let mut read = Read::start(&server, Arc::new(both)).await;
+    assert_eq!(read.told(Duration::from_secs(600)).await, [""; 0]);
+    assert!(!server.asked("/namespaces/one/").is_empty());
+    *server.closed.lock().unwrap() = None;
+    let complete = ["/api/v1/configmaps has {}", r#"only {"/api/v1/configmaps"}"#];
+    assert_eq!(read.told(Duration::from_secs(600)).await, complete);
+    // All is listed anew, and again one of them cannot be.
+    *server.closed.lock().unwrap() = Some("one");
+    read.source.tell_again();
+    assert_eq!(read.told(Duration::from_secs(600)).await, [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,31 +343,79 @@ async fn readers_share_a_watch_that_is_no_deeper_than_they_need() {
 async fn what_cannot_be_told_is_left_as_it_was() {
     let of = |name: &str, replicas: Value| object(name, json!({}), json!({"replicas": replicas}));
     let change = json!({"type": "MODIFIED", "object": of("a", json!("many"))});
-    let server =
-        Server::listing(vec![page(&[of("a", json!(3)), of("b", json!("many")), of("c", json!(1))], "")])
-            .watches(vec![change]);
+    // What is not there is not more than two.
+    let without = object("d", json!({}), json!({}));
+    let all = [of("a", json!(3)), of("b", json!("many")), of("c", json!(1)), without];
+    let server = Server::listing(vec![page(&all, "")]).watches(vec![change]);
     let mut read = Read::start(&server, selection(selector(&["resource.data.replicas > 2"]), false)).await;
     let told = read.told(SOON).await;
     let live = r#"/api/v1/configmaps has {"default/a", "default/b"}"#;
     assert_eq!(told, ["live default/a", live, r#"only {"/api/v1/configmaps"}"#]);
+    let mut another = Read::start(&server, selection(selector(&["resource.data.replicas > 2"]), false)).await;
+    let said = another.until_said("ExpressionFailed").await;
+    assert!(
+        said.contains("rule rule of resourceSelectors") && said.contains("ConfigMap default/b"),
+        "{said}"
+    );
+    // Another selector may well tell.
+    let named = Selector { name: Some("b".into()), ..selector(&[]) };
+    let selectors = vec![selector(&["resource.data.replicas > 2"]), named];
+    let mut either = Read::start(&server, Arc::new(Selection { selectors, content: false })).await;
+    assert_eq!(either.told(SOON).await[..2], ["live default/a", "live default/b"]);
+}
+
+/// Each selector by itself: what one says of namespace and name holds for that one.
+#[tokio::test(start_paused = true)]
+async fn selectors_of_a_kind_choose_in_their_own_namespaces() {
+    let of = |namespace: &str, name: &str| {
+        let mut object = object(name, json!({}), json!({}));
+        object["metadata"]["namespace"] = json!(namespace);
+        object
+    };
+    let named = |namespace: &str, name: &str| Selector {
+        namespace: Some(namespace.into()),
+        name: Some(name.into()),
+        ..selector(&[])
+    };
+    let all = [of("one", "a"), of("one", "b"), of("two", "a")];
+    let server = Server::listing(vec![page(&all, "")]);
+    let watches = Arc::new(KindWatches::new(server.clusters()));
+    let selectors = vec![named("one", "a"), named("two", "b")];
+    let both = Arc::new(Selection { selectors, content: false });
+    let third = selection(named("three", "a"), false);
+    let mut readers = [Read::of(&watches, "both", both).await, Read::of(&watches, "third", third).await];
+    let told = futures::future::join_all(readers.iter_mut().map(|read| read.told(SOON))).await;
+    let live = |told: &[String]| told.iter().find(|it| it.contains(" has ")).cloned().unwrap_or_default();
+    let expected = [r#"/api/v1/configmaps has {"one/a"}"#, "/api/v1/configmaps has {}"];
+    assert_eq!([live(&told[0]), live(&told[1])], expected);
+    // One watch of each namespace, and of no other.
+    let mut asked: Vec<String> = server.asked("limit=").into_iter().map(|it| it.0).collect();
+    asked.sort();
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    assert!(asked.iter().all(|path| path.contains("/namespaces/")), "{asked:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_comes_back_is_told_again_and_so_is_all_when_somebody_asks() {
-    let server = Server::listing(vec![page(&[object("a", json!({}), json!({}))], "")]);
-    let mut read = Read::start(&server, selection(selector(&[]), false)).await;
-    let given_back = loop {
-        if let Some(SourceItem::Delivery(delivery)) = read.items.next().await {
-            break delivery.settle;
+    for is_dropped in [false, true] {
+        let server = Server::listing(vec![page(&[object("a", json!({}), json!({}))], "")]);
+        let mut read = Read::start(&server, selection(selector(&[]), false)).await;
+        let unsettled = loop {
+            if let Some(SourceItem::Delivery(delivery)) = read.items.next().await {
+                break delivery.settle;
+            }
+        };
+        read.told(SOON).await;
+        match is_dropped {
+            true => drop(unsettled),
+            false => unsettled.give_back(Duration::from_secs(2)).await.unwrap(),
         }
-    };
-    read.told(SOON).await;
-    given_back.give_back(Duration::from_secs(2)).await.unwrap();
-    let told = read.told(SOON).await;
-    assert_eq!(told, ["live default/a", r#"/api/v1/configmaps has {"default/a"}"#]);
-    read.source.tell_again();
-    assert_eq!(read.told(SOON).await, told);
-    assert_eq!(read.told(Duration::from_secs(60)).await, [""; 0]);
+        let told = read.told(SOON).await;
+        assert_eq!(told, ["live default/a", r#"/api/v1/configmaps has {"default/a"}"#]);
+        read.source.tell_again();
+        assert_eq!(read.told(SOON).await, told);
+        assert_eq!(read.told(Duration::from_secs(60)).await, [""; 0]);
+    }
 }
 
 /// Invariant 10, and what would render anew without need.

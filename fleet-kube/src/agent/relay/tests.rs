@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::api::{RelayProgress, RelayedEventSpec};
+use crate::definitions::RawObject;
 use crate::store::read_position;
 
 /// A hub: what was written there, and whether it takes events.
@@ -127,6 +128,7 @@ impl EventSource for Feed {
 /// An agent that hands on what somebody tells it.
 struct Agent {
     hub: Hub,
+    store: Arc<MemoryStore>,
     relay: Arc<Relay>,
     told: mpsc::Sender<SourceItem>,
     _running: AbortOnDropHandle<()>,
@@ -147,36 +149,46 @@ impl Agent {
         definitions.catalog.triggers.insert("across".into(), Arc::new(trigger));
         let relay = Arc::new(Relay::new(RelayPlace {
             id: ClusterId::new("prod1", "c1").unwrap(),
-            store,
+            store: Arc::clone(&store) as _,
             definitions: watch::channel(Some(Arc::new(definitions))).1,
             hub: watch::channel(Some(hub.client())).1,
             owner: Box::new(|| None),
         }));
         let telling = Arc::clone(&relay);
         let _running = AbortOnDropHandle::new(tokio::spawn(async move { telling.run().await }));
-        let told = Self::attach(&relay);
-        Self { hub, relay, told, _running }
+        let told = Self::attach(&relay, None);
+        Self { hub, store, relay, told, _running }
     }
 
-    fn attach(relay: &Relay) -> mpsc::Sender<SourceItem> {
+    fn attach(relay: &Relay, patience: Option<Duration>) -> mpsc::Sender<SourceItem> {
         let (told, items) = mpsc::channel(8);
-        relay.attach(Arc::new(Feed(Mutex::new(Some(items)))), None);
+        relay.attach(Arc::new(Feed(Mutex::new(Some(items)))), patience);
         told
     }
 
     /// The same feed, by another connection.
-    fn attach_again(&mut self) {
-        self.told = Self::attach(&self.relay);
+    fn attach_again(&mut self, patience: Option<Duration>) {
+        self.told = Self::attach(&self.relay, patience);
     }
 
     /// Somebody published something; what becomes of it.
     async fn publish(&self, ty: &str, subject: &str) -> oneshot::Receiver<Settled> {
+        self.publish_at(ty, subject, None).await
+    }
+
+    async fn publish_at(
+        &self,
+        ty: &str,
+        subject: &str,
+        position: Option<Position>,
+    ) -> oneshot::Receiver<Settled> {
         let (settled, outcome) = oneshot::channel();
         let event = Event::builder("1", "auth", ty).subject(subject).build().unwrap();
         let raw = event.to_json().to_string();
         let message = fleet_core::source::Message { subject: subject.to_owned(), headers: Vec::new() };
         let settle = Settle::tell(move |how| _ = settled.send(how));
-        let delivery = Delivery { message: Arc::new(message), ..Delivery::new(Ok(event), raw, settle) };
+        let delivery =
+            Delivery { message: Arc::new(message), position, ..Delivery::new(Ok(event), raw, settle) };
         self.told.send(SourceItem::Delivery(delivery)).await.unwrap();
         outcome
     }
@@ -213,13 +225,88 @@ async fn an_event_is_acknowledged_once_the_hub_has_it_and_not_before() {
     assert_eq!(there, ["anna"]);
 }
 
+/// An agent that is killed before it has acknowledged hands it on once more.
+#[tokio::test(start_paused = true)]
+async fn what_comes_twice_is_there_once_and_has_floors_of_its_own() {
+    let agent = Agent::start();
+    let at = |sequence| Position { domain: Domain::new("users"), epoch: 1, sequence };
+    for _ in 0..2 {
+        let settled = agent.publish_at("login", "anna", Some(at(7))).await.await.unwrap();
+        assert_eq!(settled, Settled::Acked);
+    }
+    assert_eq!(agent.hub.has(), [(at(7), "anna".to_owned())]);
+    agent.told.send(SourceItem::Floor(at(7))).await.unwrap();
+    until(|| agent.hub.lock().progress.floors == [at(7).to_string()]).await;
+    // What the cluster's own engine has settled is another matter.
+    assert_eq!(agent.store.floors("users").await.unwrap(), []);
+    assert_eq!(agent.store.floors("users_relay").await.unwrap(), [at(7)]);
+}
+
+/// Over HTTP somebody waits for an answer.
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_is_told_to_send_it_again() {
+    let mut agent = Agent::start();
+    agent.attach_again(Some(Duration::from_secs(5)));
+    agent.hub.refuses(true);
+    let anna = timeout(Duration::from_secs(6), agent.publish("login", "anna").await).await;
+    assert!(matches!(anna.expect("it waits for the hub").unwrap(), Settled::GivenBack(_)));
+    agent.hub.refuses(false);
+    agent.hands_on("anna").await;
+}
+
+/// It reads beside the engine, and takes nothing from it.
+#[test]
+fn what_is_read_for_the_hub_is_read_by_consumers_of_its_own() {
+    let object = |kind: &str, name: &str, spec: Value| {
+        let api = "fleet-events.dev/v1alpha1";
+        RawObject::in_api(json!({"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": spec}))
+    };
+    let nats = |further: Value| {
+        let mut nats = json!({"urls": ["nats://a:4222"], "subjects": ["x"]});
+        nats.as_object_mut().unwrap().extend(further.as_object().unwrap().clone());
+        json!({"nats": nats})
+    };
+    let trigger = |source: &str, destination: Value| {
+        let mut spec = json!({"eventSourceName": source, "oneForEvent": true, "policyRefs": [{"kind": "ConfigMap", "namespace": "default", "name": "t"}],
+            "sourceClusterSelector": {}});
+        spec.as_object_mut().unwrap().extend(destination.as_object().unwrap().clone());
+        spec
+    };
+    let across = json!({"destinationClusterSelector": {}});
+    let definitions = Definitions::read(
+        [
+            object("EventSource", "stream", nats(json!({"jetStream": {"stream": "s", "durable": "d"}}))),
+            object("EventSource", "core", nats(json!({"queueGroup": "g"}))),
+            object("EventSource", "here", nats(json!({}))),
+            object("EventTrigger", "one", trigger("stream", across.clone())),
+            object("EventTrigger", "two", trigger("core", across.clone())),
+            object("EventTrigger", "three", trigger("here", across)),
+            object("EventTrigger", "four", trigger("stream", json!({}))),
+        ],
+        Vec::new(),
+        None,
+    );
+    let relayed = relayed_definitions(&definitions, &["stream".into(), "core".into()].into());
+    let triggers: Vec<&str> = relayed.catalog.triggers.keys().map(|name| &**name).collect();
+    assert_eq!(triggers, ["one", "two"], "{:?}", definitions.problems);
+    let named = relayed.transports.values().map(|transport| match transport {
+        Transport::Nats(nats) => {
+            let durable = nats.jet_stream.as_ref().and_then(|stream| stream.durable.clone());
+            (durable, nats.queue_group.clone())
+        }
+        other => panic!("{other:?}"),
+    });
+    let named: Vec<_> = named.collect();
+    assert_eq!(named, [(None, Some("g_relay".to_owned())), (Some("d_relay".to_owned()), None)]);
+}
+
 /// A Secret was edited, say: the feed is the same one, and what it delivers comes after all that it has delivered.
 #[tokio::test(start_paused = true)]
 async fn a_feed_that_is_attached_again_counts_on_above_all_that_it_has_delivered() {
     let mut agent = Agent::start();
     agent.hands_on("anna").await;
     agent.hands_on("berta").await;
-    agent.attach_again();
+    agent.attach_again(None);
     agent.hands_on("carla").await;
     let there = agent.hub.has();
     let subjects: Vec<&str> = there.iter().map(|(_, subject)| &**subject).collect();
