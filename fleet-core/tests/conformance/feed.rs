@@ -49,6 +49,8 @@ pub(crate) enum Fault {
     ListsOnlyOne,
     ListsOnce,
     ListsNothingWhenDown,
+    TellsNothingAgain,
+    ListsNothingAgain,
     ReadsAhead,
     SettlesByStream,
     ReadsOn,
@@ -138,6 +140,7 @@ impl Transport {
 pub(crate) struct Feed {
     transport: Arc<Transport>,
     asked: Arc<AtomicBool>,
+    again: Arc<AtomicBool>,
 }
 
 impl Feed {
@@ -151,7 +154,7 @@ impl Feed {
             _ => {}
         }
         drop(state);
-        Self { transport: Arc::clone(transport), asked: Arc::default() }
+        Self { transport: Arc::clone(transport), asked: Arc::default(), again: Arc::default() }
     }
 }
 
@@ -169,6 +172,7 @@ impl EventSource for Feed {
         let reading = Reading {
             transport: Arc::clone(&self.transport),
             asked: Arc::clone(&self.asked),
+            again: Arc::clone(&self.again),
             open: Arc::new(()),
             up: None,
             floor: at(1, 0),
@@ -204,6 +208,17 @@ impl EventSource for Feed {
         true
     }
 
+    /// What is told again has a place of its own.
+    fn tell_again(&self) {
+        let fault = self.transport.fault;
+        if fault == Fault::TellsNothingAgain {
+            return;
+        }
+        let live: Vec<_> = self.transport.state.lock().log.iter().map(|entry| entry.raw.clone()).collect();
+        live.into_iter().for_each(|raw| self.transport.publish(raw));
+        self.again.store(fault != Fault::ListsNothingAgain, Ordering::Relaxed);
+    }
+
     fn decode(&self, _message: &Message, raw: &Bytes) -> Result<Event, DecodeError> {
         let raw: &[u8] = if self.transport.fault == Fault::CannotDecode { b"" } else { raw };
         Event::from_json(raw)
@@ -214,6 +229,7 @@ impl EventSource for Feed {
 struct Reading {
     transport: Arc<Transport>,
     asked: Arc<AtomicBool>,
+    again: Arc<AtomicBool>,
     open: Arc<()>,
     up: Option<bool>,
     floor: Position,
@@ -255,6 +271,7 @@ impl Reading {
         if !up && (self.listed || fault != Fault::ListsNothingWhenDown) {
             return None;
         }
+        self.listed &= !self.again.swap(false, Ordering::Relaxed);
         if !std::mem::replace(&mut self.listed, true) {
             let events = state.log.iter().filter_map(|entry| Event::from_json(&entry.raw).ok());
             let mut subjects: BTreeSet<_> = events.filter_map(|it| it.subject().map(str::to_owned)).collect();

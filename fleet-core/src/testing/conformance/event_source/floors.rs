@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Fixture;
-use super::reader::{QUIET, Reader};
+use super::reader::{QUIET, Reader, subject_of};
 use crate::position::Position;
 use crate::source::Live;
 use crate::testing::conformance::{Finding, NotChecked, OrBroken, holds};
@@ -159,4 +159,28 @@ pub(super) async fn a_failed_list_says_nothing(fixture: &impl Fixture) -> Verdic
     holds!(!reader.has_snapshot(), "a snapshot was told while nothing could be listed");
     fixture.mend().await;
     listed(&mut reader, &live).await
+}
+
+pub(super) async fn all_that_is_live_is_told_again(fixture: &impl Fixture) -> Verdict {
+    fixture.live().await?;
+    let source = fixture.source().await;
+    let mut reader = Reader::open_at(fixture, &*source, Vec::new()).await?;
+    reader.listens(fixture).await?;
+    let subjects = ["one", "two"];
+    for subject in subjects {
+        fixture.publish(subject).await;
+        reader.acknowledge(subject).await?;
+    }
+    reader.nothing_for(QUIET).await?;
+    reader.forget_snapshots();
+    source.tell_again();
+    let mut again = BTreeSet::new();
+    while again.len() < subjects.len() {
+        let delivery = reader.next().await?;
+        let subject = subject_of(&delivery)?;
+        holds!(subjects.contains(&&*subject), "{subject} was told again, live are {subjects:?}");
+        again.insert(subject);
+        delivery.settle.ack().await.or_broken("a delivery could not be acknowledged")?;
+    }
+    listed(&mut reader, &fixture.live().await?).await
 }

@@ -185,6 +185,8 @@ macro_rules! __conformance_event_source_checks {
             a_snapshot_follows_each_opening:
                 "A source that tells snapshots MUST tell one of all that it tells of after each open",
             a_failed_list_says_nothing: "a failed or partial one says nothing",
+            all_that_is_live_is_told_again:
+                "to deliver again all that is live, and to tell snapshots of it",
             what_waits_unread_is_bounded: "A source MUST NOT buffer without bound while it is not polled",
             deliveries_outlive_the_stream: "deliveries handed out before stay valid",
             a_dropped_stream_takes_nothing_more: "dropping the stream closes the source",

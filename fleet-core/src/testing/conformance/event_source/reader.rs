@@ -178,6 +178,11 @@ impl Reader {
         !self.snapshots.is_empty()
     }
 
+    /// Those that were read are not looked at.
+    pub(super) fn forget_snapshots(&mut self) {
+        self.snapshots.clear();
+    }
+
     /// Reads for a while, for whatever comes.
     pub(super) async fn read_for(&mut self, time: Duration) -> Result<(), Finding> {
         let deadline = tokio::time::Instant::now() + time;
