@@ -1,6 +1,7 @@
 //! Who may send, over real sockets and with real certificates.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use local_fleet::{Authority, Pair};
@@ -62,6 +63,49 @@ impl Files {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
         });
         Some(TlsFiles { certificate: self.path("tls.crt"), key: self.path("tls.key"), clients })
+    }
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the operator tells in its log, as long as it is kept; of all that runs on this thread.
+struct Told {
+    lines: Lines,
+    _log: tracing::subscriber::DefaultGuard,
+}
+
+impl Told {
+    fn begin() -> Self {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+        let subscriber = subscriber.finish();
+        Self { lines, _log: tracing::subscriber::set_default(subscriber) }
+    }
+
+    /// Waits until something is told that was not before.
+    async fn until(&self, what: &str) {
+        eventually(what, async || {
+            let mut lines = self.lines.0.lock().unwrap();
+            let is_told = String::from_utf8_lossy(&lines).contains(what);
+            if is_told {
+                lines.clear();
+            }
+            is_told
+        })
+        .await;
     }
 }
 
@@ -192,10 +236,15 @@ async fn tokens_are_replaced_while_it_runs() {
     files.write("tokens", NEW);
     eventually("the old one is not", async || status(&lab.with_token(OLD).await) == "401").await;
     // Neither a mistake nor a file that is away for a moment locks anybody out.
+    let told = Told::begin();
     files.write("tokens", "short\n");
+    told.until("line 1").await;
+    assert_eq!(status(&lab.with_token(NEW).await), "202");
     std::fs::remove_file(&path).unwrap();
+    told.until("cannot be read").await;
+    assert_eq!(status(&lab.with_token(NEW).await), "202");
     files.write("tokens", &format!("{NEW}\nshort\n"));
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    told.until("line 2").await;
     assert_eq!(status(&lab.with_token(NEW).await), "202");
     // An empty file is no mistake.
     files.write("tokens", "");
@@ -287,8 +336,9 @@ async fn certificates_are_replaced_while_it_runs_and_who_came_by_the_old_ones_co
     // While certificate and key do not belong together, the earlier ones are used.
     let next = Authority::new("next").unwrap();
     let Pair { certificate, key } = next.server("operator", &[]).unwrap();
+    let told = Told::begin();
     files.write("tls.crt", &certificate);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    told.until("correct it").await;
     assert_eq!(status(&lab.sends(&files.servers, Some(&client), "").await.unwrap()), "202");
     files.write("tls.key", &key);
     eventually("it shows the new one", async || lab.sends(&next, Some(&client), "").await.is_ok()).await;
