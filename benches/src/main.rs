@@ -4,6 +4,7 @@ mod bare;
 mod drift;
 mod engine;
 mod fleet;
+mod objects;
 mod parts;
 mod path;
 mod scale;
@@ -71,6 +72,18 @@ enum What {
         #[arg(long, default_value_t = 300)]
         objects: usize,
     },
+    /// Objects of a cluster as events: until all are known, and the memory of that, next to a bare client that lists them.
+    Objects {
+        /// How many.
+        #[arg(long, default_value_t = 10_000)]
+        objects: usize,
+        /// How often.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
+    /// One process of that.
+    #[command(hide = true)]
+    ObjectsSide(objects::Side),
     /// Many live keys over real API servers: template edits next to a bare client, requests in peace, restart, memory.
     Scale {
         /// How many keys, each with one object in one cluster.
@@ -114,6 +127,8 @@ async fn main() -> Result<(), Failure> {
             slow::measure(rate.max(1), Duration::from_secs(seconds), rounds).await?;
         }
         What::Drift { objects } => drift::measure(objects).await?,
+        What::Objects { objects, rounds } => objects::measure(objects, rounds.max(1)).await?,
+        What::ObjectsSide(side) => side.run().await?,
         What::Scale { users, clusters, idle } => {
             let idle = Duration::from_secs(idle);
             scale::measure(&scale::Scale { users, clusters: clusters.max(1), idle }).await?;

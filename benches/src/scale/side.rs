@@ -144,13 +144,13 @@ impl Side {
 }
 
 /// A line of what the kernel tells of this process, in KiB.
-fn status(name: &str) -> Result<u64, Failure> {
+pub(crate) fn status(name: &str) -> Result<u64, Failure> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("the kernel does not tell")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-async fn until(is_so: impl Fn() -> bool) -> Result<(), Failure> {
+pub(crate) async fn until(is_so: impl Fn() -> bool) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         if Instant::now() > deadline {
