@@ -129,6 +129,12 @@ fn it_is_put_into_the_management_cluster_and_taken_away_with_what_it_is_for() {
         (&"Conflict".into(), &"civo/cluster1".into()),
         "{stalled}"
     );
+    let explain = ["explain", "configmap/default/bert-cluster1", "--cluster", "fleet-events/management"];
+    let explained = text(rig.home.cli(&explain));
+    assert!(
+        explained.contains("for civo/cluster1 wants it, and it belongs to kubectl-create"),
+        "{explained}"
+    );
     let theirs =
         rig.kubectl_ok(&management, &["get", "configmap", "bert-cluster1", "-o", "jsonpath={.data.id}"], "");
     assert_eq!(theirs, "mine");

@@ -5,22 +5,25 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fleet_core::apply::{Applier, ApplyRequest, Outcome, RemoveRequest};
-use fleet_core::catalog::{Subject, TriggerDef};
+use fleet_core::catalog::{CatalogSnapshot, Subject, TriggerDef};
 use fleet_core::cluster::{Cluster, ClusterId, Role};
-use fleet_core::engine::Config;
+use fleet_core::engine::{Config, Fate, Foresight, Place};
 use fleet_core::event::Event;
 use fleet_core::manifest::Gvk;
 use fleet_core::memory::{MemoryApplier, MemoryCatalog};
 use fleet_core::observe::{Depth, Observation};
 use fleet_core::policy::{MaxUpdate, Policy, StopMatching, SyncMode};
 use fleet_core::selector::LabelSelector;
+use fleet_core::source::{Delivery, Settle};
 use fleet_core::store::WorkStore;
 use fleet_core::work::{AppliedState, AppliedWork};
 use futures::stream::BoxStream;
 use serde_json::json;
 
 use super::mode;
-use crate::rig::{Rig, Setup, cluster, labelled, login, logout, object, source, template, trigger, until};
+use crate::rig::{
+    Rig, Setup, Words, cluster, labelled, login, logout, object, source, template, trigger, until,
+};
 
 /// The cluster that the fleet is managed from, and nothing else.
 pub(super) fn hub() -> Cluster {
@@ -524,4 +527,33 @@ async fn it_counts_for_the_cluster_that_it_is_for() {
     let is_new = |name: &&str| value(&rig, &hub, name).as_deref() == Some("two");
     assert_eq!(["c1", "c2"].iter().filter(|it| is_new(it)).count(), 1);
     rig.stop().await;
+}
+
+/// What an event would put where, and what there should be in a cluster.
+#[test]
+fn what_is_foretold_names_the_clusters_that_it_is_for() {
+    let snapshot = CatalogSnapshot {
+        sources: [("users".into(), Arc::new(source()))].into(),
+        triggers: [("names".into(), Arc::new(both(Policy::default())))].into(),
+        ..CatalogSnapshot::default()
+    };
+    let clusters = [hub(), labelled("c1", "production"), labelled("c2", "production")].map(Arc::new);
+    let foresight = Foresight::new(&snapshot, clusters, &Words::default());
+    let event = login("a");
+    let raw = event.to_json().to_string();
+    let told = foresight.tell("users", &Delivery::new(Ok(event), raw, Settle::nothing())).unwrap();
+    let Fate::Taken(meaning) = told[0].fate.clone() else { panic!("it is taken") };
+    let named = |places: &[Place]| -> Vec<String> {
+        let named = places.iter().map(|place| {
+            let names = place.pieces.iter().flatten().map(|it| it.manifest.id().name.to_string());
+            let there = place.local.as_ref().unwrap_or(&place.cluster).id.name().to_owned();
+            format!("{} in {there} for {}", names.collect::<String>(), place.cluster.id.name())
+        });
+        named.collect()
+    };
+    let remote = ["a in c1 for c1", "a in c2 for c2"];
+    let local = ["a-c1 in hub for c1", "a-c2 in hub for c2"];
+    assert_eq!(named(&meaning.places), [remote[0], local[0], remote[1], local[1]]);
+    assert_eq!(named(&foresight.places_in(&meaning.work, &cluster("hub"))), local);
+    assert_eq!(named(&foresight.places_in(&meaning.work, &cluster("c1"))), remote[..1]);
 }
