@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::cluster::Labels;
@@ -173,10 +175,33 @@ impl fmt::Display for Requirement {
     }
 }
 
-/// What is read before it is checked.
+/// What is read before it is checked. Only of a mapping: a derived reader takes a list, too, and of an empty one would make
+/// a selector of everything.
+struct Unchecked(Fields);
+
+impl<'de> Deserialize<'de> for Unchecked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Mapping)
+    }
+}
+
+struct Mapping;
+
+impl<'de> Visitor<'de> for Mapping {
+    type Value = Unchecked;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a label selector")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Unchecked, A::Error> {
+        Fields::deserialize(MapAccessDeserializer::new(map)).map(Unchecked)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Unchecked {
+struct Fields {
     #[serde(default)]
     match_labels: Option<BTreeMap<String, String>>,
     #[serde(default)]
@@ -186,7 +211,7 @@ struct Unchecked {
 impl TryFrom<Unchecked> for LabelSelector {
     type Error = InvalidSelector;
 
-    fn try_from(read: Unchecked) -> Result<Self, Self::Error> {
+    fn try_from(Unchecked(read): Unchecked) -> Result<Self, Self::Error> {
         Self::new(read.match_labels.unwrap_or_default(), read.match_expressions.unwrap_or_default())
     }
 }
@@ -231,6 +256,13 @@ mod tests {
 
     fn selector(json: &str) -> LabelSelector {
         serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn a_list_is_no_selector_of_everything() {
+        let error = serde_json::from_str::<LabelSelector>("[]").unwrap_err().to_string();
+        assert!(error.contains("expected a label selector"), "{error}");
+        assert!(serde_json::from_str::<LabelSelector>("{}").unwrap().is_everything());
     }
 
     #[test]

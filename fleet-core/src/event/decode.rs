@@ -85,6 +85,8 @@ impl Event {
         if !data.is_empty() {
             event.data = Some(match event.content() {
                 Content::Json => match serde_json::from_slice(&data) {
+                    // In the JSON format, as which it is stored, this is how an event without data may be written.
+                    Ok(Value::Null) => return Ok(event),
                     Ok(value) => Data::Json(value),
                     Err(error) => {
                         return fault(format!(
@@ -432,5 +434,13 @@ mod tests {
         assert_eq!(events[1].0, Bytes::from_static(b"{\"id\":\"x\"}"));
         assert!(events[1].1.is_err());
         assert!(Event::batch_from_json(b"{}").is_err());
+    }
+
+    #[test]
+    fn null_is_no_data_in_either_mode() {
+        let attributes = [("specversion", "1.0"), ("id", "1"), ("source", "/s"), ("type", "t")];
+        let event = Event::from_attributes(attributes, bytes::Bytes::from_static(b" null\n")).unwrap();
+        assert_eq!(event.data(), None);
+        assert_eq!(Event::from_json(event.to_json().to_string().as_bytes()).unwrap(), event);
     }
 }
