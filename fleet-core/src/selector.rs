@@ -191,7 +191,7 @@ impl<'de> Visitor<'de> for Mapping {
     type Value = Unchecked;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a label selector")
+        f.write_str("struct LabelSelector")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Unchecked, A::Error> {
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn a_list_is_no_selector_of_everything() {
         let error = serde_json::from_str::<LabelSelector>("[]").unwrap_err().to_string();
-        assert!(error.contains("expected a label selector"), "{error}");
+        assert!(error.contains("expected struct LabelSelector"), "{error}");
         assert!(serde_json::from_str::<LabelSelector>("{}").unwrap().is_everything());
     }
 
