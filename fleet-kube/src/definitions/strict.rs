@@ -27,6 +27,9 @@ pub(super) fn strict<T: DeserializeOwned + Serialize>(
         if unquoted && reason.ends_with("expected a string") {
             reason.push_str("; quote it");
         }
+        if reason.starts_with("invalid type: sequence, expected struct") {
+            "is a list; a mapping was expected".clone_into(&mut reason);
+        }
         if reason.contains("map with a single key") {
             "must be a mapping with exactly one key; write one item of the list for each"
                 .clone_into(&mut reason);
