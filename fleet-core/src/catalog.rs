@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::apply::Identity;
@@ -88,8 +89,21 @@ pub struct CatalogSnapshot {
     /// Triggers that are not in here because they are about to go: each is held back until
     /// [`withdrawn`](Catalog::withdrawn) says that nothing is left of it.
     pub leaving: BTreeSet<Arc<str>>,
+    /// Triggers that are not in here, and not gone either, whether this is complete or not.
+    pub withheld: BTreeMap<Arc<str>, Withheld>,
     /// What is known of the objects that triggers refer to.
     pub resources: Arc<Resources>,
+}
+
+/// Why a trigger that is somewhere is not known here, and what becomes of what there is because of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum Withheld {
+    /// It selects no cluster that is known here, and [leaves](crate::policy::StopMatching::LeavePolicies) what it made.
+    Leaves,
+    /// It asks for what cannot be done from here. What was done before stays as it is, as if it had not been read.
+    Unread,
 }
 
 /// What the engine must know of an EventSource. How to connect is the business of whoever builds the source.

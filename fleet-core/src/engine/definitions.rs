@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::catalog::{CatalogSnapshot, Condition, SourceDef, Tells};
+use crate::catalog::{CatalogSnapshot, Condition, SourceDef, Tells, Withheld};
 use crate::engine::listening::Listening;
 use crate::engine::triggers::Trigger;
 use crate::event::Event;
@@ -25,6 +25,8 @@ pub(super) struct Definitions {
     complete: bool,
     /// Triggers that are about to go: gone for us, and held back until nothing is left of them.
     leaving: BTreeSet<Arc<str>>,
+    /// Triggers that are somewhere, and not known here.
+    withheld: BTreeMap<Arc<str>, Withheld>,
     /// What is known of what triggers refer to.
     pub(super) resources: Arc<Resources>,
 }
@@ -32,6 +34,8 @@ pub(super) struct Definitions {
 /// What a trigger's name stands for.
 pub(super) enum Found<'a> {
     Trigger(&'a Arc<Trigger>),
+    /// It is for no cluster that is known here, and leaves what it made.
+    Leaves,
     /// It is gone for certain.
     Gone,
     /// It was not read; nothing is known of it.
@@ -95,15 +99,18 @@ impl Definitions {
 
     /// A trigger by its name.
     pub(super) fn find(&self, trigger: &str) -> Found<'_> {
-        match self.triggers.get(trigger) {
-            Some(trigger) => Found::Trigger(trigger),
-            None if self.complete || self.leaving.contains(trigger) => Found::Gone,
-            None => Found::Unknown,
+        match (self.triggers.get(trigger), self.withheld.get(trigger)) {
+            (Some(trigger), _) => Found::Trigger(trigger),
+            (None, _) if self.leaving.contains(trigger) => Found::Gone,
+            (None, Some(Withheld::Leaves)) => Found::Leaves,
+            (None, Some(Withheld::Unread)) => Found::Unknown,
+            (None, None) if self.complete => Found::Gone,
+            (None, None) => Found::Unknown,
         }
     }
 
     /// The definitions after a snapshot. What did not change is not compiled again; what is missing from a snapshot
-    /// that is not complete stays as it was.
+    /// that is not complete stays as it was, and so does what is withheld because it cannot be done.
     pub(super) fn follow(&self, snapshot: &CatalogSnapshot, renderer: &dyn Renderer) -> Changed {
         let mut changed = Vec::new();
         let mut triggers = BTreeMap::new();
@@ -122,13 +129,21 @@ impl Definitions {
         let mut sources = snapshot.sources.clone();
         for (name, trigger) in &self.triggers {
             if !triggers.contains_key(name) {
-                if snapshot.complete || snapshot.leaving.contains(name) {
-                    changed.push(Arc::clone(name));
-                } else {
+                let stays = match snapshot.withheld.get(name) {
+                    _ if snapshot.leaving.contains(name) => false,
+                    Some(withheld) => *withheld == Withheld::Unread,
+                    None => !snapshot.complete,
+                };
+                if stays {
                     triggers.insert(Arc::clone(name), Arc::clone(trigger));
+                } else {
+                    changed.push(Arc::clone(name));
                 }
             }
         }
+        let withheld = self.withheld.keys().chain(snapshot.withheld.keys()).collect::<BTreeSet<_>>();
+        let is_other = |name: &&&Arc<str>| self.withheld.get(**name) != snapshot.withheld.get(**name);
+        changed.extend(withheld.iter().filter(is_other).map(|name| Arc::clone(name)));
         if !snapshot.complete {
             for (name, source) in &self.sources {
                 sources.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(source));
@@ -148,6 +163,7 @@ impl Definitions {
             by_source,
             complete,
             leaving: snapshot.leaving.clone(),
+            withheld: snapshot.withheld.clone(),
             resources: Arc::clone(&snapshot.resources),
         };
         Changed {

@@ -194,6 +194,7 @@ async fn sweep(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(), StoreError> 
             let targets = match definitions.find(&work.trigger) {
                 _ if work.intent == Intent::Delete => None,
                 Found::Trigger(trigger) => Some(trigger.targets(work.origin.as_ref(), &shared.clusters)),
+                Found::Leaves => Some(Targets::None),
                 Found::Gone => None,
                 Found::Unknown => continue,
             };
@@ -319,7 +320,7 @@ fn stays(definitions: &Definitions, trigger: &str, applied: &AppliedWork) -> boo
         Found::Gone => {
             matches!(applied.state, AppliedState::Left { .. } | AppliedState::Previewed { .. })
         }
-        Found::Unknown => true,
+        Found::Leaves | Found::Unknown => true,
     }
 }
 

@@ -37,6 +37,7 @@ impl MemoryCatalog {
             triggers: triggers.into_iter().map(|it| (Arc::clone(&it.name), Arc::new(it))).collect(),
             complete: true,
             leaving: BTreeSet::new(),
+            withheld: BTreeMap::new(),
             resources: Arc::new(Resources { others: Others::Absent, ..Resources::default() }),
         };
         Self {

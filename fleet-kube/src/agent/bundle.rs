@@ -1,6 +1,6 @@
 //! What one agent is given: the definitions that concern its cluster, compressed, in a Secret.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use fleet_core::catalog::Withheld;
 use fleet_core::cluster::ClusterId;
 use fleet_core::resource::{Lookup, Others, Resource, ResourceId, ResourceState, Resources};
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,9 @@ pub struct Bundle {
     /// EventSources whose events the hub hears from the agent, as far as triggers put something into other clusters.
     #[serde(default)]
     relayed: BTreeSet<Arc<str>>,
+    /// Triggers that are not in here, and not gone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    withheld: BTreeMap<Arc<str>, Withheld>,
 }
 
 /// What is known of one object.
@@ -90,7 +94,8 @@ pub enum BundleError {
 impl Bundle {
     /// Of objects, each as JSON, in a stable order.
     pub(super) fn new(cluster: ClusterId, complete: bool, objects: Vec<Box<RawValue>>) -> Self {
-        Self { format: FORMAT, cluster, complete, objects, resources: Vec::new(), relayed: BTreeSet::new() }
+        let (resources, relayed, withheld) = Default::default();
+        Self { format: FORMAT, cluster, complete, objects, resources, relayed, withheld }
     }
 
     /// With what is known of objects that templates see; of others nothing is.
@@ -140,6 +145,16 @@ impl Bundle {
     /// EventSources of which the hub is to hear.
     pub fn relayed(&self) -> &BTreeSet<Arc<str>> {
         &self.relayed
+    }
+
+    /// With the names of triggers that are not in here, and not gone.
+    pub(super) fn withholding(self, withheld: BTreeMap<Arc<str>, Withheld>) -> Self {
+        Self { withheld, ..self }
+    }
+
+    /// Triggers that are not in here, and not gone.
+    pub fn withheld(&self) -> &BTreeMap<Arc<str>, Withheld> {
+        &self.withheld
     }
 
     /// Whether what is not in here is known not to be.

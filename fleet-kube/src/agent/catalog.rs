@@ -216,6 +216,7 @@ impl Reader {
         let mut read = Definitions::read(bundle.objects(), Vec::new(), previous.as_deref());
         read.catalog.complete &= bundle.complete();
         read.catalog.resources = Arc::new(bundle.resources());
+        read.catalog.withheld = bundle.withheld().clone();
         narrow(&mut read, &self.place.id, &self.place.connection, &self.place.resolve);
         for problem in &read.problems {
             if !previous.as_ref().is_some_and(|previous| previous.problems.contains(problem)) {

@@ -1,11 +1,12 @@
 //! What concerns one cluster, out of all definitions. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleet_core::catalog::{OriginRule, TriggerDef};
+use fleet_core::catalog::{OriginRule, TriggerDef, Withheld};
 use fleet_core::cluster::Cluster;
 use fleet_core::engine::ResourcesOfCluster;
+use fleet_core::policy::StopMatching;
 use fleet_core::render::Renderer;
 use fleet_core::resource::{ResourceId, Resources};
 use serde_json::value::RawValue;
@@ -47,6 +48,7 @@ pub(super) fn compile(
     let mut wanted = BTreeSet::new();
     let mut left_out = LeftOut::default();
     let mut refers = BTreeSet::new();
+    let mut withheld = BTreeMap::new();
     let target = Cluster {
         annotations: cluster.annotations.clone(),
         ..Cluster::new(cluster.id.clone(), cluster.labels.clone())
@@ -54,11 +56,16 @@ pub(super) fn compile(
     wanted.insert(ObjectId::namespaced(Kind::Cluster, cluster.id.namespace(), cluster.id.name()));
     for (name, trigger) in &definitions.catalog.triggers {
         if !concerns(definitions, trigger, cluster) {
+            if trigger.policy.stop_matching == StopMatching::LeavePolicies {
+                // It may have concerned it before.
+                withheld.insert(Arc::clone(name), Withheld::Leaves);
+            }
             continue;
         }
         let seen = ResourcesOfCluster::new(trigger, &target, renderer);
         if !seen.by_event.is_empty() {
             left_out.by_event.push(Arc::clone(name));
+            withheld.insert(Arc::clone(name), Withheld::Unread);
             continue;
         }
         if !trigger.local.is_empty() {
@@ -84,7 +91,7 @@ pub(super) fn compile(
     let objects = originals.filter_map(|text| RawValue::from_string(text.to_owned()).ok()).collect();
     let bundle = Bundle::new(cluster.id.clone(), definitions.catalog.complete, objects);
     let bundle = bundle.with_resources(refers.iter().map(|id| (id, resources.look_up(id))));
-    let bundle = bundle.relaying(relayed_sources(definitions, cluster));
+    let bundle = bundle.relaying(relayed_sources(definitions, cluster)).withholding(withheld);
     Compiled { bundle, left_out, refers }
 }
 
@@ -338,6 +345,27 @@ mod tests {
             compiled(&hub(&[("plans", ResourceState::Absent)])).bundle.to_secret("").unwrap().unwrap().1,
             digest
         );
+    }
+
+    #[test]
+    fn what_an_agent_is_not_told_of_is_not_gone() {
+        let mut objects = fleet();
+        let mut by_event = trigger("by-event", "shared", "one", "tpl-one");
+        by_event["spec"]["templateResourceRefs"] = json!([{"identifier": "plan",
+            "resource": {"apiVersion": "v1", "kind": "Secret", "name": "{{ event.subject }}"}}]);
+        let mut leaves = trigger("leaves", "shared", "two", "tpl-one");
+        leaves["spec"]["stopMatchingBehavior"] = json!("LeavePolicies");
+        let mut here = trigger("here", "shared", "one", "tpl-one");
+        here["spec"]["stopMatchingBehavior"] = json!("LeavePolicies");
+        objects.extend([by_event, leaves, here]);
+        let definitions = read(objects);
+        let compiled =
+            compile(&definitions, &definitions.clusters[0], &Resources::default(), &MinijinjaRenderer);
+        let withheld =
+            [("by-event".into(), Withheld::Unread), ("leaves".into(), Withheld::Leaves)].into_iter();
+        let (secret, _) = compiled.bundle.to_secret("").unwrap().unwrap();
+        let (read, _) = Bundle::of_secret(&secret, &definitions.clusters[0].id).unwrap();
+        assert_eq!(*read.withheld(), withheld.collect());
     }
 
     #[test]

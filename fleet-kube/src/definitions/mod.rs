@@ -357,6 +357,7 @@ impl Definitions {
             && self.transports == other.transports
             && self.problems == other.problems
             && self.catalog.leaving == other.catalog.leaving
+            && self.catalog.withheld == other.catalog.withheld
             && self.catalog.resources == other.catalog.resources
             && same_clusters(&self.clusters, &other.clusters)
             && same_clusters(&self.leaving, &other.leaving)

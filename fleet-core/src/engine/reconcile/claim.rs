@@ -48,7 +48,7 @@ impl Step<'_> {
         match self.shared.definitions.load().find(trigger) {
             Found::Trigger(trigger) => trigger.def.policy.tier,
             Found::Gone => u32::MAX,
-            Found::Unknown => DEFAULT_TIER,
+            Found::Leaves | Found::Unknown => DEFAULT_TIER,
         }
     }
 

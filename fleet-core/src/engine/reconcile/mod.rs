@@ -226,7 +226,7 @@ impl<'a> Step<'a> {
             record.is_some_and(|record| matches!(record.state, AppliedState::Previewed { .. }));
         let only_previews = match &found {
             Found::Trigger(trigger) => trigger.def.policy.sync == SyncMode::DryRun,
-            Found::Gone | Found::Unknown => was_previewed,
+            Found::Leaves | Found::Gone | Found::Unknown => was_previewed,
         };
         let absent = |otherwise| match (only_previews, &found) {
             (false, _) => otherwise,
@@ -245,7 +245,7 @@ impl<'a> Step<'a> {
                 Some(there) => events.wanted(work, trigger, there, &shared.clusters),
                 None => Wanted { intent: work.intent, belongs: false },
             },
-            Found::Gone | Found::Unknown => Wanted { intent: work.intent, belongs: false },
+            Found::Leaves | Found::Gone | Found::Unknown => Wanted { intent: work.intent, belongs: false },
         };
         let Wanted { intent, belongs } = wanted;
         if self.local.is_some() && intent == Intent::Create && belongs {
@@ -273,6 +273,9 @@ impl<'a> Step<'a> {
                     && trigger.def.policy.stop_matching == StopMatching::LeavePolicies
                     && !only_previews =>
             {
+                Desired::Left("the cluster does not match any more, and the trigger says LeavePolicies")
+            }
+            (Intent::Create, Found::Leaves) if is_here && !only_previews => {
                 Desired::Left("the cluster does not match any more, and the trigger says LeavePolicies")
             }
             (Intent::Create, Found::Gone) if record.is_some_and(|record| record.is_left()) && is_here => {

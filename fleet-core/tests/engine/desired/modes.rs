@@ -1,14 +1,16 @@
 //! When what was rendered is applied again, and what a dry run tells.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::apply::Change;
+use fleet_core::catalog::Withheld;
 use fleet_core::policy::{Policy, StopMatching, SyncMode};
 use fleet_core::work::{AppliedState, Foreseen};
 use serde_json::json;
 
 use super::{kept, mode, setup};
-use crate::rig::{cluster, labelled, login, logout, object, template, until};
+use crate::rig::{Rig, Setup, cluster, labelled, login, logout, object, template, until};
 
 #[tokio::test(start_paused = true)]
 async fn one_time_is_once_for_each_event() {
@@ -113,6 +115,80 @@ async fn what_stops_to_match_may_be_left() {
     rig.until_states("it is left", |state| matches!(state, AppliedState::Left { .. })).await;
     // An event is an order, though.
     rig.source.send(logout("a")).await.await;
+    rig.until_names("c1", &[]).await;
+    rig.stop().await;
+}
+
+/// Says how a trigger stands to an operator that is not told of it: an agent, say, that knows its own cluster only.
+fn withhold(rig: &Rig, how: Option<Withheld>) {
+    rig.catalog.edit(|snapshot| {
+        snapshot.triggers.clear();
+        snapshot.withheld = how.map(|how| ("names".into(), how)).into_iter().collect();
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_withheld_and_leaves_what_it_made_leaves_it() {
+    let policy = Policy { stop_matching: StopMatching::LeavePolicies, ..Policy::default() };
+    let started = || setup([kept("names", "$subject=1", policy.clone())]);
+    let first = started();
+    let (store, objects) = (Arc::clone(&first.store), Arc::clone(&first.objects));
+    let rig = first.start();
+    rig.source.send(login("a")).await.await;
+    rig.until_states("applied", |state| *state == AppliedState::Applied).await;
+    withhold(&rig, Some(Withheld::Leaves));
+    rig.until_states("it is left", |state| matches!(state, AppliedState::Left { .. })).await;
+    rig.stop().await;
+
+    let again = Setup { store, objects, ..started() };
+    let trigger = kept("names", "$subject=2", policy.clone());
+    again.catalog.edit(|snapshot| {
+        snapshot.triggers.clear();
+        snapshot.withheld.insert("names".into(), Withheld::Leaves);
+    });
+    let rig = again.start();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(rig.names("c1"), ["a"]);
+    // It is for this cluster again.
+    rig.catalog.edit(|snapshot| {
+        snapshot.triggers.insert("names".into(), Arc::new(trigger));
+        snapshot.withheld.clear();
+    });
+    until("it is kept again", async || rig.value("a") == Some(json!("2"))).await;
+    withhold(&rig, Some(Withheld::Leaves));
+    rig.until_states("it is left", |state| matches!(state, AppliedState::Left { .. })).await;
+    // Deleted, it leaves what it has left.
+    withhold(&rig, None);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(rig.names("c1"), ["a"]);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_withheld_because_it_cannot_be_done_stays_as_it_was() {
+    let started = || setup([kept("names", "$subject=1", Policy::default())]);
+    let first = started();
+    let (store, objects) = (Arc::clone(&first.store), Arc::clone(&first.objects));
+    let rig = first.start();
+    rig.source.send(login("a")).await.await;
+    rig.until_states("applied", |state| *state == AppliedState::Applied).await;
+    withhold(&rig, Some(Withheld::Unread));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    // By the last that was known of it.
+    rig.source.send(login("b")).await.await;
+    rig.until_names("c1", &["a", "b"]).await;
+    rig.until_states("applied", |state| *state == AppliedState::Applied).await;
+    rig.stop().await;
+
+    let again = Setup { store, objects, ..started() };
+    again.catalog.edit(|snapshot| {
+        snapshot.triggers.clear();
+        snapshot.withheld.insert("names".into(), Withheld::Unread);
+    });
+    let rig = again.start();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(rig.names("c1"), ["a", "b"]);
+    withhold(&rig, None);
     rig.until_names("c1", &[]).await;
     rig.stop().await;
 }

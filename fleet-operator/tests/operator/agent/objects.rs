@@ -103,11 +103,26 @@ fn objects_of_an_agents_cluster_are_events_there_also_while_it_was_down() {
     may(&fleet, &["get", "list", "watch", "create", "patch", "delete"]);
     fleet.until_names(0, &["note-stays"]);
 
-    // Where no trigger looks any more, nothing is left.
-    let nobody =
-        json!({"spec": {"sourceClusterSelector": {"matchLabels": {"name": "cluster2"}}}}).to_string();
-    let patch = ["patch", "eventtrigger", "notes", "--type=merge", "-p", &nobody];
-    fleet.rig.kubectl_ok(&fleet.rig.management(), &patch, "");
+    // Where no trigger looks any more, nothing is left, unless it says so.
+    let edit = |cluster: &str, behavior: &str| {
+        let spec = json!({"sourceClusterSelector": {"matchLabels": {"name": cluster}},
+            "stopMatchingBehavior": behavior});
+        let patch = json!({"spec": spec}).to_string();
+        let patch = ["patch", "eventtrigger", "notes", "--type=merge", "-p", &patch];
+        fleet.rig.kubectl_ok(&fleet.rig.management(), &patch, "");
+    };
+    let is = |state: &str| {
+        eventually(&format!("it is {state}\n{}", fleet.logs()), || {
+            let addon = fleet.rig.home.show("addons").into_iter().find(|row| row["name"] == "note-stays")?;
+            (addon["state"] == state).then_some(())
+        });
+    };
+    edit("cluster2", "LeavePolicies");
+    is("Left");
+    assert_eq!(fleet.names(0), set(&["note-stays"]));
+    edit("cluster1", "LeavePolicies");
+    is("Applied");
+    edit("cluster2", "WithdrawPolicies");
     fleet.until_names(0, &[]);
     assert!(agent.stop().success() && hub.stop().success());
 }
